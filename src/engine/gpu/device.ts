@@ -1,0 +1,59 @@
+import type { AdapterCard } from '../../protocol/messages.ts';
+import { EngineError } from '../api.ts';
+
+/** Names under which software adapters show themselves (SwiftShader, llvmpipe and lavapipe, WARP). */
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render|software/i;
+
+const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query', 'subgroups', 'shader-f16'];
+
+export interface Gpu {
+  readonly device: GPUDevice;
+  readonly adapter: AdapterCard;
+}
+
+/**
+ * Opens a device with the adapter's own limits and every wanted feature that it has.
+ * Throws `EngineError` code `no_adapter` when there is none, or when only a software adapter is there and it was not asked for.
+ */
+export async function openGpu(gpu: GPU | undefined, options: { allowSoftware: boolean }): Promise<Gpu> {
+  if (!gpu) {
+    throw new EngineError(
+      'no_adapter',
+      'This browser has no WebGPU here. Use a recent Chrome, Edge, Safari or Firefox, on https or localhost.',
+    );
+  }
+  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter) {
+    throw new EngineError(
+      'no_adapter',
+      'WebGPU found no adapter. Check chrome://gpu, update the graphics driver, or enable hardware acceleration.',
+    );
+  }
+  const card = describeAdapter(adapter);
+  if (card.software && !options.allowSoftware) {
+    throw new EngineError(
+      'no_adapter',
+      `The only adapter is software (${card.description || card.device}), far slower than a GPU. Add ?allow-software-adapter to the page's address to lend it all the same.`,
+    );
+  }
+  const features = WANTED_FEATURES.filter((f) => adapter.features.has(f));
+  const l = adapter.limits;
+  const device = await adapter.requestDevice({
+    requiredFeatures: features,
+    requiredLimits: {
+      maxBufferSize: l.maxBufferSize,
+      maxStorageBufferBindingSize: l.maxStorageBufferBindingSize,
+      maxComputeWorkgroupStorageSize: l.maxComputeWorkgroupStorageSize,
+      maxComputeInvocationsPerWorkgroup: l.maxComputeInvocationsPerWorkgroup,
+      maxComputeWorkgroupSizeX: l.maxComputeWorkgroupSizeX,
+    },
+  });
+  return { device, adapter: { ...card, features: [...features] } };
+}
+
+function describeAdapter(adapter: GPUAdapter): AdapterCard {
+  const { vendor, architecture, device, description } = adapter.info;
+  const software =
+    SOFTWARE.test(`${vendor} ${architecture} ${device} ${description}`) || adapter.info.isFallbackAdapter === true;
+  return { vendor, architecture, device, description, software, features: [...adapter.features] };
+}

@@ -1,0 +1,80 @@
+/** How a position turns into angles; `inverseFrequencies` in rope.ts makes the table. */
+export type RopeScaling =
+  | { readonly kind: 'default' }
+  | { readonly kind: 'linear'; readonly factor: number }
+  | {
+      readonly kind: 'llama3';
+      readonly factor: number;
+      readonly lowFreqFactor: number;
+      readonly highFreqFactor: number;
+      readonly originalMaxPositions: number;
+    };
+
+export interface RopeSpec {
+  readonly theta: number;
+  readonly scaling: RopeScaling;
+  /** How many of a head's dimensions turn (the rest pass through). */
+  readonly rotaryDim: number;
+}
+
+/** What one layer does; layers of one model may differ (sliding windows, dense or sparse). */
+export interface LayerSpec {
+  readonly rope: RopeSpec;
+  /** A query sees the last `slidingWindow` positions, itself included; null = all. */
+  readonly slidingWindow: number | null;
+}
+
+export type TensorRole =
+  | 'embed'
+  | 'finalNorm'
+  | 'lmHead'
+  | 'inputNorm'
+  | 'qkv'
+  | 'qkvBias'
+  | 'qNorm'
+  | 'kNorm'
+  | 'oProj'
+  | 'oBias'
+  | 'postAttentionNorm'
+  | 'gateUp'
+  | 'down';
+
+/**
+ * One weight of the program, made of one or more tensors of the checkpoint stacked by rows
+ * (q, k and v become one `qkv`; gate and up become one `gateUp`: all gate rows, then all up rows).
+ */
+export interface WeightSpec {
+  readonly role: TensorRole;
+  /** null for weights outside the layers. */
+  readonly layer: number | null;
+  /** Names in the checkpoint, stacked in this order. */
+  readonly sources: readonly { readonly name: string; readonly rows: number }[];
+  readonly rows: number;
+  /** 1 for vectors (norms, biases). */
+  readonly cols: number;
+}
+
+/** One transformer, as data. A new architecture is a new mapping from its HF config to this, not a new class. */
+export interface ModelSpec {
+  readonly architecture: string;
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly intermediateSize: number;
+  readonly maxPositions: number;
+  readonly normEps: number;
+  /** Added to every norm weight before it multiplies (gemma: 1). */
+  readonly normOffset: number;
+  readonly qkNorm: boolean;
+  readonly qkvBias: boolean;
+  readonly attentionScale: number;
+  readonly activation: 'silu' | 'gelu_tanh';
+  readonly embedScale: number;
+  readonly tiedEmbeddings: boolean;
+  readonly layers: readonly LayerSpec[];
+  readonly weights: readonly WeightSpec[];
+  readonly eosIds: readonly number[];
+  readonly bosId: number | null;
+}

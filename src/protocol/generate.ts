@@ -1,0 +1,60 @@
+import * as z from 'zod';
+import { MAX_TOP_LOGPROBS, SamplingParams, TokenId } from './sampling.ts';
+
+/** Longest list of ids in one message; far above any context this engine serves. */
+export const MAX_IDS = 1 << 20;
+export const RequestId = z.string().min(1).max(128);
+
+const offset = z.number().int().min(0);
+
+/** One stream of tokens of a request: `n=3` makes choices 0, 1, 2. `generated` is what earlier attempts already gave. */
+export const Choice = z.object({
+  choice: z.number().int().min(0).max(127),
+  generated: z.array(TokenId).max(MAX_IDS),
+});
+export type Choice = z.infer<typeof Choice>;
+
+/** What an engine computes: the ids of a prompt, continued for each choice. */
+export const GenerateRequest = z.object({
+  request: RequestId,
+  prompt: z.array(TokenId).min(1).max(MAX_IDS),
+  choices: z.array(Choice).min(1).max(128),
+  sampling: SamplingParams,
+  /** Prompts of different salts never share KV blocks. */
+  cacheSalt: z.string().max(256).optional(),
+});
+export type GenerateRequest = z.infer<typeof GenerateRequest>;
+
+/** Logprob of one token (natural log of the raw softmax, before penalties and temperature, as vLLM's `raw_logprobs`). */
+export const TokenLogprob = z.object({
+  token: TokenId,
+  logprob: z.number(),
+  /** 1 = most likely. */
+  rank: z.number().int().min(1),
+  /** The n most likely tokens, best first, ties by lower id. */
+  top: z.array(z.tuple([TokenId, z.number()])).max(MAX_TOP_LOGPROBS),
+});
+export type TokenLogprob = z.infer<typeof TokenLogprob>;
+
+/** Why a choice ended. `stop` carries the id that ended it in `stopId`. */
+export const FinishReason = z.enum(['stop', 'length', 'cancelled']);
+export type FinishReason = z.infer<typeof FinishReason>;
+
+/** New tokens of one choice. Frames of a choice follow each other without hole: offset + tokens.length = next offset. */
+export const TokensFrame = z.object({
+  request: RequestId,
+  choice: z.number().int().min(0),
+  /** How many tokens of the choice came before. */
+  offset,
+  tokens: z.array(TokenId).max(4096),
+  /** One per token where the request asked for logprobs. */
+  logprobs: z.array(TokenLogprob).max(4096).optional(),
+  /** Once, with the first frame of choice: the prompt's logprobs; entry 0 is null (no token before it). */
+  promptLogprobs: z.array(TokenLogprob.nullable()).max(MAX_IDS).optional(),
+  /** Once, with the first frame of a choice: prompt tokens that came from the prefix cache. */
+  cachedTokens: offset.optional(),
+  finish: FinishReason.optional(),
+  /** The id that ended the choice; it is the last of `tokens`. */
+  stopId: TokenId.optional(),
+});
+export type TokensFrame = z.infer<typeof TokensFrame>;

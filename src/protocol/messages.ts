@@ -1,0 +1,147 @@
+import * as z from 'zod';
+import { GenerateRequest, RequestId, TokensFrame } from './generate.ts';
+import { KvEvent, KvSnapshot } from './kv-events.ts';
+
+/** WebSocket subprotocols this code speaks, best first. */
+export const VERSIONS = ['quire.v1'] as const;
+
+const text = z.string().max(4096);
+const count = z.number().int().min(0);
+const attempt = z.number().int().min(0).max(1024);
+
+export const Role = z.enum(['agg', 'prefill', 'decode']);
+export type Role = z.infer<typeof Role>;
+
+/** The adapter a node computes on, as WebGPU names it. */
+export const AdapterCard = z.object({
+  vendor: text,
+  architecture: text,
+  device: text,
+  description: text,
+  /** A CPU in GPU's clothes (SwiftShader, llvmpipe, WARP). */
+  software: z.boolean(),
+  features: z.array(text).max(256),
+});
+export type AdapterCard = z.infer<typeof AdapterCard>;
+
+/** What a node says of itself on registration. */
+export const Card = z.object({
+  model: text,
+  /** SHA-256 over config and weight files: equal fingerprints are the same model. */
+  fingerprint: text,
+  /** Equal ids give bit-equal answers: adapter, driver, weight and KV dtype, reduction order. */
+  numericsId: text,
+  role: Role,
+  dpRank: count,
+  adapter: AdapterCard,
+  blockSize: count,
+  totalBlocks: count,
+  maxModelLen: count,
+  maxNumSeqs: count,
+  maxNumBatchedTokens: count,
+  kvCacheDtype: text,
+  hashAlgo: z.enum(['xxh3', 'sha256']),
+});
+export type Card = z.infer<typeof Card>;
+
+/** Counters of a node's engine since it started, and its state now. */
+export const Load = z.object({
+  rank: count,
+  running: count,
+  waiting: count,
+  usedBlocks: count,
+  totalBlocks: count,
+  /** Sampled tokens per second over the last seconds. */
+  tokensPerSecond: z.number(),
+  counters: z.object({
+    steps: count,
+    mixedSteps: count,
+    submits: count,
+    /** Submits made while the readback of an earlier step was pending. */
+    overlappedSubmits: count,
+    rows: count,
+    decodeRows: count,
+    prefillRows: count,
+    sampledTokens: count,
+    cachedTokens: count,
+    preemptions: count,
+  }),
+});
+export type Load = z.infer<typeof Load>;
+
+export const NodeStage = z.enum(['joining', 'downloading', 'warming', 'ready', 'draining']);
+export type NodeStage = z.infer<typeof NodeStage>;
+
+/** Where a node gets the model from, and what the hub offers it on join (the third place in precedence). */
+export const ModelOffer = z.object({
+  name: text,
+  fingerprint: text,
+  /** Base path of the model's files on the hub, e.g. `/models/quire-pico/`; `files` are relative to it. */
+  base: text,
+  files: z.array(z.object({ path: text, size: count, sha256: z.string().regex(/^[0-9a-f]{64}$/) })).max(1024),
+});
+export type ModelOffer = z.infer<typeof ModelOffer>;
+
+export const ErrorCode = z.enum([
+  'version', // no common protocol version
+  'ticket', // join token missing or wrong
+  'protocol', // message that breaks a rule
+  'model', // fingerprint, block size or hash algorithm differs from the hub's
+  'overloaded', // a bound was reached
+  'invalid_request', // the request can never run here
+  'engine', // the engine failed
+]);
+export type ErrorCode = z.infer<typeof ErrorCode>;
+
+/** Node -> hub. `docs/protocol.md` holds the rules; their numbers are in the comments. */
+export const NodeMessage = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('hello'),
+    versions: z.array(text).max(16),
+    ticket: text.optional(),
+    resume: z.object({ node: text, token: text }).optional(),
+    agent: text,
+  }),
+  z.object({ type: z.literal('stage'), stage: NodeStage, detail: text, loadedBytes: count, totalBytes: count }),
+  z.object({ type: z.literal('register'), card: Card }),
+  z.object({ type: z.literal('tokens'), epoch: count, frames: z.array(TokensFrame.extend({ attempt })).max(4096) }),
+  z.object({ type: z.literal('failed'), epoch: count, request: RequestId, attempt, code: ErrorCode, message: text }),
+  z.object({ type: z.literal('kv_events'), rank: count, events: z.array(KvEvent).max(4096) }),
+  z.object({ type: z.literal('kv_snapshot'), rank: count, snapshot: KvSnapshot }),
+  z.object({ type: z.literal('load'), load: Load }),
+  z.object({ type: z.literal('pong'), nonce: count }),
+  z.object({ type: z.literal('drain'), reason: text }),
+  z.object({ type: z.literal('error'), code: ErrorCode, message: text }),
+]);
+export type NodeMessage = z.infer<typeof NodeMessage>;
+
+/** Hub -> node. */
+export const HubMessage = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('welcome'),
+    version: text,
+    node: text,
+    resumeToken: text,
+    epoch: count,
+    model: ModelOffer,
+    blockSize: count,
+    hashAlgo: z.enum(['xxh3', 'sha256']),
+    /** Options (by flag name, without dashes) that the hub offers its nodes; a page's query wins over them. */
+    options: z.record(z.string(), z.string()),
+    /** Requests of this node that still live after a reconnect; it drops all others. */
+    live: z.array(z.object({ request: RequestId, attempt })).max(65536),
+  }),
+  z.object({ type: z.literal('registered'), node: text }),
+  z.object({ type: z.literal('generate'), attempt, generate: GenerateRequest }),
+  z.object({ type: z.literal('cancel'), request: RequestId, attempt }),
+  z.object({ type: z.literal('kv_snapshot_request'), rank: count }),
+  z.object({ type: z.literal('ping'), nonce: count }),
+  z.object({ type: z.literal('drain'), reason: text, graceSeconds: z.number().min(0) }),
+  z.object({ type: z.literal('error'), code: ErrorCode, message: text }),
+]);
+export type HubMessage = z.infer<typeof HubMessage>;
+
+/** JSON with u64 as decimal strings. */
+export function encode(message: z.input<typeof NodeMessage> | NodeMessage | HubMessage): string {
+  return JSON.stringify(message, (_key, value) => (typeof value === 'bigint' ? value.toString() : value));
+}
