@@ -4,9 +4,9 @@ import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS } from '../protocol/samp
  * Layout of the GPU tables that the step and slot shaders share, in u32 words. This file is the only place
  * that knows it: `tableConstants` hands the numbers to the shaders as WGSL constants of the same names.
  *
- * step       one per step, written by one writeBuffer:
- *            header | rows [maxRows][slot, position] | logit rows [maxLogitRows][row, kind] | deltas [maxDeltas][slot, index, block]
- *            | admitted slots [maxSlots]
+ * step       one per step, written by one writeBuffer (what varies most comes last, so that a write can end early):
+ *            header | admitted slots [maxSlots] | logit rows [maxLogitRows][row, kind] | rows [maxRows][slot, position]
+ *            | deltas [maxDeltas][slot, index, block]
  * slots      [maxSlots][SLOT_STRIDE] state, sampling parameters and stop ids of each running sequence; floats as bits
  * history    [maxSlots][maxLen] token ids: prompt, then generated
  * blockTable [maxSlots][maxBlocksPerSeq] block ids
@@ -72,11 +72,11 @@ export function stepLayout(s: TableSizes): {
   admitted: number;
   words: number;
 } {
-  const rows = STEP_HEADER;
-  const logits = rows + 2 * s.maxRows;
-  const deltas = logits + 2 * s.maxLogitRows;
-  const admitted = deltas + 3 * s.maxDeltas;
-  return { rows, logits, deltas, admitted, words: admitted + s.maxSlots };
+  const admitted = STEP_HEADER;
+  const logits = admitted + s.maxSlots;
+  const rows = logits + 2 * s.maxLogitRows;
+  const deltas = rows + 2 * s.maxRows;
+  return { admitted, logits, rows, deltas, words: deltas + 3 * s.maxDeltas };
 }
 
 /** The numbers above as constants for shaders that include `lib/tables.wgsl`. */
