@@ -1,0 +1,88 @@
+/** One model that the hub serves. */
+export interface ModelConfig {
+  /** Folder in Hugging Face layout: `config.json`, `*.safetensors`, tokenizer files. */
+  readonly folder: string;
+  /** Name in the API and in `/models/<name>/`; null = the folder's name. */
+  readonly servedName: string | null;
+}
+
+/** What keeps a hub bounded. Times are milliseconds. */
+export interface HubLimits {
+  /** Open node sockets, whatever their state. */
+  readonly maxNodes: number;
+  /** Requests that run or wait on nodes; more are answered with 503. */
+  readonly maxInflight: number;
+  /** Body of an API request. */
+  readonly maxBodyBytes: number;
+  /** One message of a node. */
+  readonly maxMessageBytes: number;
+  readonly messagesPerSecond: number;
+  readonly bytesPerSecond: number;
+  /** Written to a node but not yet taken by its socket; a node that stays above it is closed. */
+  readonly maxBufferedBytes: number;
+  /** A socket that has not said `hello` by then is closed. */
+  readonly helloMs: number;
+  /** Two pings in a row without an answer, and the node is gone. */
+  readonly pingMs: number;
+  /** A request for which its node sent nothing for so long fails. */
+  readonly requestIdleMs: number;
+  /** How long the id of a node that left stays its own. */
+  readonly resumeMs: number;
+}
+
+export const DEFAULT_LIMITS: HubLimits = {
+  maxNodes: 4096,
+  maxInflight: 4096,
+  maxBodyBytes: 8 << 20,
+  maxMessageBytes: 16 << 20,
+  messagesPerSecond: 2000,
+  bytesPerSecond: 64 << 20,
+  maxBufferedBytes: 32 << 20,
+  helloMs: 5000,
+  pingMs: 5000,
+  requestIdleMs: 300_000,
+  resumeMs: 600_000,
+};
+
+/** All that a hub needs to know; the command line makes one from its options. */
+export interface HubConfig {
+  /** Address to listen on. */
+  readonly host: string;
+  /** 0 = any free port. */
+  readonly port: number;
+  /** PEM texts; null = plain http. */
+  readonly tls: { readonly cert: string; readonly key: string } | null;
+  readonly models: readonly ModelConfig[];
+  /** Keys that `/v1/*` takes as `Authorization: Bearer`; empty = open. */
+  readonly apiKeys: readonly string[];
+  /** Ticket that a node must show in `hello`; null = anyone who reaches the hub may join. */
+  readonly joinToken: string | null;
+  /** Web origins beside the hub's own that may call the API and join, e.g. `https://chat.example`; `*` = all. */
+  readonly allowedOrigins: readonly string[];
+  /** Names beside loopback and `host` that the `Host` header may hold. */
+  readonly allowedHosts: readonly string[];
+  readonly blockSize: number;
+  readonly hashAlgo: 'xxh3' | 'sha256';
+  /** Options (by flag name, without dashes) that `welcome` offers to nodes. */
+  readonly nodeOptions: Readonly<Record<string, string>>;
+  /** Upper bound on prompt + output; null = the model's own. */
+  readonly maxModelLen: number | null;
+  /** Serve ids only; the model folder needs no tokenizer. */
+  readonly skipTokenizerInit: boolean;
+  /** Jinja text that takes the place of the model's chat template. */
+  readonly chatTemplate: string | null;
+  /** `auto` takes default sampling from the model's `generation_config.json`; `vllm` uses neutral defaults. */
+  readonly generationConfig: 'auto' | 'vllm';
+  /** Which of the API's endpoints are there. */
+  readonly endpointTypes: readonly ('chat' | 'completions')[];
+  /** Built page; null = no page (API only). */
+  readonly staticDir: string | null;
+  /** How long running requests may go on after `close`. */
+  readonly graceSeconds: number;
+  readonly limits: HubLimits;
+}
+
+/** A hub that cannot start: bad model folder, busy port. The message is one line that says what to do. */
+export class HubStartError extends Error {
+  override name = 'HubStartError';
+}
