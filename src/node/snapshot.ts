@@ -1,0 +1,58 @@
+import type { AdapterCard, Card, Load } from '../protocol/messages.ts';
+
+/**
+ * Where a node is in its life, as its page shows it. `idle`: never joined or left by choice; `reconnecting`: the hub is
+ * out of reach, the engine keeps its cache; `refused`: this page cannot lend (no adapter, failed self-test, wrong ticket,
+ * other model); `gone`: it served and then lost its engine or its hub for good.
+ */
+export type NodePhase =
+  | 'idle'
+  | 'joining'
+  | 'downloading'
+  | 'warming'
+  | 'ready'
+  | 'reconnecting'
+  | 'draining'
+  | 'refused'
+  | 'gone';
+
+/** Why a node is `refused` or `gone`: `code` for styling and tests, `message` says what happened, why and what to do next. */
+export interface NodeProblem {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** All that a page shows of its node; the worker sends one at most ten times a second. */
+export interface NodeSnapshot {
+  readonly phase: NodePhase;
+  /** What is going on right now, e.g. the file that is loading. */
+  readonly detail: string;
+  /** Bytes of the model, while `downloading`. */
+  readonly progress: { readonly loadedBytes: number; readonly totalBytes: number } | null;
+  /** Id that the hub gave; null in solo mode and before the first welcome. */
+  readonly node: string | null;
+  /** Served name of the model. */
+  readonly model: string | null;
+  /** From the moment the GPU is open. */
+  readonly adapter: AdapterCard | null;
+  /** From the moment the engine is ready. */
+  readonly card: Card | null;
+  readonly load: Load | null;
+  /** One byte per block: 0 free, 1 free but cached, 2 in use, 3 in use and shared. */
+  readonly blockMap: Uint8Array | null;
+  /** Set while the phase is `refused` or `gone`, and after a try to reconnect failed. */
+  readonly problem: NodeProblem | null;
+}
+
+export const IDLE: NodeSnapshot = {
+  phase: 'idle',
+  detail: '',
+  progress: null,
+  node: null,
+  model: null,
+  adapter: null,
+  card: null,
+  load: null,
+  blockMap: null,
+  problem: null,
+};
