@@ -31,8 +31,7 @@ export type TensorRole =
   | 'inputNorm'
   | 'qkv'
   | 'qkvBias'
-  | 'qNorm'
-  | 'kNorm'
+  | 'qkNorm'
   | 'oProj'
   | 'oBias'
   | 'postAttentionNorm'
@@ -41,7 +40,8 @@ export type TensorRole =
 
 /**
  * One weight of the program, made of one or more tensors of the checkpoint stacked by rows
- * (q, k and v become one `qkv`; gate and up become one `gateUp`: all gate rows, then all up rows).
+ * (q, k and v become one `qkv`; gate and up become one `gateUp`: all gate rows, then all up rows; the norms of q and k
+ * become one `qkNorm`: headDim values of q, then headDim of k).
  */
 export interface WeightSpec {
   readonly role: TensorRole;
@@ -69,9 +69,11 @@ export interface ModelSpec {
   readonly normOffset: number;
   readonly qkNorm: boolean;
   readonly qkvBias: boolean;
+  readonly oBias: boolean;
   readonly attentionScale: number;
   readonly activation: 'silu' | 'gelu_tanh';
   readonly embedScale: number;
+  /** No `lmHead` among the weights: the `embed` weight is the head too. */
   readonly tiedEmbeddings: boolean;
   readonly layers: readonly LayerSpec[];
   readonly weights: readonly WeightSpec[];

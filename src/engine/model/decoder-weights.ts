@@ -1,0 +1,51 @@
+import type { TensorRole, WeightSpec } from './spec.ts';
+
+/** What the names and shapes of a decoder's tensors depend on. */
+export interface DecoderShape {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly intermediateSize: number;
+  readonly qkNorm: boolean;
+  readonly qkvBias: boolean;
+  readonly oBias: boolean;
+  readonly tiedEmbeddings: boolean;
+}
+
+/**
+ * Weights of a Llama-like decoder with the tensor names of HF's `LlamaForCausalLM` family (q, k, v, gate and up apart),
+ * in the order in which a step uses them. Matrices are [rows = outputs, cols = inputs], row-major, as `nn.Linear` keeps them.
+ */
+export function decoderWeights(s: DecoderShape): WeightSpec[] {
+  const q = s.numHeads * s.headDim;
+  const kv = s.numKvHeads * s.headDim;
+  const weights = [weight('embed', null, s.hiddenSize, [['model.embed_tokens.weight', s.vocabSize]])];
+  for (let layer = 0; layer < s.numLayers; layer++) {
+    const add = (role: TensorRole, cols: number, ...sources: [name: string, rows: number][]): void => {
+      const named = sources.map(([name, rows]): [string, number] => [`model.layers.${layer}.${name}`, rows]);
+      weights.push(weight(role, layer, cols, named));
+    };
+    const project = (name: string, kind: 'weight' | 'bias') => `self_attn.${name}_proj.${kind}`;
+    add('inputNorm', 1, ['input_layernorm.weight', s.hiddenSize]);
+    add('qkv', s.hiddenSize, [project('q', 'weight'), q], [project('k', 'weight'), kv], [project('v', 'weight'), kv]);
+    if (s.qkvBias) add('qkvBias', 1, [project('q', 'bias'), q], [project('k', 'bias'), kv], [project('v', 'bias'), kv]);
+    if (s.qkNorm) add('qkNorm', 1, ['self_attn.q_norm.weight', s.headDim], ['self_attn.k_norm.weight', s.headDim]);
+    add('oProj', q, [project('o', 'weight'), s.hiddenSize]);
+    if (s.oBias) add('oBias', 1, [project('o', 'bias'), s.hiddenSize]);
+    add('postAttentionNorm', 1, ['post_attention_layernorm.weight', s.hiddenSize]);
+    const half = s.intermediateSize;
+    add('gateUp', s.hiddenSize, ['mlp.gate_proj.weight', half], ['mlp.up_proj.weight', half]);
+    add('down', s.intermediateSize, ['mlp.down_proj.weight', s.hiddenSize]);
+  }
+  weights.push(weight('finalNorm', null, 1, [['model.norm.weight', s.hiddenSize]]));
+  if (!s.tiedEmbeddings) weights.push(weight('lmHead', null, s.hiddenSize, [['lm_head.weight', s.vocabSize]]));
+  return weights;
+}
+
+function weight(role: TensorRole, layer: number | null, cols: number, named: readonly [string, number][]): WeightSpec {
+  const sources = named.map(([name, rows]) => ({ name, rows }));
+  return { role, layer, sources, rows: sources.reduce((sum, source) => sum + source.rows, 0), cols };
+}
