@@ -1,0 +1,35 @@
+import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
+import type { SamplingParams } from '../protocol/sampling.ts';
+import type { ChatTokenizer } from './tokenizer.ts';
+
+/** What computes: a cluster behind a hub, or the engine of this page. */
+export interface Backend {
+  /**
+   * Frames of all choices, interleaved; each token once, in order per choice (offsets without hole); every choice ends with a frame
+   * that has `finish`. The iterable ends after the last choice. When `signal` aborts, computing stops at once and the iterable ends
+   * or throws, whichever is easier: nobody reads it any more.
+   * Throws `ApiError` (503 when no node is ready, when a node is lost, ...); any other error is answered as a 500.
+   */
+  generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<TokensFrame>;
+}
+
+/** What the model's `generation_config.json` sets; a request's own fields win (vLLM's `--generation-config auto`). */
+export type GenerationDefaults = Partial<
+  Pick<SamplingParams, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty' | 'maxTokens'>
+>;
+
+/** One model that the API serves. */
+export interface ServedModel {
+  readonly name: string;
+  /** Unix seconds. */
+  readonly created: number;
+  /** Prompt and output together: as the ready nodes have it, or the model's own limit while no node is ready. */
+  maxModelLen(): number;
+  /** null with `--skip-tokenizer-init`: token ids in, token ids out. */
+  readonly tokenizer: ChatTokenizer | null;
+  readonly eosIds: readonly number[];
+  readonly generationDefaults: GenerationDefaults;
+  /** Rows of the model's LM head; ids at or above it are refused. */
+  readonly vocabSize: number;
+  readonly backend: Backend;
+}

@@ -1,0 +1,82 @@
+import { Template } from '@huggingface/jinja';
+import { badRequest } from './errors.ts';
+
+/** One message as a template sees it (HF's `apply_chat_template`): `content` is text, arguments of tool calls are objects. */
+export type TemplateMessage = Readonly<Record<string, unknown>>;
+
+export interface TemplateInput {
+  readonly messages: readonly TemplateMessage[];
+  readonly tools: readonly unknown[] | null;
+  readonly addGenerationPrompt: boolean;
+  /** `chat_template_kwargs`: more variables for the template. */
+  readonly kwargs: Readonly<Record<string, unknown>>;
+}
+
+/** Names that `chat_template_kwargs` may not take: they are set by the request itself or belong to the template language. */
+const RESERVED = new Set([
+  'messages',
+  'tools',
+  'documents',
+  'add_generation_prompt',
+  'raise_exception',
+  'strftime_now',
+  'range',
+  'true',
+  'false',
+  'none',
+  'True',
+  'False',
+  'None',
+]);
+
+/** A model's chat template, parsed once. Jinja as HF transformers runs it (`trim_blocks`, `lstrip_blocks`). */
+export class ChatTemplate {
+  readonly #default: Template;
+  readonly #toolUse: Template | null;
+  readonly #knowsDeveloper: boolean;
+
+  /**
+   * `source` is one template, or HF's list of named ones (`default`, and `tool_use` for requests with tools).
+   * `specialTokens` are the variables `bos_token`, `eos_token`, ... Throws `Error` when a template does not parse.
+   */
+  constructor(
+    source: string | readonly { readonly name: string; readonly template: string }[],
+    readonly specialTokens: Readonly<Record<string, string>>,
+  ) {
+    const named = typeof source === 'string' ? [{ name: 'default', template: source }] : source;
+    const text = (name: string) => named.find((entry) => entry.name === name)?.template;
+    const main = text('default');
+    if (main === undefined) throw new Error('The chat templates of tokenizer_config.json have none named "default".');
+    const toolUse = text('tool_use');
+    this.#default = new Template(main);
+    this.#toolUse = toolUse === undefined ? null : new Template(toolUse);
+    this.#knowsDeveloper = main.includes('developer');
+  }
+
+  /** The prompt's text. Throws `ApiError` 400 when the template refuses the messages (`raise_exception`) or fails on them. */
+  render(input: TemplateInput): string {
+    for (const name of Object.keys(input.kwargs)) {
+      if (RESERVED.has(name) || name in this.specialTokens) {
+        throw badRequest(`'chat_template_kwargs' must not set '${name}': the server sets it.`, 'chat_template_kwargs');
+      }
+    }
+    const template = input.tools !== null && this.#toolUse !== null ? this.#toolUse : this.#default;
+    try {
+      return template.render({
+        ...input.kwargs,
+        ...this.specialTokens,
+        messages: input.messages.map((message) => this.#withKnownRole(message)),
+        ...(input.tools === null ? {} : { tools: input.tools }),
+        add_generation_prompt: input.addGenerationPrompt,
+      });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw badRequest(`The model's chat template refused these messages: ${reason}`, 'messages');
+    }
+  }
+
+  // OpenAI: `developer` is the newer name of `system`; templates that never heard of it would print the word itself.
+  #withKnownRole(message: TemplateMessage): TemplateMessage {
+    return message.role === 'developer' && !this.#knowsDeveloper ? { ...message, role: 'system' } : message;
+  }
+}

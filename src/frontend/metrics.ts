@@ -1,0 +1,34 @@
+export interface RequestLabels {
+  readonly model: string;
+  readonly endpoint: 'chat_completions' | 'completions';
+  readonly stream: boolean;
+}
+
+export interface RequestOutcome {
+  readonly status: 'success' | 'error' | 'cancelled';
+  /** From the request's arrival to the last byte. */
+  readonly seconds: number;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+}
+
+/** What one request tells while it runs; each method is cheap and never throws. */
+export interface RequestMetrics {
+  /** Once: seconds from arrival to the first token. */
+  firstToken(seconds: number): void;
+  /** Seconds between two frames of one choice, divided by the tokens of the later one. */
+  interToken(seconds: number): void;
+  /** Once, last. */
+  finished(outcome: RequestOutcome): void;
+}
+
+/** Counts requests of known models; refusals before a model is found are not told (their labels would be unbounded). */
+export interface FrontendMetrics {
+  started(labels: RequestLabels): RequestMetrics;
+}
+
+const silent: RequestMetrics = { firstToken() {}, interToken() {}, finished() {} };
+
+/** For where nobody reads metrics (solo mode). */
+export const NO_METRICS: FrontendMetrics = { started: () => silent };
