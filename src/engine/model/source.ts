@@ -1,0 +1,88 @@
+import { createSHA256 } from 'hash-wasm';
+import type { ModelOffer } from '../../protocol/messages.ts';
+import { modelError } from './error.ts';
+
+/** Where the files of a model come from: the hub, a static folder, the page's store. */
+export interface ModelFiles {
+  readonly offer: ModelOffer;
+  /**
+   * Bytes of the offer's file `path` from byte `from` to its end. Not checked against the offer's hash: `readModelFile` does.
+   * Rejects, or the stream errors, with `EngineError` code `model` that names the file.
+   */
+  open(path: string, from: number): Promise<ReadableStream<Uint8Array>>;
+}
+
+export type OfferFile = ModelOffer['files'][number];
+
+/** Largest chunk that `readModelFile` yields, bytes. */
+export const MAX_CHUNK_BYTES = 4 * 1024 * 1024;
+
+/** The offer's entry of a file. Throws `EngineError` code `model` when the model has no such file. */
+export function offeredFile(offer: ModelOffer, path: string): OfferFile {
+  const file = offer.files.find((f) => f.path === path);
+  if (!file) {
+    const known = offer.files.map((f) => f.path).join(', ');
+    throw modelError(offer.name, `the model has no file ${path}; it has: ${known || 'none'}.`);
+  }
+  return file;
+}
+
+/**
+ * All bytes of a file in order, in chunks of at most `MAX_CHUNK_BYTES`. The last chunk may come before the hash is known:
+ * after it, a file whose length or SHA-256 is not the offer's throws `EngineError` code `model` with the file's name.
+ */
+export async function* readModelFile(
+  files: ModelFiles,
+  path: string,
+  onProgress: (loaded: number, total: number) => void = () => {},
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const { size, sha256 } = offeredFile(files.offer, path);
+  const hash = await createSHA256();
+  const reader = (await files.open(path, 0)).getReader();
+  let loaded = 0;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      for (let at = 0; at < value.byteLength; at += MAX_CHUNK_BYTES) {
+        const chunk = value.subarray(at, at + MAX_CHUNK_BYTES);
+        loaded += chunk.byteLength;
+        if (loaded > size) throw modelError(path, `has more than the ${size} bytes that were offered.`);
+        hash.update(chunk);
+        yield chunk;
+        onProgress(loaded, size);
+      }
+    }
+  } finally {
+    // A consumer that stops early must not leave a download or a lock behind.
+    await reader.cancel().catch(() => {});
+  }
+  if (loaded !== size) throw modelError(path, `ended after ${loaded} of ${size} bytes.`);
+  const found = hash.digest('hex');
+  if (found !== sha256) {
+    throw modelError(
+      path,
+      `its bytes are not those that were offered (SHA-256 ${found}, offered ${sha256}). Was it changed?`,
+    );
+  }
+}
+
+/** Most bytes of a file that is read whole (configs, tokenizers, indexes). */
+const MAX_TEXT_BYTES = 64 * 1024 * 1024;
+
+/** A small file as JSON, checked against the offer's hash first. Throws `EngineError` code `model`. */
+export async function readModelJson(files: ModelFiles, path: string): Promise<unknown> {
+  const { size } = offeredFile(files.offer, path);
+  if (size > MAX_TEXT_BYTES) throw modelError(path, `has ${size} bytes; at most ${MAX_TEXT_BYTES} are read as JSON.`);
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for await (const chunk of readModelFile(files, path)) {
+    bytes.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw modelError(path, 'is not JSON in UTF-8.', { cause });
+  }
+}
