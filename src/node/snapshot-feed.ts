@@ -1,0 +1,49 @@
+import type { Engine } from '../engine/api.ts';
+import type { Clock } from './clock.ts';
+import { IDLE, type NodeSnapshot } from './snapshot.ts';
+
+/** At most ten snapshots a second, however often things change. */
+const MIN_GAP_MS = 100;
+/** How often load and block map of a running engine are read. */
+const POLL_MS = 250;
+
+/** The newest snapshot of a node, and its way to the page. */
+export class SnapshotFeed {
+  private snapshot: NodeSnapshot = IDLE;
+  private engine: Engine | null = null;
+  private pending = false;
+  private stopPoll: () => void = () => {};
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly emit: (snapshot: NodeSnapshot) => void,
+  ) {}
+
+  get current(): NodeSnapshot {
+    return this.snapshot;
+  }
+
+  update(patch: Partial<NodeSnapshot>): void {
+    this.snapshot = { ...this.snapshot, ...patch };
+    if (this.pending) return;
+    this.pending = true;
+    this.clock.after(MIN_GAP_MS, () => {
+      this.pending = false;
+      this.emit(this.snapshot);
+    });
+  }
+
+  /** Follows the load and the block map of `engine` until it is told null. */
+  follow(engine: Engine | null): void {
+    this.stopPoll();
+    this.engine = engine;
+    if (engine) this.poll();
+    else this.update({ load: null, blockMap: null });
+  }
+
+  private poll(): void {
+    if (!this.engine) return;
+    this.update({ load: this.engine.load(), blockMap: this.engine.blockMap() });
+    this.stopPoll = this.clock.after(POLL_MS, () => this.poll());
+  }
+}
