@@ -44,7 +44,7 @@ export interface EngineListener {
 /** The part of a node that owns the GPU. Knows nothing of sockets, HTTP or OpenAI. */
 export interface Engine {
   readonly info: EngineInfo;
-  /** Queues a request. Throws `EngineError` code `invalid_request` when it can never run here (too long, bad ids). */
+  /** Queues a request. Throws `EngineError` code `invalid_request` when it can never run here (too long, bad ids), `overloaded` when the queue is full. */
   add(request: GenerateRequest): void;
   /** The request is in no step scheduled after this call. Its blocks are freed. No more frames come for it. Unknown ids are ignored. */
   cancel(request: string): void;
@@ -59,6 +59,7 @@ export interface Engine {
 
 export type EngineErrorCode =
   | 'invalid_request'
+  | 'overloaded'
   | 'no_adapter'
   | 'out_of_memory'
   | 'device_lost'

@@ -18,12 +18,16 @@ export const U64 = z
 export const StoredBlock = z.object({ blockHash: U64, tokensHash: U64, tokens: z.array(TokenId).max(1024) });
 export type StoredBlock = z.infer<typeof StoredBlock>;
 
+/** Present where the hashes were made under a cache salt: whoever checks them needs it. */
+const cacheSalt = z.string().max(256).optional();
+
 /** What happened to a rank's prefix cache. Event ids start at 1 and grow by 1 per event of that rank. */
 export const KvEvent = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('stored'),
     eventId: z.number().int(),
     parent: U64.nullable(),
+    cacheSalt,
     blocks: z.array(StoredBlock).max(4096),
   }),
   z.object({ type: z.literal('removed'), eventId: z.number().int(), blockHashes: z.array(U64).max(4096) }),
@@ -34,6 +38,6 @@ export type KvEvent = z.infer<typeof KvEvent>;
 /** The whole prefix cache of a rank, parents first, as of `lastEventId`. */
 export const KvSnapshot = z.object({
   lastEventId: z.number().int(),
-  blocks: z.array(z.object({ parent: U64.nullable(), block: StoredBlock })).max(1 << 20),
+  blocks: z.array(z.object({ parent: U64.nullable(), cacheSalt, block: StoredBlock })).max(1 << 20),
 });
 export type KvSnapshot = z.infer<typeof KvSnapshot>;

@@ -1,0 +1,283 @@
+import type { FinishReason } from '../protocol/generate.ts';
+import { EngineError } from './api.ts';
+import type { BlockManager } from './kv/block-manager.ts';
+import type { Sequence, SequenceUpdate } from './sequence.ts';
+import { PlanBuilder, type StepLimits, type StepPlan } from './step-plan.ts';
+import { NO_TOKEN } from './tables.ts';
+
+export type { StepPlan };
+
+export interface SchedulerOptions extends StepLimits {
+  readonly blockManager: BlockManager;
+  /** Sequences that run at once; the GPU has a slot for each. */
+  readonly maxNumSeqs: number;
+  /** Most tokens of a sequence, prompt included. */
+  readonly maxModelLen: number;
+  /** Most sequences that wait for their first step. */
+  readonly maxWaiting: number;
+}
+
+/**
+ * Decides what each step computes. Pure: plans depend on the order of calls and on nothing else.
+ *
+ * The engine keeps D steps in flight: it calls `consume` for step s - D right before `schedule` for step s. A sequence
+ * whose last samples are not read back is scheduled all the same, since the GPU knows them.
+ *
+ * In a step: decodes in admission order, then chunks of running prefills, then new sequences, first come first served.
+ * Out of blocks, the newest running sequence is preempted: it goes to the front of the queue and is computed again.
+ */
+export class Scheduler {
+  readonly #options: SchedulerOptions;
+  readonly #blocks: BlockManager;
+  readonly #waiting: Sequence[] = [];
+  // In admission order.
+  readonly #running: Sequence[] = [];
+  readonly #requests = new Map<string, readonly Sequence[]>();
+  readonly #freeSlots: number[];
+  #scheduledSteps = 0;
+  #consumedSteps = 0;
+  #preemptions = 0;
+  #reportedPreemptions = 0;
+
+  /** Throws RangeError when the bounds do not fit each other. */
+  constructor(options: SchedulerOptions) {
+    const { maxNumSeqs, maxNumBatchedTokens, maxLogitRows, blockManager } = options;
+    requireMore('max-num-batched-tokens', maxNumBatchedTokens, 'max-num-seqs', maxNumSeqs + 1);
+    requireMore('maxLogitRows', maxLogitRows, 'max-num-seqs', maxNumSeqs);
+    this.#options = options;
+    this.#blocks = blockManager;
+    this.#freeSlots = Array.from({ length: maxNumSeqs }, (_, i) => maxNumSeqs - 1 - i);
+  }
+
+  get numRunning(): number {
+    return this.#running.length;
+  }
+
+  get numWaiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** Preemptions so far. */
+  get preemptions(): number {
+    return this.#preemptions;
+  }
+
+  /**
+   * Queues the sequences of one request: all or none. Throws EngineError `invalid_request` when they can never run
+   * here, `overloaded` when the queue is full.
+   */
+  add(sequences: readonly Sequence[]): void {
+    const { maxModelLen, maxWaiting } = this.#options;
+    const { totalBlocks, blockSize } = this.#blocks;
+    const request = sequences[0]?.request;
+    if (request === undefined) return;
+    const refuse = (why: string): never => {
+      throw new EngineError('invalid_request', `request ${request}: ${why}`);
+    };
+    if (this.#requests.has(request)) refuse('its id is in use; give every request its own');
+    if (new Set(sequences.map((s) => s.choice)).size < sequences.length) refuse('it names a choice twice');
+    for (const { promptLength, tokens, maxLength, choice } of sequences) {
+      if (promptLength >= maxModelLen) {
+        refuse(
+          `its prompt has ${promptLength} tokens, and the context of ${maxModelLen} must hold at least one more; shorten the prompt`,
+        );
+      }
+      if (tokens.length >= maxLength) {
+        refuse(`choice ${choice} has all of its ${maxLength - promptLength} tokens; leave finished choices out`);
+      }
+      // The last token of a sequence is never computed.
+      const needed = Math.ceil((maxLength - 1) / blockSize);
+      if (needed > totalBlocks) {
+        refuse(
+          `its ${maxLength} tokens need ${needed} KV blocks of ${blockSize}, and the pool has ${totalBlocks}; lower max_tokens or shorten the prompt`,
+        );
+      }
+    }
+    if (this.#waiting.length + sequences.length > maxWaiting) {
+      throw new EngineError(
+        'overloaded',
+        `request ${request}: ${this.#waiting.length} sequences wait and ${maxWaiting} may; send it to another node, or later`,
+      );
+    }
+    this.#requests.set(request, sequences);
+    this.#waiting.push(...sequences);
+  }
+
+  /** Ends a request: it is in no later step, and its blocks are free. Returns the sequences that this ended. */
+  cancel(request: string): Sequence[] {
+    const live = (this.#requests.get(request) ?? []).filter((s) => s.status !== 'finished');
+    for (const sequence of live) this.#end(sequence);
+    return live;
+  }
+
+  /** The next step; null when nothing can be computed before an earlier step is consumed or a request comes. */
+  schedule(): StepPlan | null {
+    const plan = new PlanBuilder(this.#options);
+    const preemptions = this.#preemptions;
+    this.#scheduleDecodes(plan);
+    if (this.#schedulePrefills(plan) && this.#preemptions === preemptions) this.#admit(plan);
+    if (plan.numRows === 0) return null;
+    const preempted = this.#preemptions - this.#reportedPreemptions;
+    this.#reportedPreemptions = this.#preemptions;
+    return plan.build(this.#scheduledSteps++, preempted);
+  }
+
+  /**
+   * Takes the results of the oldest step not consumed. samples[i] is the token that plan.logitRows[i] sampled; entries of
+   * rows that sample nothing, and of sequences that have ended, are not looked at. Updates come in row order.
+   */
+  consume(plan: StepPlan, samples: ArrayLike<number>): SequenceUpdate[] {
+    if (plan.step !== this.#consumedSteps || samples.length < plan.logitRows.length) {
+      throw new EngineError(
+        'internal',
+        `step ${plan.step} with ${samples.length} samples was consumed where step ${this.#consumedSteps} with ${plan.logitRows.length} was due`,
+      );
+    }
+    this.#consumedSteps++;
+    const updates: SequenceUpdate[] = [];
+    for (const { sequence, run, start, count, sample } of plan.rows) {
+      if (sequence.status === 'finished') continue;
+      const end = start + count;
+      if (sequence.scoring) sequence.scored = Math.max(sequence.scored, Math.min(end, sequence.promptLength - 1));
+      if (sequence.run === run) {
+        sequence.computed = end;
+        this.#blocks.register(sequence);
+      }
+      if (sample !== null) updates.push(this.#append(sequence, samples[sample]!));
+    }
+    return updates;
+  }
+
+  #scheduleDecodes(plan: PlanBuilder): void {
+    for (let i = 0; i < this.#running.length; i++) {
+      const sequence = this.#running[i]!;
+      const positions = sequence.scheduled + 1;
+      if (!sequence.canDecode) continue;
+      while (!this.#blocks.grow(sequence, positions)) {
+        const newest = this.#running.at(-1)!;
+        this.#preempt(newest);
+        if (newest === sequence) return;
+      }
+      plan.add(sequence, 1);
+    }
+  }
+
+  /** False when a running prefill got nothing: then nothing newer may take its place. */
+  #schedulePrefills(plan: PlanBuilder): boolean {
+    for (let i = 0; i < this.#running.length; i++) {
+      const sequence = this.#running[i]!;
+      if (sequence.prefillLeft === 0) continue;
+      const { scheduled, admittedLength } = sequence;
+      const room = () => (sequence.blocks.length + this.#blocks.freeBlocks) * this.#blocks.blockSize - scheduled;
+      while (room() === 0) {
+        const newest = this.#running.at(-1)!;
+        if (newest === sequence || plan.has(newest)) return false;
+        this.#preempt(newest);
+      }
+      const count = Math.min(chunk(plan, sequence, scheduled, admittedLength), room());
+      if (count === 0) return false;
+      this.#blocks.grow(sequence, scheduled + count);
+      plan.add(sequence, count);
+    }
+    return true;
+  }
+
+  #admit(plan: PlanBuilder): void {
+    const { maxNumSeqs } = this.#options;
+    // A sequence that waits for a block lets others pass; looking at maxNumSeqs of them bounds the work of a step.
+    let passed = 0;
+    while (passed < maxNumSeqs && this.#running.length < maxNumSeqs && plan.rowsLeft > 0) {
+      const sequence = this.#waiting[passed];
+      // Samples of a preempted sequence must be read back first: they are part of what it computes again.
+      if (!sequence || sequence.pending > 0) return;
+      const hits = this.#blocks.match(sequence);
+      if (this.#isBeingComputed(sequence, hits.length)) {
+        passed++;
+        continue;
+      }
+      const length = sequence.tokens.length;
+      const cached = hits.length * this.#blocks.blockSize;
+      const count = chunk(plan, sequence, cached, length);
+      if (count === 0 || !this.#blocks.admit(sequence, hits, cached + count)) return;
+      this.#waiting.splice(passed, 1);
+      this.#running.push(sequence);
+      sequence.status = 'running';
+      sequence.slot = this.#freeSlots.pop()!;
+      sequence.admittedLength = length;
+      sequence.scheduled = cached;
+      sequence.computed = cached;
+      sequence.cachedTokens ??= Math.min(cached, sequence.promptLength);
+      plan.admitted.push(sequence);
+      plan.add(sequence, count);
+    }
+  }
+
+  /** The block after the sequence's cached ones is on its way in a running sequence: waiting for it beats computing it. */
+  #isBeingComputed(sequence: Sequence, index: number): boolean {
+    if (!sequence.readsCache || (index + 1) * this.#blocks.blockSize >= sequence.tokens.length) return false;
+    const hash = sequence.hashes[index]?.blockHash;
+    if (hash === undefined) return false;
+    return this.#running.some((other) => other.registered <= index && other.hashes[index]?.blockHash === hash);
+  }
+
+  #append(sequence: Sequence, token: number): SequenceUpdate {
+    if (token === NO_TOKEN) {
+      throw new EngineError(
+        'internal',
+        `request ${sequence.request}, choice ${sequence.choice}: the GPU ended it at ${sequence.tokens.length} tokens, the host did not; their stop rules differ`,
+      );
+    }
+    const { stopIds, minTokens } = sequence.sampling;
+    const stops = sequence.generated >= minTokens && stopIds.includes(token);
+    sequence.pending--;
+    sequence.tokens.push(token);
+    const finish: FinishReason | null = stops ? 'stop' : sequence.tokens.length >= sequence.maxLength ? 'length' : null;
+    if (finish !== null) this.#end(sequence);
+    return {
+      sequence,
+      tokens: [token],
+      ...(finish === null ? {} : { finish }),
+      ...(stops ? { stopId: token } : {}),
+    };
+  }
+
+  #preempt(sequence: Sequence): void {
+    this.#stop(sequence);
+    sequence.status = 'waiting';
+    sequence.run++;
+    sequence.scheduled = 0;
+    sequence.computed = 0;
+    sequence.registered = 0;
+    sequence.admittedLength = 0;
+    this.#waiting.unshift(sequence);
+    this.#preemptions++;
+  }
+
+  #end(sequence: Sequence): void {
+    if (sequence.status === 'waiting') this.#waiting.splice(this.#waiting.indexOf(sequence), 1);
+    else this.#stop(sequence);
+    sequence.status = 'finished';
+    const choices = this.#requests.get(sequence.request);
+    if (choices?.every((s) => s.status === 'finished')) this.#requests.delete(sequence.request);
+  }
+
+  /** Steps in flight may still write to what is freed here: harmless, since a new owner writes later in queue order. */
+  #stop(sequence: Sequence): void {
+    this.#running.splice(this.#running.indexOf(sequence), 1);
+    this.#blocks.free(sequence);
+    this.#freeSlots.push(sequence.slot!);
+    sequence.slot = null;
+  }
+}
+
+/** How many positions from `start` a prefill up to `end` may take in this step, by rows and logit rows. */
+function chunk(plan: PlanBuilder, sequence: Sequence, start: number, end: number): number {
+  const count = Math.min(end - start, plan.rowsLeft);
+  // While its prompt is scored, every row not scored yet needs its logits; else only the last one does.
+  if (sequence.scoring) return Math.min(count, Math.max(0, sequence.scored - start) + plan.logitRowsLeft);
+  return start + count === end && plan.logitRowsLeft === 0 ? count - 1 : count;
+}
+
+function requireMore(name: string, value: number, than: string, least: number): void {
+  if (value < least) throw new RangeError(`${name} is ${value} and must be at least ${least}, because of ${than}`);
+}

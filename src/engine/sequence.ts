@@ -1,0 +1,102 @@
+import type { FinishReason, GenerateRequest } from '../protocol/generate.ts';
+import type { SamplingParams } from '../protocol/sampling.ts';
+
+/** Both hashes of one full block; see protocol/hashes.ts. */
+export interface BlockHashes {
+  readonly tokensHash: bigint;
+  readonly blockHash: bigint;
+}
+
+/**
+ * One stream of tokens being computed: one choice of a request. Plain state; the scheduler and the block manager move it.
+ * Positions count from 0; the token at position p is `tokens[p]`, and computing p writes its K and V.
+ */
+export class Sequence {
+  readonly request: string;
+  readonly choice: number;
+  readonly sampling: SamplingParams;
+  readonly cacheSalt: string | undefined;
+  readonly promptLength: number;
+  /** Tokens at which the sequence ends: prompt plus `maxTokens`, or the context. */
+  readonly maxLength: number;
+  /** The prompt's logprobs are wanted and were not delivered by an earlier attempt. */
+  readonly scorePrompt: boolean;
+  /** The prompt and all generated tokens that the host knows. */
+  readonly tokens: number[];
+
+  status: 'waiting' | 'running' | 'finished' = 'waiting';
+  /** Row of the GPU tables while running. */
+  slot: number | null = null;
+  /** Grows with every preemption, so that steps of an earlier run are told from those of this one. */
+  run = 0;
+  /** Tokens known when this run was admitted: what the host wrote to the GPU's history. */
+  admittedLength = 0;
+  /** Positions whose computation has been scheduled in this run (or came from the cache). */
+  scheduled = 0;
+  /** Positions whose step has been consumed in this run (or came from the cache). */
+  computed = 0;
+  /** Samples scheduled and not yet consumed. */
+  pending = 0;
+  /** Prompt positions whose logprob rows have been consumed. */
+  scored = 0;
+  /** Prompt tokens that came from the prefix cache at the first admission; null before it. */
+  cachedTokens: number | null = null;
+  /** Block ids by position / block size. */
+  blocks: number[] = [];
+  /** Indices into `blocks` that the GPU's block table does not hold yet. */
+  stale: number[] = [];
+  /** How many leading blocks have been offered to the prefix cache in this run. */
+  registered = 0;
+  /** Hashes of the full blocks of `tokens`, as far as they were needed. */
+  readonly hashes: BlockHashes[] = [];
+
+  constructor(request: GenerateRequest, choice: number, generated: readonly number[], maxModelLen: number) {
+    this.request = request.request;
+    this.choice = choice;
+    this.sampling = request.sampling;
+    this.cacheSalt = request.cacheSalt;
+    this.promptLength = request.prompt.length;
+    this.maxLength = Math.min(request.prompt.length + request.sampling.maxTokens, maxModelLen);
+    // A prompt's logprobs belong to the request: its first choice computes them, the others share the cache.
+    this.scorePrompt = request.sampling.promptLogprobs !== null && choice === 0 && generated.length === 0;
+    this.tokens = [...request.prompt, ...generated];
+  }
+
+  /** Tokens generated so far, those of earlier attempts included. */
+  get generated(): number {
+    return this.tokens.length - this.promptLength;
+  }
+
+  /** Length once all scheduled samples are read back. */
+  get virtualLength(): number {
+    return this.tokens.length + this.pending;
+  }
+
+  /** Positions of this run's known tokens that are still to be scheduled. */
+  get prefillLeft(): number {
+    return Math.max(0, this.admittedLength - this.scheduled);
+  }
+
+  /** Logprobs of the prompt are still to come. */
+  get scoring(): boolean {
+    return this.scorePrompt && this.scored < this.promptLength - 1;
+  }
+
+  /** vLLM's rule: a prompt that is scored reads no prefix cache, but fills it. */
+  get readsCache(): boolean {
+    return !this.scoring;
+  }
+
+  /** The next sample can be scheduled, be its input token known or not. */
+  get canDecode(): boolean {
+    return this.prefillLeft === 0 && this.scheduled === this.virtualLength - 1 && this.virtualLength < this.maxLength;
+  }
+}
+
+/** What one consumed step gave one sequence. `stopId` is the last of `tokens`. */
+export interface SequenceUpdate {
+  readonly sequence: Sequence;
+  readonly tokens: number[];
+  readonly finish?: FinishReason;
+  readonly stopId?: number;
+}

@@ -1,0 +1,135 @@
+import type { Sequence } from './sequence.ts';
+import { LOGIT_LOGPROBS, LOGIT_SAMPLE } from './tables.ts';
+
+/** Consecutive rows of one sequence in one step: one row for a decode, a chunk of known tokens for a prefill. */
+export interface SequenceRows {
+  readonly sequence: Sequence;
+  /** The sequence's run when this was planned. */
+  readonly run: number;
+  readonly slot: number;
+  /** Number of the first row in the step. */
+  readonly firstRow: number;
+  /** Position of the first row; row i is at start + i. */
+  readonly start: number;
+  readonly count: number;
+  /**
+   * The row's token may be one that only the GPU knows: its position is POSITION_FROM_SLOT, the slot's last known
+   * token, which is the one at `start`. A prefill's positions are explicit.
+   */
+  readonly decode: boolean;
+  /** Entry of `logitRows` that samples the sequence's next token; null in a chunk that ends before the last known token. */
+  readonly sample: number | null;
+}
+
+/** A row whose logits are wanted. */
+export interface LogitRow {
+  readonly sequence: Sequence;
+  /** Number of the row in the step. */
+  readonly row: number;
+  /** Position of the row. Its logits are about the token at position + 1. */
+  readonly position: number;
+  /** LOGIT_SAMPLE, LOGIT_LOGPROBS or both. LOGIT_LOGPROBS alone: logprobs of the prompt's token at position + 1. */
+  readonly kind: number;
+}
+
+/** `blockTable[slot][index] = block`, from this step on. */
+export interface TableDelta {
+  readonly slot: number;
+  readonly index: number;
+  readonly block: number;
+}
+
+/** Everything one step computes, as data. Decode rows come first: rows 0 to numDecodeRows - 1. */
+export interface StepPlan {
+  /** Counts from 0, without holes. */
+  readonly step: number;
+  /** Sequences that got a slot in this step: the runner writes their slot state and history before it. */
+  readonly admitted: readonly Sequence[];
+  readonly rows: readonly SequenceRows[];
+  readonly numRows: number;
+  readonly numDecodeRows: number;
+  /** Ascending by row. */
+  readonly logitRows: readonly LogitRow[];
+  /** At most one for each entry of the block table. */
+  readonly deltas: readonly TableDelta[];
+  /** Sequences preempted since the plan before. */
+  readonly preempted: number;
+}
+
+export interface StepLimits {
+  readonly maxNumBatchedTokens: number;
+  readonly maxLogitRows: number;
+}
+
+/** A plan while the scheduler fills it. */
+export class PlanBuilder {
+  readonly admitted: Sequence[] = [];
+  readonly #limits: StepLimits;
+  readonly #rows: SequenceRows[] = [];
+  readonly #logitRows: LogitRow[] = [];
+  readonly #deltas: TableDelta[] = [];
+  #numRows = 0;
+  #numDecodeRows = 0;
+
+  constructor(limits: StepLimits) {
+    this.#limits = limits;
+  }
+
+  get numRows(): number {
+    return this.#numRows;
+  }
+
+  get rowsLeft(): number {
+    return this.#limits.maxNumBatchedTokens - this.#numRows;
+  }
+
+  get logitRowsLeft(): number {
+    return this.#limits.maxLogitRows - this.#logitRows.length;
+  }
+
+  has(sequence: Sequence): boolean {
+    return this.#rows.some((rows) => rows.sequence === sequence);
+  }
+
+  /** Plans the next `count` positions of a running sequence that has blocks for them, and moves it on. */
+  add(sequence: Sequence, count: number): void {
+    const { run, slot, scheduled: start, sampling } = sequence;
+    if (slot === null) throw new Error(`request ${sequence.request}: rows planned for a sequence without a slot`);
+    const end = start + count;
+    const decode = start >= sequence.admittedLength;
+    const firstRow = this.#numRows;
+    const logit = (position: number, kind: number) =>
+      this.#logitRows.push({ sequence, row: firstRow + position - start, position, kind });
+
+    if (sequence.scoring) {
+      for (let p = Math.max(start, sequence.scored); p < Math.min(end, sequence.promptLength - 1); p++) {
+        logit(p, LOGIT_LOGPROBS);
+      }
+    }
+    const samples = end >= sequence.admittedLength;
+    if (samples) {
+      logit(end - 1, LOGIT_SAMPLE | (sampling.logprobs === null ? 0 : LOGIT_LOGPROBS));
+      sequence.pending++;
+    }
+    const sample = samples ? this.#logitRows.length - 1 : null;
+    this.#rows.push({ sequence, run, slot, firstRow, start, count, decode, sample });
+    for (const index of sequence.stale) this.#deltas.push({ slot, index, block: sequence.blocks[index]! });
+    sequence.stale = [];
+    sequence.scheduled = end;
+    this.#numRows += count;
+    if (decode) this.#numDecodeRows += count;
+  }
+
+  build(step: number, preempted: number): StepPlan {
+    return {
+      step,
+      admitted: this.admitted,
+      rows: this.#rows,
+      numRows: this.#numRows,
+      numDecodeRows: this.#numDecodeRows,
+      logitRows: this.#logitRows,
+      deltas: this.#deltas,
+      preempted,
+    };
+  }
+}
