@@ -1,0 +1,202 @@
+import type { BlockHasher } from '../protocol/hashes.ts';
+import { type Engine, EngineError, type EngineInfo, type EngineListener } from './api.ts';
+import { StepLoop } from './engine.ts';
+import { allocate } from './gpu/allocate.ts';
+import type { Gpu } from './gpu/device.ts';
+import { Pipelines } from './gpu/pipelines.ts';
+import type { ShaderLibrary } from './gpu/shader-source.ts';
+import { chooseVariant } from './kernels/variant.ts';
+import { BlockManager } from './kv/block-manager.ts';
+import { createPool, type KvDtype, poolBlocks } from './kv/pool.ts';
+import { createEngineBuffers, engineBufferSizes } from './model/activations.ts';
+import type { ProgramInputs } from './model/program.ts';
+import { inverseFrequencies } from './model/rope.ts';
+import type { ModelSpec } from './model/spec.ts';
+import type { LoadedWeights } from './model/weights.ts';
+import { bucketOf, Runner } from './runner.ts';
+import { Scheduler } from './scheduler.ts';
+import { type Golden, selfTest } from './self-test.ts';
+import type { TableSizes } from './tables.ts';
+import { measureBudget } from './warm-up.ts';
+
+/** Steps submitted before the first is read back: hides the readback's latency, costs a stopped sequence that many idle rows. */
+const STEPS_IN_FLIGHT = 3;
+/** Largest step that buffers are made for when the budget is to be measured. */
+const LARGEST_STEP = { software: 256, hardware: 2048 };
+/** Fewest rows that can have logits in one step; prompts whose logprobs are asked for advance by at most this. */
+const LOGIT_ROWS = 64;
+const MAX_WAITING = 4096;
+/**
+ * WebGPU tells nobody how much memory there is. The largest buffer an adapter allows is the best hint it gives;
+ * a software adapter lives in the machine's own memory beside everything else and takes a small part of it.
+ */
+const DEFAULT_UTILIZATION = { software: 0.25, hardware: 0.9 };
+
+/** Names and meaning as the options table has them; null = choose. */
+export interface EngineOptions {
+  readonly blockSize: number;
+  readonly kvCacheDtype: 'auto' | KvDtype;
+  readonly maxModelLen: number | null;
+  readonly maxNumSeqs: number;
+  readonly maxNumBatchedTokens: number | null;
+  readonly numGpuBlocksOverride: number | null;
+  readonly gpuMemoryUtilization: number | null;
+  readonly enablePrefixCaching: boolean;
+  readonly enforceEager: boolean;
+  /** First order of the free blocks; null = ascending. Output must not depend on it. */
+  readonly freeOrder: Uint32Array | null;
+}
+
+export interface EngineInputs {
+  readonly gpu: Gpu;
+  readonly shaders: ShaderLibrary;
+  readonly spec: ModelSpec;
+  readonly weights: LoadedWeights;
+  readonly model: string;
+  readonly fingerprint: string;
+  readonly hasher: BlockHasher;
+  /** Known output of this model; null = check one layer against the CPU instead. */
+  readonly golden: Golden | null;
+  readonly options: EngineOptions;
+  readonly listener: EngineListener;
+  readonly now: () => number;
+}
+
+/**
+ * Makes an engine that has passed its self-test and measured its step budget.
+ * Throws `EngineError`: `out_of_memory` with numbers, `self_test` with the adapter's name, `device_lost`.
+ */
+export async function createEngine(inputs: EngineInputs): Promise<Engine> {
+  const { gpu, spec, weights, options } = inputs;
+  const kind = gpu.adapter.software ? 'software' : 'hardware';
+  const maxModelLen = Math.min(options.maxModelLen ?? spec.maxPositions, spec.maxPositions);
+  const maxBlocksPerSeq = Math.ceil(maxModelLen / options.blockSize);
+  const largestStep = options.maxNumBatchedTokens ?? Math.max(LARGEST_STEP[kind], bucketOf(options.maxNumSeqs + 1));
+  const maxLogitRows = bucketOf(Math.max(options.maxNumSeqs, LOGIT_ROWS));
+  const sizes: TableSizes = {
+    maxRows: bucketOf(largestStep),
+    maxLogitRows,
+    maxDeltas: options.maxNumSeqs * maxBlocksPerSeq,
+    maxSlots: options.maxNumSeqs,
+    maxLen: maxModelLen,
+    maxBlocksPerSeq,
+    vocabSize: spec.vocabSize,
+  };
+  const kvDtype = options.kvCacheDtype === 'auto' ? kvDtypeOf(weights) : options.kvCacheDtype;
+  const kvShape = { spec, blockSize: options.blockSize, dtype: kvDtype };
+  const { device } = gpu;
+
+  const activationBytes = Object.values(engineBufferSizes(spec, sizes)).reduce((a, b) => a + b, 0);
+  const utilization = options.gpuMemoryUtilization ?? DEFAULT_UTILIZATION[kind];
+  const budget = device.limits.maxBufferSize * utilization - weights.bytes - activationBytes;
+  const wanted = options.numGpuBlocksOverride ?? options.maxNumSeqs * maxBlocksPerSeq;
+  const blocks = poolBlocks(kvShape, device.limits, budget, wanted, Math.min(wanted, maxBlocksPerSeq));
+
+  const variant = chooseVariant(gpu.adapter.software);
+  const buffers = await createEngineBuffers(device, spec, sizes);
+  const pool = await createPool(device, kvShape, blocks);
+  const invFreq = await frequencyBuffers(device, spec);
+  const program: ProgramInputs = {
+    gpu,
+    spec,
+    weights,
+    sizes,
+    buffers,
+    pool,
+    invFreq,
+    blockSize: options.blockSize,
+    kvDtype,
+    variant,
+  };
+  const runner = new Runner(program, new Pipelines(device, inputs.shaders), {
+    stepsInFlight: STEPS_IN_FLIGHT,
+    enforceEager: options.enforceEager,
+  });
+
+  const schedulerFor = (blockManager: BlockManager, maxNumBatchedTokens: number) =>
+    new Scheduler({
+      maxNumSeqs: options.maxNumSeqs,
+      maxNumBatchedTokens,
+      maxModelLen,
+      maxLogitRows,
+      blockManager,
+      maxWaiting: MAX_WAITING,
+    });
+  const newBlocks = (prefixCaching: boolean) =>
+    new BlockManager(blocks, options.blockSize, inputs.hasher, {
+      prefixCaching,
+      ...(options.freeOrder && { order: options.freeOrder }),
+    });
+  const trial = () => schedulerFor(newBlocks(false), largestStep);
+  await selfTest({ runner, newScheduler: trial, golden: inputs.golden });
+  const measured = await measureBudget(runner, trial, largestStep, maxModelLen, inputs.now);
+  const maxNumBatchedTokens = options.maxNumBatchedTokens ?? Math.max(measured, options.maxNumSeqs + 1);
+  runner.limitSubmission(measured);
+
+  const info: EngineInfo = {
+    model: inputs.model,
+    fingerprint: inputs.fingerprint,
+    numericsId: numericsId(gpu, weights, kvDtype, variant),
+    adapter: gpu.adapter,
+    blockSize: options.blockSize,
+    totalBlocks: blocks,
+    maxModelLen,
+    maxNumSeqs: options.maxNumSeqs,
+    maxNumBatchedTokens,
+    kvCacheDtype: kvDtype,
+    vocabSize: spec.vocabSize,
+  };
+  const blockManager = newBlocks(options.enablePrefixCaching);
+  let closing = false;
+  const engine = new StepLoop({
+    info,
+    scheduler: schedulerFor(blockManager, maxNumBatchedTokens),
+    blocks: blockManager,
+    runner,
+    listener: inputs.listener,
+    stepsInFlight: STEPS_IN_FLIGHT,
+    now: inputs.now,
+    release: () => {
+      closing = true;
+      device.destroy();
+    },
+  });
+  void device.lost.then((lost) => {
+    if (closing) return;
+    inputs.listener.lost(
+      new EngineError(
+        'device_lost',
+        `The GPU device was lost (${lost.reason}): ${lost.message || 'the browser gave no reason'}. Reload the page to lend it again.`,
+      ),
+    );
+  });
+  return engine;
+}
+
+/** `auto`: as exact as the weights and not larger. A bf16 checkpoint gets f16, which takes the same room and rounds less. */
+function kvDtypeOf(weights: LoadedWeights): KvDtype {
+  return weights.get('embed', null).dtype === 'f32' ? 'f32' : 'f16';
+}
+
+/** Equal ids give bit-equal answers: adapter, dtypes, kernel family (hence order of sums). */
+function numericsId(gpu: Gpu, weights: LoadedWeights, kvDtype: KvDtype, variant: string): string {
+  const { vendor, architecture, device, description } = gpu.adapter;
+  return [vendor, architecture, device, description, weights.get('qkv', 0).dtype, `kv-${kvDtype}`, variant].join('/');
+}
+
+async function frequencyBuffers(device: GPUDevice, spec: ModelSpec): Promise<GPUBuffer[]> {
+  const made = new Map<string, GPUBuffer>();
+  const result: GPUBuffer[] = [];
+  for (const { rope } of spec.layers) {
+    const key = JSON.stringify(rope);
+    let buffer = made.get(key);
+    if (!buffer) {
+      const values = Float32Array.from(inverseFrequencies(rope));
+      ({ invFreq: buffer } = await allocate(device, 'Rotary embedding', { invFreq: values.byteLength }));
+      device.queue.writeBuffer(buffer, 0, values);
+      made.set(key, buffer);
+    }
+    result.push(buffer);
+  }
+  return result;
+}

@@ -1,0 +1,222 @@
+import type { GenerateRequest, TokenLogprob, TokensFrame } from '../protocol/generate.ts';
+import type { KvSnapshot } from '../protocol/kv-events.ts';
+import type { Load } from '../protocol/messages.ts';
+import { type Engine, EngineError, type EngineInfo, type EngineListener, type StepRecord } from './api.ts';
+import type { BlockManager } from './kv/block-manager.ts';
+import type { StepResult, SubmittedStep } from './runner.ts';
+import type { Scheduler, StepPlan } from './scheduler.ts';
+import { Sequence } from './sequence.ts';
+import { StepCounters } from './step-counters.ts';
+import { LOGIT_LOGPROBS, LOGIT_SAMPLE } from './tables.ts';
+
+/** What the loop needs of the GPU; `Runner` is the real one. */
+export interface StepRunner {
+  submit(plan: StepPlan): Promise<SubmittedStep>;
+  destroy(): void;
+}
+
+export interface EngineParts {
+  readonly info: EngineInfo;
+  readonly scheduler: Scheduler;
+  readonly blocks: BlockManager;
+  readonly runner: StepRunner;
+  readonly listener: EngineListener;
+  /** Steps submitted before the first of them is read back; fixed, so that decisions are free of timing. */
+  readonly stepsInFlight: number;
+  readonly now: () => number;
+  /** Frees weights, pool and device. */
+  readonly release: () => void;
+}
+
+interface InFlight {
+  readonly plan: StepPlan;
+  readonly submitted: SubmittedStep;
+  done: boolean;
+}
+
+/**
+ * The loop of a node: schedule, submit, read back, tell. Before step s is scheduled the results of step s - stepsInFlight
+ * are consumed, never earlier or later; a step with nothing to do counts, so that the rule holds at the end of a burst too.
+ */
+export class StepLoop implements Engine {
+  readonly info: EngineInfo;
+  private readonly counters: StepCounters;
+  private readonly promptLogprobs = new Map<Sequence, (TokenLogprob | null)[]>();
+  private readonly started = new Set<Sequence>();
+  private readonly flight: (InFlight | null)[] = [];
+  private running: Promise<void> | null = null;
+  private closed = false;
+
+  constructor(private readonly parts: EngineParts) {
+    this.info = parts.info;
+    this.counters = new StepCounters(parts.now);
+  }
+
+  add(request: GenerateRequest): void {
+    if (this.closed) throw new EngineError('internal', 'The engine is closed.');
+    const bad = request.prompt.find((id) => id >= this.info.vocabSize);
+    if (bad !== undefined) {
+      throw new EngineError(
+        'invalid_request',
+        `Token id ${bad} is outside the vocabulary of ${this.info.vocabSize} ids.`,
+      );
+    }
+    this.parts.scheduler.add(
+      request.choices.map((choice) => new Sequence(request, choice.choice, choice.generated, this.info.maxModelLen)),
+    );
+    this.running ??= this.run().finally(() => {
+      this.running = null;
+    });
+  }
+
+  cancel(request: string): void {
+    for (const sequence of this.parts.scheduler.cancel(request)) this.forget(sequence);
+    this.tellKvEvents();
+  }
+
+  load(): Load {
+    const { scheduler, blocks } = this.parts;
+    return {
+      rank: 0,
+      running: scheduler.numRunning,
+      waiting: scheduler.numWaiting,
+      usedBlocks: blocks.usedBlocks,
+      totalBlocks: blocks.totalBlocks,
+      tokensPerSecond: this.counters.tokensPerSecond(),
+      counters: { ...this.counters.totals },
+    };
+  }
+
+  steps(): StepRecord[] {
+    return this.counters.records();
+  }
+
+  snapshot(): KvSnapshot {
+    return this.parts.blocks.snapshot();
+  }
+
+  blockMap(): Uint8Array {
+    return this.parts.blocks.blockMap();
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    await this.running;
+    this.parts.runner.destroy();
+    this.parts.release();
+  }
+
+  private async run(): Promise<void> {
+    try {
+      // A turn of the event loop first, so that requests that arrive together are scheduled together.
+      await Promise.resolve();
+      while (!this.closed && (await this.step()));
+    } catch (cause) {
+      this.closed = true;
+      const error =
+        cause instanceof EngineError
+          ? cause
+          : new EngineError(
+              'device_lost',
+              `The GPU stopped answering: ${cause instanceof Error ? cause.message : String(cause)}`,
+              { cause },
+            );
+      this.parts.listener.lost(error);
+    }
+  }
+
+  /** One turn of the loop; false when nothing is left to do. */
+  private async step(): Promise<boolean> {
+    if (this.flight.length === this.parts.stepsInFlight) {
+      const oldest = this.flight.shift();
+      if (oldest) this.consume(oldest.plan, await oldest.submitted.result);
+    }
+    const started = this.parts.now();
+    const plan = this.parts.scheduler.schedule();
+    if (plan) {
+      const inFlight = this.flight.filter((f) => f && !f.done).length;
+      const entry: InFlight = { plan, submitted: await this.parts.runner.submit(plan), done: false };
+      void entry.submitted.result.then(
+        () => {
+          entry.done = true;
+        },
+        () => {}, // told by the await in a later turn
+      );
+      this.flight.push(entry);
+      this.counters.step(record(plan, inFlight, entry.submitted.submits, this.parts.now() - started));
+    } else if (this.flight.some((f) => f !== null)) {
+      this.flight.push(null);
+    } else {
+      this.flight.length = 0;
+      return false;
+    }
+    return true;
+  }
+
+  private consume(plan: StepPlan, result: StepResult): void {
+    const logprobs = new Map<Sequence, TokenLogprob>();
+    for (const [i, row] of plan.logitRows.entries()) {
+      if ((row.kind & LOGIT_LOGPROBS) === 0) continue;
+      const { sequence } = row;
+      if ((row.kind & LOGIT_SAMPLE) !== 0) {
+        logprobs.set(sequence, result.logprob(i, result.samples[i]!, sequence.sampling.logprobs ?? 0));
+      } else {
+        const target = row.position + 1;
+        const known =
+          this.promptLogprobs.get(sequence) ?? new Array<TokenLogprob | null>(sequence.promptLength).fill(null);
+        known[target] = result.logprob(i, sequence.tokens[target]!, sequence.sampling.promptLogprobs ?? 0);
+        this.promptLogprobs.set(sequence, known);
+      }
+    }
+    const frames: TokensFrame[] = [];
+    for (const update of this.parts.scheduler.consume(plan, result.samples)) {
+      const { sequence, tokens, finish, stopId } = update;
+      this.counters.sampled(tokens.length);
+      const first = !this.started.has(sequence);
+      const logprob = logprobs.get(sequence);
+      const prompt = this.promptLogprobs.get(sequence);
+      frames.push({
+        request: sequence.request,
+        choice: sequence.choice,
+        offset: sequence.tokens.length - tokens.length - sequence.promptLength,
+        tokens: [...tokens],
+        ...(logprob && sequence.sampling.logprobs !== null && { logprobs: [logprob] }),
+        ...(first && { cachedTokens: sequence.cachedTokens ?? 0 }),
+        ...(first && sequence.scorePrompt && { promptLogprobs: prompt ?? [null] }),
+        ...(finish && { finish }),
+        ...(stopId !== undefined && { stopId }),
+      });
+      if (first) {
+        this.started.add(sequence);
+        this.counters.cached(sequence.cachedTokens ?? 0);
+      }
+      if (finish) this.forget(sequence);
+    }
+    if (frames.length > 0) this.parts.listener.tokens(frames);
+    this.tellKvEvents();
+  }
+
+  private tellKvEvents(): void {
+    const events = this.parts.blocks.takeEvents();
+    if (events.length > 0) this.parts.listener.kvEvents(events);
+  }
+
+  private forget(sequence: Sequence): void {
+    this.promptLogprobs.delete(sequence);
+    this.started.delete(sequence);
+  }
+}
+
+function record(plan: StepPlan, inFlight: number, submits: number, hostMs: number): StepRecord {
+  const decodeRows = plan.rows.filter((r) => r.decode).length;
+  return {
+    step: plan.step,
+    rows: plan.numRows,
+    prefillRows: plan.numRows - decodeRows,
+    decodeRows,
+    inFlight,
+    submits,
+    preempted: plan.preempted,
+    hostMs,
+  };
+}

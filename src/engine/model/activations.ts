@@ -1,0 +1,39 @@
+import { MAX_LOGIT_BIAS } from '../../protocol/sampling.ts';
+import { allocate } from '../gpu/allocate.ts';
+import { LOGPROB_STRIDE, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
+import type { ModelSpec } from './spec.ts';
+
+/** Bytes of every buffer of an engine beside weights and KV pool: tables (see tables.ts) and activations, one buffer a role. */
+export function engineBufferSizes(spec: ModelSpec, s: TableSizes) {
+  const heads = spec.numHeads * spec.headDim;
+  const kv = spec.numKvHeads * spec.headDim;
+  return {
+    step: stepLayout(s).words * 4,
+    slots: s.maxSlots * SLOT_STRIDE * 4,
+    history: s.maxSlots * s.maxLen * 4,
+    blockTable: s.maxSlots * s.maxBlocksPerSeq * 4,
+    bias: s.maxSlots * MAX_LOGIT_BIAS * 8,
+    counts: s.maxSlots * s.vocabSize * 4,
+    rows: s.maxRows * 16,
+    samples: s.maxLogitRows * 4,
+    logprobs: s.maxLogitRows * LOGPROB_STRIDE * 4,
+    /** [row][hidden]: the residual stream */
+    hidden: s.maxRows * spec.hiddenSize * 4,
+    normed: s.maxRows * spec.hiddenSize * 4,
+    qkv: s.maxRows * (heads + 2 * kv) * 4,
+    q: s.maxRows * heads * 4,
+    attended: s.maxRows * heads * 4,
+    gated: s.maxRows * spec.intermediateSize * 4,
+    /** [logit row][hidden]: rows that need logits, gathered and normed */
+    headInput: s.maxLogitRows * spec.hiddenSize * 4,
+    logits: s.maxLogitRows * s.vocabSize * 4,
+    scores: s.maxLogitRows * s.vocabSize * 4,
+  };
+}
+
+export type EngineBuffers = Record<keyof ReturnType<typeof engineBufferSizes>, GPUBuffer>;
+
+/** Allocates them. Throws `EngineError` code `out_of_memory`. */
+export function createEngineBuffers(device: GPUDevice, spec: ModelSpec, s: TableSizes): Promise<EngineBuffers> {
+  return allocate(device, 'Activations and tables', engineBufferSizes(spec, s));
+}

@@ -1,0 +1,62 @@
+import { GREEDY } from '../../protocol/sampling.ts';
+import { readBuffer } from '../gpu/readback.ts';
+import type { Runner } from '../runner.ts';
+import type { Scheduler } from '../scheduler.ts';
+import { Sequence } from '../sequence.ts';
+import { widen } from './float16.ts';
+import { type ReferenceWeights, referenceLayer } from './layer-reference.ts';
+import type { TensorRole } from './spec.ts';
+
+/** Names of dtypes in checkpoints. */
+const STORED = { f32: 'F32', bf16: 'BF16', f16: 'F16' } as const;
+/** Largest difference, relative to the largest value of the row: f32 sums in another order, and a 16-bit KV cache. */
+const TOLERANCE = 5e-3;
+
+/**
+ * Computes embedding and layer 0 of `prompt` on the GPU and again on the CPU, from weights read back from the GPU.
+ * Returns what differs, or null.
+ */
+export async function checkLayer(
+  runner: Runner,
+  scheduler: Scheduler,
+  prompt: readonly number[],
+): Promise<string | null> {
+  const { spec } = runner.inputs;
+  const sampling = { ...GREEDY, maxTokens: 1 };
+  scheduler.add([
+    new Sequence({ request: 'layer-check', prompt: [...prompt], choices: [], sampling }, 0, [], prompt.length + 1),
+  ]);
+  const plan = scheduler.schedule();
+  if (!plan || plan.numRows !== prompt.length) return `a step of ${prompt.length} rows could not be scheduled`;
+  const residual = await runner.residualAfterLayer(plan, 0);
+  const weights = await readWeights(runner);
+  for (const [row, expected] of referenceLayer(spec, weights, prompt).entries()) {
+    const largest = expected.reduce((m, v) => Math.max(m, Math.abs(v)), 1e-6);
+    for (const [i, value] of expected.entries()) {
+      const got = residual[row * spec.hiddenSize + i]!;
+      if (!(Math.abs(got - value) <= TOLERANCE * largest)) {
+        return `layer 0 gives ${got} at position ${row}, dimension ${i}, where the CPU gives ${value}`;
+      }
+    }
+  }
+  return null;
+}
+
+async function readWeights(runner: Runner): Promise<ReferenceWeights> {
+  const { spec, weights, gpu } = runner.inputs;
+  const roles: TensorRole[] = ['inputNorm', 'qkv', 'oProj', 'postAttentionNorm', 'gateUp', 'down'];
+  if (spec.qkNorm) roles.push('qkNorm');
+  if (spec.qkvBias) roles.push('qkvBias');
+  if (spec.oBias) roles.push('oBias');
+  const read = new Map<TensorRole, { rows: number; cols: number; values: Float32Array }>();
+  for (const role of roles) {
+    const { buffer, dtype, rows, cols } = weights.get(role, 0);
+    read.set(role, { rows, cols, values: widen(new Uint8Array(await readBuffer(gpu.device, buffer)), STORED[dtype]) });
+  }
+  const table = weights.get('embed', null);
+  const embedding = widen(new Uint8Array(await readBuffer(gpu.device, table.buffer)), STORED[table.dtype]);
+  return {
+    get: (role) => read.get(role)!,
+    embedding: (token) => embedding.subarray(token * table.cols, (token + 1) * table.cols),
+  };
+}

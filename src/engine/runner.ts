@@ -1,0 +1,205 @@
+import type { TokenLogprob } from '../protocol/generate.ts';
+import { MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS } from '../protocol/sampling.ts';
+import type { PreparedCall } from './gpu/kernel.ts';
+import { encodeCalls, type Pipelines } from './gpu/pipelines.ts';
+import { ReadbackRing, readBuffer } from './gpu/readback.ts';
+import { beginCalls, headCalls, layerCalls, type ProgramInputs } from './model/program.ts';
+import type { StepPlan } from './scheduler.ts';
+import { packBias, packSlot } from './slot.ts';
+import * as T from './tables.ts';
+
+/** What the GPU gave back for one step. */
+export interface StepResult {
+  /** One id per logit row; `NO_TOKEN` where none was sampled. */
+  readonly samples: Uint32Array;
+  /** Logprobs of logit row `i` with its `top` best; only for rows that asked. */
+  logprob(i: number, token: number, top: number): TokenLogprob;
+}
+
+/** A step on its way: `result` resolves when it was computed. */
+export interface SubmittedStep {
+  readonly result: Promise<StepResult>;
+  readonly submits: number;
+}
+
+export interface RunnerOptions {
+  readonly stepsInFlight: number;
+  /** Encode every step anew, without prepared programs. */
+  readonly enforceEager: boolean;
+}
+
+/** Rows beyond which a step is cut into several submissions, so that none holds the GPU for long. */
+const NEVER = Number.POSITIVE_INFINITY;
+
+/**
+ * Turns step plans into GPU work: one descriptor write, one encoder, prepared programs, one readback a step.
+ * Programs are prepared once per bucket of rows (powers of two); all that varies from step to step lies in buffers.
+ */
+export class Runner {
+  private readonly ring: ReadbackRing;
+  private readonly descriptor: Uint32Array<ArrayBuffer>;
+  private readonly programs = new Map<string, Promise<PreparedCall[][]>>();
+  private rowsPerSubmit = NEVER;
+
+  constructor(
+    readonly inputs: ProgramInputs,
+    private readonly pipelines: Pipelines,
+    private readonly options: RunnerOptions,
+  ) {
+    const { sizes, gpu } = inputs;
+    this.ring = new ReadbackRing(gpu.device, options.stepsInFlight + 1, sizes.maxLogitRows * (1 + T.LOGPROB_STRIDE));
+    this.descriptor = new Uint32Array(T.stepLayout(sizes).words);
+  }
+
+  /** Steps of more rows are cut into ceil(rows / this) submissions at layer borders. Set after the warm-up measured the adapter. */
+  limitSubmission(rows: number): void {
+    this.rowsPerSubmit = Math.max(1, rows);
+  }
+
+  /** Submits one step. Rejects when a shader does not compile; a lost device shows itself in `result`. */
+  async submit(plan: StepPlan): Promise<SubmittedStep> {
+    const wantsLogprobs = plan.logitRows.some((r) => (r.kind & T.LOGIT_LOGPROBS) !== 0);
+    const segments = await this.segments(plan.numRows, plan.logitRows.length, plan.admitted.length > 0, wantsLogprobs);
+    const { queue } = this.inputs.gpu.device;
+    this.uploadAdmitted(plan);
+    queue.writeBuffer(this.inputs.buffers.step, 0, this.descriptor, 0, this.describe(plan));
+
+    const cuts = Math.min(segments.length, Math.ceil(plan.numRows / this.rowsPerSubmit));
+    for (let cut = 0; cut < cuts - 1; cut++) {
+      queue.submit([this.encode(slice(segments, cut, cuts)).finish()]);
+    }
+    const last = this.encode(slice(segments, cuts - 1, cuts));
+    const { samples, logprobs } = this.inputs.buffers;
+    const logitRows = plan.logitRows.length;
+    const parts = [{ source: samples, words: logitRows }];
+    if (wantsLogprobs) parts.push({ source: logprobs, words: logitRows * T.LOGPROB_STRIDE });
+    const readback = this.ring.record(last, logitRows > 0 ? parts : [{ source: samples, words: 1 }]);
+    queue.submit([last.finish()]);
+    return { result: readback.read().then((words) => stepResult(words, logitRows)), submits: cuts };
+  }
+
+  /** Runs a step only up to the end of a layer; returns the residual stream, [row][hidden]. For the self-test. */
+  async residualAfterLayer(plan: StepPlan, layer: number): Promise<Float32Array> {
+    const { gpu, buffers } = this.inputs;
+    const segments = await this.segments(plan.numRows, 0, true, false);
+    this.uploadAdmitted(plan);
+    gpu.device.queue.writeBuffer(buffers.step, 0, this.descriptor, 0, this.describe(plan));
+    const beginAndEmbed = 2;
+    gpu.device.queue.submit([this.encode(segments.slice(0, beginAndEmbed + layer + 1).flat()).finish()]);
+    return new Float32Array(await readBuffer(gpu.device, buffers.hidden));
+  }
+
+  /** Compiles what steps of `rows` rows and `logitRows` logit rows need, so that the first such step does not wait for it. */
+  async prepare(rows: number, logitRows: number): Promise<void> {
+    await this.segments(rows, logitRows, true, false);
+  }
+
+  destroy(): void {
+    this.ring.destroy();
+  }
+
+  private async segments(
+    rows: number,
+    logitRows: number,
+    admitting: boolean,
+    withLogprobs: boolean,
+  ): Promise<PreparedCall[][]> {
+    const p = this.inputs;
+    const bucket = bucketOf(rows);
+    const head = bucketOf(logitRows);
+    const [start, layers, end] = await Promise.all([
+      this.program(`begin ${bucket} ${admitting}`, () => [beginCalls(p, bucket, admitting)]),
+      this.program(`layers ${bucket}`, () => layerCalls(p, bucket)),
+      logitRows === 0 ? [] : this.program(`head ${head} ${withLogprobs}`, () => [headCalls(p, head, withLogprobs)]),
+    ]);
+    return [...start, ...layers, ...end];
+  }
+
+  private program(key: string, calls: () => ReturnType<typeof layerCalls>): Promise<PreparedCall[][]> {
+    const known = this.programs.get(key);
+    if (known) return known;
+    const program = Promise.all(calls().map((segment) => this.pipelines.prepare(segment)));
+    if (!this.options.enforceEager) this.programs.set(key, program);
+    return program;
+  }
+
+  private encode(calls: readonly PreparedCall[]): GPUCommandEncoder {
+    const encoder = this.inputs.gpu.device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    encodeCalls(pass, calls);
+    pass.end();
+    return encoder;
+  }
+
+  private uploadAdmitted(plan: StepPlan): void {
+    const { buffers, sizes, gpu } = this.inputs;
+    for (const sequence of plan.admitted) {
+      const slot = sequence.slot!;
+      const { sampling, choice, promptLength, maxLength, tokens } = sequence;
+      const words = packSlot({ choice, promptLength, length: tokens.length, maxLength, sampling });
+      gpu.device.queue.writeBuffer(buffers.slots, slot * T.SLOT_STRIDE * 4, words);
+      gpu.device.queue.writeBuffer(buffers.history, slot * sizes.maxLen * 4, Uint32Array.from(tokens));
+      if (sampling.logitBias.length > 0) {
+        gpu.device.queue.writeBuffer(buffers.bias, slot * MAX_LOGIT_BIAS * 8, packBias(sampling));
+      }
+    }
+  }
+
+  /** Fills the step descriptor; returns how many of its words are in use. */
+  private describe(plan: StepPlan): number {
+    const d = this.descriptor;
+    const at = T.stepLayout(this.inputs.sizes);
+    d[T.STEP_NUM_ROWS] = plan.numRows;
+    d[T.STEP_NUM_LOGIT_ROWS] = plan.logitRows.length;
+    d[T.STEP_NUM_DELTAS] = plan.deltas.length;
+    d[T.STEP_NUM_ADMITTED] = plan.admitted.length;
+    for (const [i, sequence] of plan.admitted.entries()) d[at.admitted + i] = sequence.slot!;
+    for (const [i, { row, kind }] of plan.logitRows.entries()) {
+      d[at.logits + 2 * i] = row;
+      d[at.logits + 2 * i + 1] = kind;
+    }
+    let row = at.rows;
+    for (const { slot, start, count, decode } of plan.rows) {
+      for (let i = 0; i < count; i++) {
+        d[row++] = slot;
+        d[row++] = decode ? T.POSITION_FROM_SLOT : start + i;
+      }
+    }
+    let delta = at.deltas;
+    for (const { slot, index, block } of plan.deltas) {
+      d[delta++] = slot;
+      d[delta++] = index;
+      d[delta++] = block;
+    }
+    return delta;
+  }
+}
+
+/** Smallest power of two that holds `rows`. */
+export function bucketOf(rows: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(1, rows)));
+}
+
+function slice(segments: readonly PreparedCall[][], cut: number, cuts: number): PreparedCall[] {
+  const from = Math.floor((cut * segments.length) / cuts);
+  const to = Math.floor(((cut + 1) * segments.length) / cuts);
+  return segments.slice(from, to).flat();
+}
+
+function stepResult(words: Uint32Array, logitRows: number): StepResult {
+  const floats = new Float32Array(words.buffer);
+  return {
+    samples: words.subarray(0, logitRows),
+    logprob(i, token, top) {
+      const at = logitRows + i * T.LOGPROB_STRIDE;
+      const ids = at + 2;
+      const values = ids + MAX_TOP_LOGPROBS;
+      return {
+        token,
+        logprob: floats[at]!,
+        rank: words[at + 1]!,
+        top: Array.from({ length: top }, (_, k) => [words[ids + k]!, floats[values + k]!] as [number, number]),
+      };
+    },
+  };
+}

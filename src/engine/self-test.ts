@@ -1,0 +1,103 @@
+import * as z from 'zod';
+import { GREEDY, type SamplingParams, TokenId } from '../protocol/sampling.ts';
+import { EngineError } from './api.ts';
+import { checkLayer } from './model/layer-check.ts';
+import type { Runner, StepResult } from './runner.ts';
+import type { Scheduler, StepPlan } from './scheduler.ts';
+import { Sequence } from './sequence.ts';
+import { LOGIT_SAMPLE } from './tables.ts';
+
+const ids = z.array(TokenId).min(1).max(1024);
+
+/**
+ * What the reference implementation gives for a model (`self-test.json` in its folder): a greedy continuation without
+ * near ties, and the logprobs of a text's tokens after the first.
+ */
+export const Golden = z.object({
+  greedy: z.object({ prompt: ids, tokens: ids }),
+  scored: z.object({ tokens: ids, logprobs: z.array(z.number()).max(1024) }),
+});
+export type Golden = z.infer<typeof Golden>;
+
+/** Room for the rounding of a 16-bit KV cache; a wrong constant or a lost dispatch is off by far more. */
+const LOGPROB_TOLERANCE = 0.05;
+const STEPS_WITHOUT_GOLDEN = 4;
+
+export interface SelfTestInputs {
+  readonly runner: Runner;
+  readonly newScheduler: () => Scheduler;
+  /** null = unknown: one layer is checked against the CPU instead. */
+  readonly golden: Golden | null;
+}
+
+/**
+ * Proves, before a node registers, that this adapter computes this model: known tokens and logprobs where they are
+ * known, else finite logits and agreement of one layer with a CPU recomputation. A GPU out of memory or a broken
+ * driver shows itself only as wrong numbers. Throws `EngineError` code `self_test` with the adapter's name.
+ */
+export async function selfTest({ runner, newScheduler, golden }: SelfTestInputs): Promise<void> {
+  const wrong = golden
+    ? ((await checkGreedy(runner, newScheduler(), golden)) ?? (await checkScores(runner, newScheduler(), golden)))
+    : await checkUnknown(runner, newScheduler);
+  if (wrong === null) return;
+  const { vendor, architecture, device, description } = runner.inputs.gpu.adapter;
+  const name = [vendor, architecture, device, description].filter(Boolean).join(' ');
+  throw new EngineError(
+    'self_test',
+    `The self-test failed on "${name}": ${wrong}. This node does not serve. Update the graphics driver or browser, or lend another GPU.`,
+  );
+}
+
+async function checkGreedy(runner: Runner, scheduler: Scheduler, { greedy }: Golden): Promise<string | null> {
+  const got: number[] = [];
+  await runAlone(runner, scheduler, greedy.prompt, { maxTokens: greedy.tokens.length }, (plan, result) => {
+    for (const [i, row] of plan.logitRows.entries()) if (row.kind & LOGIT_SAMPLE) got.push(result.samples[i]!);
+  });
+  const at = greedy.tokens.findIndex((token, i) => got[i] !== token);
+  return at < 0
+    ? null
+    : `token ${at} of the known answer came out as ${got[at] ?? 'nothing'}, it is ${greedy.tokens[at]}`;
+}
+
+async function checkScores(runner: Runner, scheduler: Scheduler, { scored }: Golden): Promise<string | null> {
+  const got: number[] = [];
+  await runAlone(runner, scheduler, scored.tokens, { maxTokens: 1, promptLogprobs: 0 }, (plan, result) => {
+    for (const [i, row] of plan.logitRows.entries()) {
+      if (!(row.kind & LOGIT_SAMPLE))
+        got[row.position] = result.logprob(i, scored.tokens[row.position + 1]!, 0).logprob;
+    }
+  });
+  const at = scored.logprobs.findIndex((logprob, i) => !(Math.abs(got[i]! - logprob) <= LOGPROB_TOLERANCE));
+  return at < 0
+    ? null
+    : `the logprob of token ${at + 1} of a known text came out as ${got[at]}, it is ${scored.logprobs[at]}`;
+}
+
+async function checkUnknown(runner: Runner, newScheduler: () => Scheduler): Promise<string | null> {
+  const { spec } = runner.inputs;
+  const prompt = Array.from({ length: 5 }, (_, i) => (i * 37 + 3) % spec.vocabSize);
+  const logprobs: number[] = [];
+  await runAlone(runner, newScheduler(), prompt, { maxTokens: STEPS_WITHOUT_GOLDEN, logprobs: 0 }, (plan, result) => {
+    for (const [i] of plan.logitRows.entries()) logprobs.push(result.logprob(i, result.samples[i]!, 0).logprob);
+  });
+  const bad = logprobs.find((l) => !(l <= 1e-3 && l > -1e4));
+  if (bad !== undefined || logprobs.length !== STEPS_WITHOUT_GOLDEN)
+    return `logprobs came out as ${logprobs.join(', ')}`;
+  return checkLayer(runner, newScheduler(), prompt);
+}
+
+async function runAlone(
+  runner: Runner,
+  scheduler: Scheduler,
+  prompt: number[],
+  sampling: Partial<SamplingParams> & { maxTokens: number },
+  onStep: (plan: StepPlan, result: StepResult) => void,
+): Promise<void> {
+  const request = { request: 'self-test', prompt, choices: [], sampling: { ...GREEDY, ...sampling } };
+  scheduler.add([new Sequence(request, 0, [], prompt.length + sampling.maxTokens)]);
+  for (let plan = scheduler.schedule(); plan; plan = scheduler.schedule()) {
+    const result = await (await runner.submit(plan)).result;
+    onStep(plan, result);
+    scheduler.consume(plan, result.samples);
+  }
+}

@@ -1,0 +1,159 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Engine, EngineError } from '../../src/engine/api.ts';
+import { createEngine, type EngineOptions } from '../../src/engine/create-engine.ts';
+import type { ShaderLibrary } from '../../src/engine/gpu/shader-source.ts';
+import { modelSpec } from '../../src/engine/model/config.ts';
+import { type ModelFiles, readModelJson } from '../../src/engine/model/source.ts';
+import { loadWeights } from '../../src/engine/model/weights.ts';
+import { Golden } from '../../src/engine/self-test.ts';
+import type { GenerateRequest, TokenLogprob } from '../../src/protocol/generate.ts';
+import { createBlockHasher } from '../../src/protocol/hashes.ts';
+import type { KvEvent } from '../../src/protocol/kv-events.ts';
+import { GREEDY, type SamplingParams } from '../../src/protocol/sampling.ts';
+import { folderFiles } from '../support/folder-files.ts';
+import { openDawn, shaders } from './dawn.ts';
+
+export const PICO = fileURLToPath(new URL('../../models/quire-pico', import.meta.url));
+export const oracle = (name: string): string => fileURLToPath(new URL(`../fixtures/oracles/${name}`, import.meta.url));
+
+/** One case of `reference.json`: what the reference implementation gives for a prompt, greedily. */
+export interface ReferenceCase {
+  readonly input_ids: number[];
+  readonly output_ids: number[];
+  readonly text: string;
+  readonly steps: { token: number; logprob: number; top: [number, number][] }[];
+  readonly prompt_logprobs: number[];
+}
+export const reference = JSON.parse(
+  readFileSync(new URL('../fixtures/quire-pico/reference.json', import.meta.url), 'utf8'),
+) as { cases: ReferenceCase[] };
+
+/** Everything one choice gave. */
+export interface Collected {
+  tokens: number[];
+  logprobs: TokenLogprob[];
+  promptLogprobs: (TokenLogprob | null)[] | null;
+  cachedTokens: number;
+  finish: string;
+}
+
+export interface TestEngineOptions extends Partial<EngineOptions> {
+  readonly folder?: string;
+  readonly files?: ModelFiles;
+  readonly shaders?: ShaderLibrary;
+  readonly skipGolden?: boolean;
+}
+
+const DEFAULTS: EngineOptions = {
+  blockSize: 16,
+  kvCacheDtype: 'f32',
+  maxModelLen: null,
+  maxNumSeqs: 32,
+  maxNumBatchedTokens: 128,
+  numGpuBlocksOverride: 512,
+  gpuMemoryUtilization: null,
+  enablePrefixCaching: true,
+  enforceEager: false,
+  freeOrder: null,
+};
+
+/** A real engine on Dawn, and promises of what requests give. */
+export class TestEngine {
+  readonly events: KvEvent[] = [];
+  private readonly waiting = new Map<
+    string,
+    { choices: Map<number, Collected>; left: number; resolve: (c: Collected[]) => void; reject: (e: Error) => void }
+  >();
+  private number = 0;
+
+  private constructor(public engine: Engine) {}
+
+  static async create(options: TestEngineOptions = {}): Promise<TestEngine> {
+    const gpu = await openDawn();
+    const files = options.files ?? folderFiles(options.folder ?? PICO);
+    const spec = modelSpec(await readModelJson(files, 'config.json'));
+    const weights = await loadWeights(gpu.device, spec, files);
+    const hasGolden = !options.skipGolden && files.offer.files.some((f) => f.path === 'self-test.json');
+    const self = new TestEngine(undefined as never);
+    self.engine = await createEngine({
+      gpu,
+      shaders: options.shaders ?? shaders,
+      spec,
+      weights,
+      model: 'test',
+      fingerprint: 'test',
+      hasher: await createBlockHasher('xxh3'),
+      golden: hasGolden ? Golden.parse(await readModelJson(files, 'self-test.json')) : null,
+      options: { ...DEFAULTS, ...options },
+      now: () => performance.now(),
+      listener: {
+        tokens: (frames) => {
+          for (const frame of frames) self.take(frame);
+        },
+        kvEvents: (events) => self.events.push(...events),
+        failed: (request, error) => self.fail(request, error),
+        lost: (error) => {
+          for (const request of [...self.waiting.keys()]) self.fail(request, error);
+        },
+      },
+    });
+    return self;
+  }
+
+  /** Runs one request to its end; choices in order. */
+  generate(
+    prompt: readonly number[],
+    sampling: Partial<SamplingParams> = {},
+    n = 1,
+    id = `r${this.number++}`,
+  ): Promise<Collected[]> {
+    const request: GenerateRequest = {
+      request: id,
+      prompt: [...prompt],
+      choices: Array.from({ length: n }, (_, choice) => ({ choice, generated: [] })),
+      sampling: { ...GREEDY, ...sampling },
+    };
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { choices: new Map(), left: n, resolve, reject });
+      this.engine.add(request);
+    });
+  }
+
+  async one(prompt: readonly number[], sampling: Partial<SamplingParams> = {}): Promise<Collected> {
+    return (await this.generate(prompt, sampling))[0]!;
+  }
+
+  close(): Promise<void> {
+    return this.engine.close();
+  }
+
+  private take(frame: Parameters<Parameters<typeof createEngine>[0]['listener']['tokens']>[0][number]): void {
+    const request = this.waiting.get(frame.request);
+    if (!request) return;
+    let c = request.choices.get(frame.choice);
+    if (!c) {
+      c = {
+        tokens: [],
+        logprobs: [],
+        promptLogprobs: frame.promptLogprobs ?? null,
+        cachedTokens: frame.cachedTokens ?? -1,
+        finish: '',
+      };
+      request.choices.set(frame.choice, c);
+    }
+    if (frame.offset !== c.tokens.length) throw new Error(`offset ${frame.offset} after ${c.tokens.length} tokens`);
+    c.tokens.push(...frame.tokens);
+    c.logprobs.push(...(frame.logprobs ?? []));
+    if (!frame.finish) return;
+    c.finish = frame.finish;
+    if (--request.left > 0) return;
+    this.waiting.delete(frame.request);
+    request.resolve([...request.choices.entries()].sort((a, b) => a[0] - b[0]).map(([, v]) => v));
+  }
+
+  private fail(request: string, error: EngineError): void {
+    this.waiting.get(request)?.reject(error);
+    this.waiting.delete(request);
+  }
+}
