@@ -1,0 +1,187 @@
+/**
+ * What a person does on the page, and what comes in from the worker and the hub; the only writer of `state.ts`.
+ */
+import { batch } from '@preact/signals';
+import { proxy, type Remote, wrap } from 'comlink';
+import { OptionError } from '../config/option.ts';
+import { pageOptions } from '../config/options.ts';
+import { checkCapability } from '../node/page/capabilities.ts';
+import { joinLinkOf, ticketOf } from '../node/page/join-link.ts';
+import { keepAlive } from '../node/page/keep-alive.ts';
+import { SettingsStore } from '../node/page/settings.ts';
+import { type ApiFetch, workerFetch } from '../node/page/worker-fetch.ts';
+import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
+import type { WorkerApi } from '../node/worker-api.ts';
+import { ClusterState } from '../protocol/cluster-state.ts';
+import { Chat } from './chat.ts';
+import * as state from './state.ts';
+
+/** How long a node that leaves by choice lets its streams go on. */
+const LEAVE_GRACE_MS = 5000;
+const CLUSTER_POLL_MS = 2000;
+const RATE_MS = 1000;
+const RATES_KEPT = 60;
+
+/** The page's side of everything; `startPage` makes the one of this page. */
+export class Controller {
+  readonly chat: Chat;
+  private readonly worker: Remote<WorkerApi>;
+  private letSleep: (() => void) | null = null;
+  private lastBytes: { at: number; bytes: number } | null = null;
+
+  constructor(private readonly settings: SettingsStore) {
+    const thread = new Worker(new URL('../worker.ts', import.meta.url), { type: 'module', name: 'quire' });
+    this.worker = wrap<WorkerApi>(thread);
+    thread.onerror = (event) =>
+      this.show({
+        ...IDLE,
+        phase: 'gone',
+        problem: {
+          code: 'worker',
+          message: `The page's worker failed: ${event.message || 'it could not be loaded'}. Reload the page.`,
+        },
+      });
+    const hubFetch: ApiFetch = (path, { signal, ...init }) => fetch(path, { ...init, signal });
+    this.chat = new Chat(
+      state.mode === 'solo' ? workerFetch(this.worker) : hubFetch,
+      () => servedModel(),
+      () => performance.now(),
+    );
+    void this.worker.subscribe(proxy((snapshot) => this.show(snapshot)));
+    setInterval(() => this.recordRate(), RATE_MS);
+    // A page that a browser puts away (back-forward cache) leaves; when it is taken out again it joins anew.
+    window.addEventListener('pagehide', () => void this.worker.leave(0));
+    window.addEventListener('pageshow', (event) => {
+      if (event.persisted) this.join();
+    });
+  }
+
+  /** Lends this page's GPU: to its hub, or in solo mode to the page itself. */
+  join(): void {
+    if (!state.capability.value.ok) return;
+    this.letSleep ??= keepAlive(navigator.locks);
+    if (state.mode === 'solo') {
+      const manifestUrl = new URL('model/manifest.json', document.baseURI).href;
+      void this.worker.solo({ manifestUrl, query: location.search });
+    } else {
+      const { joinToken } = this.settings.get();
+      const agent = agentOf(state.nodeName.value, navigator.userAgent);
+      void this.worker.join({ hubUrl: location.origin, ticket: joinToken, agent, query: location.search });
+    }
+  }
+
+  /** Takes the GPU back; streams that run get a few seconds to finish. */
+  async leave(): Promise<void> {
+    await this.worker.leave(LEAVE_GRACE_MS);
+    this.letSleep?.();
+    this.letSleep = null;
+  }
+
+  /** Name that the hub's dashboard shows from the next join on. */
+  setNodeName(name: string): void {
+    state.nodeName.value = name.slice(0, 100);
+    void this.settings.set({ nodeName: state.nodeName.value });
+  }
+
+  setApiKey(key: string): void {
+    batch(() => {
+      state.apiKey.value = key;
+      state.apiKeyWanted.value = false;
+    });
+    void this.settings.set({ apiKey: key });
+  }
+
+  setChatSettings(patch: Partial<state.ChatSettings>): void {
+    state.chatSettings.value = { ...state.chatSettings.value, ...patch };
+  }
+
+  /** Asks the hub for its nodes once; a page calls it in a loop while somebody looks. */
+  async refreshCluster(): Promise<void> {
+    try {
+      const response = await fetch('/cluster/state', { signal: AbortSignal.timeout(CLUSTER_POLL_MS * 2) });
+      if (!response.ok) throw new Error(`the hub answered with status ${response.status}`);
+      state.cluster.value = { status: 'reached', state: ClusterState.parse(await response.json()) };
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      state.cluster.value = { status: 'unreachable', message };
+    }
+  }
+
+  private show(snapshot: NodeSnapshot): void {
+    batch(() => {
+      state.node.value = snapshot;
+      state.downloadRate.value = this.measureDownload(snapshot);
+    });
+  }
+
+  /** Bytes per second since about a second ago. */
+  private measureDownload({ phase, progress }: NodeSnapshot): number | null {
+    if (phase !== 'downloading' || !progress) {
+      this.lastBytes = null;
+      return null;
+    }
+    const at = performance.now();
+    const before = this.lastBytes;
+    if (before && at - before.at < RATE_MS) return state.downloadRate.value;
+    this.lastBytes = { at, bytes: progress.loadedBytes };
+    return before ? ((progress.loadedBytes - before.bytes) * 1000) / (at - before.at) : null;
+  }
+
+  private recordRate(): void {
+    const { load } = state.node.value;
+    if (load) state.rateHistory.value = [...state.rateHistory.value, load.tokensPerSecond].slice(-RATES_KEPT);
+    else if (state.rateHistory.value.length > 0) state.rateHistory.value = [];
+  }
+}
+
+/** Starts the page: settings, checks, worker, and the join that opening the page means. */
+export async function startPage(): Promise<Controller> {
+  const settings = await SettingsStore.open();
+  const ticket = ticketOf(location.hash);
+  if (ticket !== null) {
+    await settings.set({ joinToken: ticket });
+    // Out of the address: it would land in bookmarks, screenshots and the history.
+    history.replaceState(null, '', location.pathname + location.search);
+  }
+  const { nodeName, apiKey, joinToken } = settings.get();
+  batch(() => {
+    state.nodeName.value = nodeName;
+    state.apiKey.value = apiKey;
+    if (state.mode === 'cluster') state.joinLink.value = joinLinkOf(location.origin, joinToken);
+    state.capability.value = checkCapability({
+      isSecureContext: globalThis.isSecureContext,
+      hasWebGpu: navigator.gpu !== undefined,
+      location,
+    });
+  });
+  const controller = new Controller(settings);
+  try {
+    state.headless.value = pageOptions(new URLSearchParams(location.search), {}).headless;
+    controller.join();
+  } catch (error) {
+    if (!(error instanceof OptionError)) throw error;
+    state.node.value = { ...IDLE, phase: 'refused', problem: { code: 'option', message: error.message } };
+  }
+  if (state.mode === 'cluster') pollCluster(controller);
+  return controller;
+}
+
+function pollCluster(controller: Controller): void {
+  const again = async () => {
+    if (!document.hidden) await controller.refreshCluster();
+    setTimeout(() => void again(), CLUSTER_POLL_MS);
+  };
+  void again();
+}
+
+function servedModel(): string | null {
+  const own = state.node.value.model;
+  if (own !== null || state.cluster.value.status !== 'reached') return own;
+  return state.cluster.value.state.models[0]?.name ?? null;
+}
+
+/** What the hub shows of a node beside its adapter: its name, and the browser in short. */
+function agentOf(name: string, userAgent: string): string {
+  const browser = /(?:Firefox|Edg|Chrome|Version)\/\d+/.exec(userAgent)?.[0].replace('Version', 'Safari') ?? 'browser';
+  return name === '' ? browser : `${name} (${browser})`;
+}
