@@ -57,8 +57,8 @@ export class Sequence {
     this.cacheSalt = request.cacheSalt;
     this.promptLength = request.prompt.length;
     this.maxLength = Math.min(request.prompt.length + request.sampling.maxTokens, maxModelLen);
-    // A prompt's logprobs belong to the request: its first choice computes them, the others share the cache.
-    this.scorePrompt = request.sampling.promptLogprobs !== null && choice === 0 && generated.length === 0;
+    // Prompt logprobs come with a choice's first frame (rule G5): after that they were delivered.
+    this.scorePrompt = request.sampling.promptLogprobs !== null && generated.length === 0;
     this.tokens = [...request.prompt, ...generated];
   }
 
