@@ -1,6 +1,7 @@
 import { createSHA256 } from 'hash-wasm';
 import type { ModelOffer } from '../../protocol/messages.ts';
 import { modelError } from './error.ts';
+import { chunksOf } from './stream.ts';
 
 /** Where the files of a model come from: the hub, a static folder, the page's store. */
 export interface ModelFiles {
@@ -10,9 +11,14 @@ export interface ModelFiles {
    * Rejects, or the stream errors, with `EngineError` code `model` that names the file.
    */
   open(path: string, from: number): Promise<ReadableStream<Uint8Array>>;
+  /** Forgets a kept copy of the file, since its bytes proved wrong. Absent where no copies are kept. */
+  discard?(path: string): Promise<void>;
 }
 
 export type OfferFile = ModelOffer['files'][number];
+
+/** Says in words what is going on with a file (waiting, retrying, not kept), for the page's progress line. */
+export type Notice = (text: string) => void;
 
 /** Largest chunk that `readModelFile` yields, bytes. */
 export const MAX_CHUNK_BYTES = 4 * 1024 * 1024;
@@ -38,42 +44,34 @@ export async function* readModelFile(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const { size, sha256 } = offeredFile(files.offer, path);
   const hash = await createSHA256();
-  const reader = (await files.open(path, 0)).getReader();
   let loaded = 0;
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      for (let at = 0; at < value.byteLength; at += MAX_CHUNK_BYTES) {
-        const chunk = value.subarray(at, at + MAX_CHUNK_BYTES);
-        loaded += chunk.byteLength;
-        if (loaded > size) throw modelError(path, `has more than the ${size} bytes that were offered.`);
-        hash.update(chunk);
-        yield chunk;
-        onProgress(loaded, size);
-      }
+  for await (const part of chunksOf(await files.open(path, 0))) {
+    for (let at = 0; at < part.byteLength; at += MAX_CHUNK_BYTES) {
+      const chunk = part.subarray(at, at + MAX_CHUNK_BYTES);
+      loaded += chunk.byteLength;
+      if (loaded > size) throw modelError(path, `has more than the ${size} bytes that were offered. Was it changed?`);
+      hash.update(chunk);
+      onProgress(loaded, size);
+      yield chunk;
     }
-  } finally {
-    // A consumer that stops early must not leave a download or a lock behind.
-    await reader.cancel().catch(() => {});
   }
-  if (loaded !== size) throw modelError(path, `ended after ${loaded} of ${size} bytes.`);
+  if (loaded !== size) throw modelError(path, `ended after ${loaded} of ${size} bytes. Load it again.`);
   const found = hash.digest('hex');
-  if (found !== sha256) {
-    throw modelError(
-      path,
-      `its bytes are not those that were offered (SHA-256 ${found}, offered ${sha256}). Was it changed?`,
-    );
-  }
+  if (found === sha256) return;
+  await files.discard?.(path);
+  throw modelError(
+    path,
+    `its bytes are not those that were offered (SHA-256 ${found}, offered ${sha256}). Load it again; if that fails too, the file was changed.`,
+  );
 }
 
 /** Most bytes of a file that is read whole (configs, tokenizers, indexes). */
-const MAX_TEXT_BYTES = 64 * 1024 * 1024;
+const MAX_JSON_BYTES = 64 * 1024 * 1024;
 
 /** A small file as JSON, checked against the offer's hash first. Throws `EngineError` code `model`. */
 export async function readModelJson(files: ModelFiles, path: string): Promise<unknown> {
   const { size } = offeredFile(files.offer, path);
-  if (size > MAX_TEXT_BYTES) throw modelError(path, `has ${size} bytes; at most ${MAX_TEXT_BYTES} are read as JSON.`);
+  if (size > MAX_JSON_BYTES) throw modelError(path, `has ${size} bytes; at most ${MAX_JSON_BYTES} are read as JSON.`);
   const bytes = new Uint8Array(size);
   let at = 0;
   for await (const chunk of readModelFile(files, path)) {

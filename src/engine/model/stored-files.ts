@@ -1,0 +1,200 @@
+import { createSHA256 } from 'hash-wasm';
+import * as z from 'zod';
+import { type ModelFiles, type Notice, type OfferFile, offeredFile } from './source.ts';
+import type { ModelStore, StoreWriter } from './store.ts';
+import { chunksOf, dropFirst, toStream } from './stream.ts';
+
+/** Beside the data of a file, once its SHA-256 has been found right. */
+const Commit = z.object({ size: z.number(), sha256: z.string() });
+const COMMIT_SUFFIX = '.commit';
+
+const lockName = (sha256: string): string => `quire-model-${sha256}`;
+
+/**
+ * The files of `source`, each kept in `store` under its SHA-256 when it is first read, and read from there ever after.
+ * While one page downloads a file the others of its origin wait, and read then. A download that broke goes on behind the
+ * bytes that are there; a file counts as kept only once its SHA-256 was right.
+ * Where the store has no room, or fails, the file streams through without being kept, and a notice says so.
+ */
+export function storedFiles(source: ModelFiles, store: ModelStore, onNotice: Notice): ModelFiles {
+  const kept = new StoredFiles(source, store, onNotice);
+  return {
+    offer: source.offer,
+    open: async (path, from) => toStream(dropFirst(kept.bytes(offeredFile(source.offer, path)), from)),
+    discard: (path) => kept.discard(offeredFile(source.offer, path)),
+  };
+}
+
+class StoredFiles {
+  constructor(
+    private readonly source: ModelFiles,
+    private readonly store: ModelStore,
+    private readonly onNotice: Notice,
+  ) {}
+
+  async *bytes(file: OfferFile): AsyncGenerator<Uint8Array, void, undefined> {
+    const { locks, folder } = this.store;
+    const lock = lockName(file.sha256);
+    for (;;) {
+      const shared = await locks.acquire(lock, 'shared');
+      try {
+        if (await this.committed(file)) {
+          yield* chunksOf(await folder.read(file.sha256));
+          return;
+        }
+      } finally {
+        shared();
+      }
+      const exclusive = (await locks.tryExclusive(lock)) ?? (await this.waitFor(lock, file));
+      try {
+        // Where another page has finished it meanwhile, all that waited read it side by side.
+        if (await this.committed(file)) continue;
+        yield* this.download(file);
+        return;
+      } finally {
+        exclusive();
+      }
+    }
+  }
+
+  async discard(file: OfferFile): Promise<void> {
+    const release = await this.store.locks.acquire(lockName(file.sha256), 'exclusive');
+    try {
+      await this.remove(file.sha256);
+    } finally {
+      release();
+    }
+  }
+
+  private waitFor(lock: string, file: OfferFile): Promise<() => void> {
+    this.onNotice(`${file.path}: another page of this browser is loading it; waiting for that`);
+    return this.store.locks.acquire(lock, 'exclusive');
+  }
+
+  private async committed({ sha256, size }: OfferFile): Promise<boolean> {
+    const { folder } = this.store;
+    const record = sha256 + COMMIT_SUFFIX;
+    if ((await folder.size(sha256)) !== size || (await folder.size(record)) === null) return false;
+    const commit = Commit.safeParse(jsonOrNull(await new Response(await folder.read(record)).text()));
+    return commit.success && commit.data.sha256 === sha256 && commit.data.size === size;
+  }
+
+  /** All bytes of a file that is not committed. Runs under its exclusive lock. */
+  private async *download(file: OfferFile): AsyncGenerator<Uint8Array, void, undefined> {
+    const hash = await createSHA256();
+    let at = 0;
+    for await (const part of this.partial(file)) {
+      hash.update(part);
+      at += part.byteLength;
+      yield part;
+    }
+    let writer = (await this.hasRoom(file, at)) ? await this.openWriter(file, file.sha256, at) : null;
+    try {
+      if (at < file.size) {
+        for await (const chunk of chunksOf(await this.source.open(file.path, at))) {
+          if (writer && !(await this.write(writer, chunk, file))) writer = null;
+          hash.update(chunk);
+          at += chunk.byteLength;
+          yield chunk;
+        }
+      }
+    } finally {
+      writer?.close();
+    }
+    if (!writer || at < file.size) return;
+    if (at === file.size && hash.digest('hex') === file.sha256) await this.commit(file);
+    else await this.remove(file.sha256);
+  }
+
+  /** What an earlier visit has left of the file. */
+  private async *partial(file: OfferFile): AsyncGenerator<Uint8Array, void, undefined> {
+    const kept = Math.min((await this.store.folder.size(file.sha256)) ?? 0, file.size);
+    if (kept === 0) return;
+    this.onNotice(`${file.path}: ${kept} of ${file.size} bytes are here from an earlier visit; going on behind them`);
+    let left = kept;
+    for await (const chunk of chunksOf(await this.store.folder.read(file.sha256))) {
+      const part = chunk.subarray(0, left);
+      left -= part.byteLength;
+      yield part;
+      if (left === 0) return;
+    }
+  }
+
+  /** Makes room for the rest of a file by dropping files of other models; false, with a notice, where there is not enough. */
+  private async hasRoom(file: OfferFile, kept: number): Promise<boolean> {
+    const needed = file.size - kept;
+    const enough = (free: number | null): boolean => free === null || free >= needed;
+    if (enough(await this.store.free())) return true;
+    await this.dropOthers();
+    const free = await this.store.free();
+    if (enough(free)) return true;
+    this.onNotice(
+      `${file.path}: ${needed} bytes are to be kept, the browser has room for ${free}; not kept, so the next visit downloads it again. Free disk space to change that`,
+    );
+    return false;
+  }
+
+  private async dropOthers(): Promise<void> {
+    const { folder, locks } = this.store;
+    const wanted = new Set(this.source.offer.files.map((f) => f.sha256));
+    const hashes = new Set((await folder.names()).map((name) => name.replace(COMMIT_SUFFIX, '')));
+    for (const hash of hashes) {
+      if (wanted.has(hash)) continue;
+      // A file that another page reads or writes stays.
+      const release = await locks.tryExclusive(lockName(hash));
+      if (!release) continue;
+      try {
+        await this.remove(hash);
+      } finally {
+        release();
+      }
+    }
+  }
+
+  private async openWriter(file: OfferFile, name: string, keep: number): Promise<StoreWriter | null> {
+    try {
+      return await this.store.folder.append(name, keep);
+    } catch (error) {
+      this.giveUp(file, error);
+      return null;
+    }
+  }
+
+  private async write(writer: StoreWriter, chunk: Uint8Array, file: OfferFile): Promise<boolean> {
+    try {
+      writer.write(chunk);
+      return true;
+    } catch (error) {
+      writer.close();
+      await this.remove(file.sha256);
+      this.giveUp(file, error);
+      return false;
+    }
+  }
+
+  private giveUp(file: OfferFile, error: unknown): void {
+    this.onNotice(
+      `${file.path}: the browser could not keep it (${String(error)}), so the next visit downloads it again`,
+    );
+  }
+
+  private async commit(file: OfferFile): Promise<void> {
+    const record: z.infer<typeof Commit> = { size: file.size, sha256: file.sha256 };
+    const writer = await this.openWriter(file, file.sha256 + COMMIT_SUFFIX, 0);
+    if (writer) await this.write(writer, new TextEncoder().encode(JSON.stringify(record)), file);
+    writer?.close();
+  }
+
+  private async remove(sha256: string): Promise<void> {
+    await this.store.folder.remove(sha256 + COMMIT_SUFFIX);
+    await this.store.folder.remove(sha256);
+  }
+}
+
+function jsonOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
