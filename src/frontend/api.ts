@@ -1,7 +1,16 @@
 import { Hono } from 'hono';
+import { answer } from './answer.ts';
 import type { ServedModel } from './backend.ts';
-import { ApiError, toApiError } from './errors.ts';
-import type { FrontendMetrics } from './metrics.ts';
+import { readJson } from './body.ts';
+import { planChat } from './chat.ts';
+import { parseChatRequest } from './chat-schema.ts';
+import { parseCompletionRequest } from './completion-schema.ts';
+import { planCompletion } from './completions.ts';
+import { ApiError, badRequest, toApiError } from './errors.ts';
+import type { GenerationPlan } from './generation.ts';
+import type { FrontendMetrics, RequestLabels } from './metrics.ts';
+import type { SharedFields } from './request-fields.ts';
+import type { ResponseHead, ResponseShape } from './response.ts';
 
 export interface ApiOptions {
   /** The models served now; asked on every request. */
@@ -19,6 +28,22 @@ export interface ApiOptions {
 /** The OpenAI API (`/v1/...`) over Web types: a hub mounts it, a page calls its `fetch` without any server. */
 export function createApi(options: ApiOptions): Hono {
   const api = new Hono();
+  api.post('/v1/chat/completions', (c) =>
+    serve(c.req.raw, options, {
+      endpoint: 'chat_completions',
+      idPrefix: 'chatcmpl',
+      parse: parseChatRequest,
+      plan: planChat,
+    }),
+  );
+  api.post('/v1/completions', (c) =>
+    serve(c.req.raw, options, {
+      endpoint: 'completions',
+      idPrefix: 'cmpl',
+      parse: parseCompletionRequest,
+      plan: planCompletion,
+    }),
+  );
   api.get('/v1/models', (c) => c.json({ object: 'list', data: options.models().map(modelCard) }));
   // The name of a model may hold slashes (`org/name`).
   api.get('/v1/models/:name{.+}', (c) => c.json(modelCard(findModel(options.models(), c.req.param('name')))));
@@ -29,6 +54,55 @@ export function createApi(options: ApiOptions): Hono {
   });
   api.onError((error) => errorResponse(error, options));
   return api;
+}
+
+interface Endpoint<T extends SharedFields> {
+  readonly endpoint: RequestLabels['endpoint'];
+  readonly idPrefix: string;
+  parse(body: unknown): T;
+  plan(
+    request: T,
+    model: ServedModel,
+    head: ResponseHead,
+    drawSeed: () => [number, number],
+  ): { plan: GenerationPlan; shape: ResponseShape };
+}
+
+async function serve<T extends SharedFields>(
+  raw: Request,
+  options: ApiOptions,
+  endpoint: Endpoint<T>,
+): Promise<Response> {
+  const arrived = options.now();
+  const request = endpoint.parse(await readJson(raw, options.maxBodyBytes));
+  const model = findModel(options.models(), request.model);
+  const stream = request.stream ?? false;
+  checkStreaming(request, stream);
+  const head = {
+    id: `${endpoint.idPrefix}-${crypto.randomUUID()}`,
+    created: Math.floor(arrived / 1000),
+    model: model.name,
+  };
+  return answer({
+    ...endpoint.plan(request, model, head, options.drawSeed),
+    endpoint: endpoint.endpoint,
+    stream,
+    includeUsage: request.stream_options?.include_usage ?? false,
+    signal: raw.signal,
+    arrived,
+    now: options.now,
+    metrics: options.metrics,
+    failed: (error) => report(error, options),
+  });
+}
+
+function checkStreaming(request: SharedFields, stream: boolean): void {
+  if (!stream && request.stream_options !== undefined) {
+    throw badRequest("'stream_options' needs 'stream': true.", 'stream_options');
+  }
+  if (stream && request.prompt_logprobs !== undefined) {
+    throw badRequest("'prompt_logprobs' cannot be streamed: send 'stream': false.", 'prompt_logprobs');
+  }
 }
 
 function modelCard(model: ServedModel) {
@@ -54,8 +128,12 @@ function findModel(models: readonly ServedModel[], name: string): ServedModel {
 }
 
 function errorResponse(error: unknown, options: ApiOptions): Response {
-  const answer = toApiError(error);
-  if (answer.status === 500) options.internalError(error);
-  const retry = answer.retryAfter === null ? {} : { 'retry-after': String(answer.retryAfter) };
-  return Response.json(answer.body(), { status: answer.status, headers: retry });
+  report(error, options);
+  const told = toApiError(error);
+  const retry = told.retryAfter === null ? {} : { 'retry-after': String(told.retryAfter) };
+  return Response.json(told.body(), { status: told.status, headers: retry });
+}
+
+function report(error: unknown, options: ApiOptions): void {
+  if (toApiError(error).status === 500) options.internalError(error);
 }

@@ -1,5 +1,6 @@
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
-import type { SamplingParams } from '../protocol/sampling.ts';
+import type { GenerationDefaults } from '../protocol/generation-config.ts';
+
 import type { ChatTokenizer } from './tokenizer.ts';
 
 /** What computes: a cluster behind a hub, or the engine of this page. */
@@ -13,11 +14,6 @@ export interface Backend {
   generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<TokensFrame>;
 }
 
-/** What the model's `generation_config.json` sets; a request's own fields win (vLLM's `--generation-config auto`). */
-export type GenerationDefaults = Partial<
-  Pick<SamplingParams, 'temperature' | 'topP' | 'topK' | 'minP' | 'repetitionPenalty' | 'maxTokens'>
->;
-
 /** One model that the API serves. */
 export interface ServedModel {
   readonly name: string;
@@ -28,6 +24,7 @@ export interface ServedModel {
   /** null with `--skip-tokenizer-init`: token ids in, token ids out. */
   readonly tokenizer: ChatTokenizer | null;
   readonly eosIds: readonly number[];
+  /** What the model's `generation_config.json` sets; a request's own fields win (`--generation-config auto`). */
   readonly generationDefaults: GenerationDefaults;
   /** Rows of the model's LM head; ids at or above it are refused. */
   readonly vocabSize: number;

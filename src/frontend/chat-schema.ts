@@ -1,0 +1,107 @@
+import * as z from 'zod';
+import { SamplingParams } from '../protocol/sampling.ts';
+import type { TemplateMessage } from './chat-template.ts';
+import { badRequest } from './errors.ts';
+import { dropNulls, parseFields, sharedFields } from './request-fields.ts';
+
+const MAX_MESSAGES = 4096;
+const MAX_PARTS = 1024;
+const MAX_TOOLS = 128;
+
+const TextPart = z.strictObject({
+  type: z.literal('text', 'only parts of type "text" can be read here'),
+  text: z.string(),
+});
+/** Text, or parts of it; parts are joined by line breaks as vLLM does for templates that take text. */
+const Content = z.union([
+  z.string(),
+  z
+    .array(TextPart)
+    .max(MAX_PARTS)
+    .transform((parts) => parts.map((part) => part.text).join('\n')),
+]);
+const Name = z.string().max(256).optional();
+
+const ToolCall = z.strictObject({
+  id: z.string().max(256).optional(),
+  type: z.literal('function').default('function'),
+  function: z.strictObject({
+    name: z.string().min(1).max(256),
+    // A JSON text in the API, a value in templates (HF transformers' convention).
+    arguments: z.string().transform((text, context) => {
+      try {
+        return text === '' ? {} : (JSON.parse(text) as unknown);
+      } catch {
+        context.addIssue('is no valid JSON');
+        return z.NEVER;
+      }
+    }),
+  }),
+});
+
+const Message = z.preprocess(
+  dropNulls,
+  z.discriminatedUnion('role', [
+    z.strictObject({ role: z.enum(['system', 'developer', 'user']), content: Content, name: Name }),
+    z.strictObject({
+      role: z.literal('assistant'),
+      content: Content.default(''),
+      name: Name,
+      tool_calls: z.array(ToolCall).max(MAX_TOOLS).optional(),
+      reasoning_content: z.string().optional(),
+      reasoning: z.string().optional(),
+      // A client sends answers back as it got them: OpenAI's have these, empty.
+      annotations: z.array(z.never()).optional(),
+    }),
+    z.strictObject({
+      role: z.literal('tool'),
+      content: Content,
+      tool_call_id: z.string().max(256).optional(),
+      name: Name,
+    }),
+  ]),
+);
+
+const Tool = z.strictObject({
+  type: z.literal('function'),
+  function: z.preprocess(
+    dropNulls,
+    z.strictObject({
+      name: z.string().min(1).max(256),
+      description: z.string().optional(),
+      parameters: z.record(z.string(), z.unknown()).optional(),
+      strict: z.literal(false, 'arguments are not held to their schema here: leave it out or send false').optional(),
+    }),
+  ),
+});
+
+const ChatRequest = z.strictObject({
+  ...sharedFields,
+  messages: z.array(Message).min(1).max(MAX_MESSAGES),
+  max_completion_tokens: SamplingParams.shape.maxTokens.optional(),
+  logprobs: z.boolean().optional(),
+  top_logprobs: SamplingParams.shape.logprobs.unwrap().optional(),
+  tools: z.array(Tool).max(MAX_TOOLS).optional(),
+  tool_choice: z.enum(['auto', 'none']).optional(),
+  parallel_tool_calls: z.literal(true).optional(),
+  response_format: z.strictObject({ type: z.literal('text', 'only {"type": "text"} is supported') }).optional(),
+  modalities: z.tuple([z.literal('text')]).optional(),
+  add_generation_prompt: z.boolean().optional(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
+});
+export type ChatRequest = Omit<z.infer<typeof ChatRequest>, 'messages'> & {
+  readonly messages: readonly TemplateMessage[];
+};
+
+/** Checks the body of /v1/chat/completions. Throws `ApiError` 400 that names the field at fault. */
+export function parseChatRequest(body: unknown): ChatRequest {
+  const request = parseFields(ChatRequest, body);
+  if (request.top_logprobs !== undefined && request.logprobs !== true) {
+    throw badRequest("'top_logprobs' needs 'logprobs': true.", 'top_logprobs');
+  }
+  const { max_tokens: old, max_completion_tokens: limit } = request;
+  if (old !== undefined && limit !== undefined && old !== limit) {
+    throw badRequest("'max_tokens' and 'max_completion_tokens' differ: send one of them.", 'max_tokens');
+  }
+  return request;
+}

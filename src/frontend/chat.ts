@@ -1,0 +1,49 @@
+import type { ServedModel } from './backend.ts';
+import { ChatShape } from './chat-response.ts';
+import type { ChatRequest } from './chat-schema.ts';
+import type { GenerationPlan } from './generation.ts';
+import { tokenNames } from './logprobs.ts';
+import { chatPrompt } from './prompt.ts';
+import type { ResponseHead, ResponseShape } from './response.ts';
+import { outputOptions, samplingParams } from './sampling-params.ts';
+
+/** What a chat request computes and how its answer is written. Throws `ApiError` 400. */
+export function planChat(
+  request: ChatRequest,
+  model: ServedModel,
+  head: ResponseHead,
+  drawSeed: () => [number, number],
+): { plan: GenerationPlan; shape: ResponseShape } {
+  const output = outputOptions(request, model);
+  const ids = chatPrompt(request, model);
+  const field = request.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
+  const tokens = request[field];
+  const sampling = samplingParams(
+    {
+      fields: request,
+      limit: tokens === undefined ? null : { tokens, field },
+      defaultLimit: null,
+      logprobs: request.logprobs === true ? (request.top_logprobs ?? 0) : null,
+    },
+    model,
+    ids.length,
+    drawSeed,
+  );
+  return {
+    plan: {
+      id: head.id,
+      model,
+      prompts: [{ ids, sampling }],
+      n: request.n ?? 1,
+      output,
+      cacheSalt: request.cache_salt,
+    },
+    shape: new ChatShape({
+      head,
+      names: tokenNames(model.tokenizer, request.return_tokens_as_token_ids ?? false),
+      logprobs: request.logprobs ?? false,
+      includeUsage: request.stream_options?.include_usage ?? false,
+      promptIds: request.return_token_ids === true ? ids : null,
+    }),
+  };
+}

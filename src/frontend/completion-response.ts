@@ -1,0 +1,80 @@
+import type { ChoiceDelta } from './choice-stream.ts';
+import { completionLogprobs, promptLogprobs, type TokenNames } from './logprobs.ts';
+import { type CollectedChoice, type ResponseHead, type ResponseShape, tokenIds } from './response.ts';
+import type { Usage } from './usage.ts';
+
+export interface CompletionShapeOptions {
+  readonly head: ResponseHead;
+  readonly names: TokenNames;
+  readonly logprobs: boolean;
+  readonly includeUsage: boolean;
+  readonly returnTokenIds: boolean;
+  /** Ids of each prompt; choice i belongs to prompt i / n. */
+  readonly prompts: readonly (readonly number[])[];
+  readonly n: number;
+}
+
+/** Chunks and whole answers of /v1/completions, with vLLM's `stop_reason`, `token_ids`, `prompt_token_ids` and `prompt_logprobs`. */
+export class CompletionShape implements ResponseShape {
+  readonly #options: CompletionShapeOptions;
+  readonly #begun = new Set<number>();
+
+  constructor(options: CompletionShapeOptions) {
+    this.#options = options;
+  }
+
+  *chunks(delta: ChoiceDelta): Generator<object> {
+    const { logprobs, names, returnTokenIds } = this.#options;
+    const shown = logprobs || returnTokenIds ? delta.tokens.length > 0 : false;
+    if (delta.text === '' && delta.finish === null && !shown) return;
+    const first = !this.#begun.has(delta.choice);
+    this.#begun.add(delta.choice);
+    yield this.#body([
+      {
+        index: delta.choice,
+        text: delta.text,
+        logprobs: logprobs && delta.tokens.length > 0 ? completionLogprobs(delta.tokens, names) : null,
+        finish_reason: delta.finish?.reason ?? null,
+        ...(delta.finish === null ? {} : { stop_reason: delta.finish.stopReason }),
+        ...(returnTokenIds && first ? { prompt_token_ids: this.#promptOf(delta.choice) } : {}),
+        ...tokenIds(returnTokenIds, delta.tokens),
+      },
+    ]);
+  }
+
+  usageChunk(usage: Usage): object {
+    return { ...this.#body([]), usage };
+  }
+
+  whole(choices: readonly CollectedChoice[], usage: Usage): object {
+    const { logprobs, names, returnTokenIds } = this.#options;
+    const bodies = choices.map((choice) => ({
+      index: choice.choice,
+      text: choice.text,
+      logprobs: logprobs ? completionLogprobs(choice.tokens, names) : null,
+      finish_reason: choice.finish.reason,
+      stop_reason: choice.finish.stopReason,
+      ...(choice.promptLogprobs === null ? {} : { prompt_logprobs: promptLogprobs(choice.promptLogprobs, names) }),
+      ...(returnTokenIds ? { prompt_token_ids: this.#promptOf(choice.choice) } : {}),
+      ...tokenIds(returnTokenIds, choice.tokens),
+    }));
+    return { ...this.#body(bodies), usage };
+  }
+
+  #promptOf(choice: number): readonly number[] {
+    return this.#options.prompts[Math.floor(choice / this.#options.n)] ?? [];
+  }
+
+  // Chunks and whole answers have the same `object`, as OpenAI's.
+  #body(choices: readonly object[]): object {
+    const { head, includeUsage } = this.#options;
+    return {
+      id: head.id,
+      object: 'text_completion',
+      created: head.created,
+      model: head.model,
+      choices,
+      ...(includeUsage ? { usage: null } : {}),
+    };
+  }
+}

@@ -1,0 +1,52 @@
+import type { ServedModel } from './backend.ts';
+import { CompletionShape } from './completion-response.ts';
+import type { CompletionRequest } from './completion-schema.ts';
+import { checkChoices, type GenerationPlan } from './generation.ts';
+import { tokenNames } from './logprobs.ts';
+import { completionPrompt } from './prompt.ts';
+import type { ResponseHead, ResponseShape } from './response.ts';
+import { outputOptions, samplingParams } from './sampling-params.ts';
+
+/** `max_tokens` of /v1/completions where it is left out (OpenAI's and vLLM's). */
+const DEFAULT_MAX_TOKENS = 16;
+
+/** What a completion request computes and how its answer is written. Throws `ApiError` 400. */
+export function planCompletion(
+  request: CompletionRequest,
+  model: ServedModel,
+  head: ResponseHead,
+  drawSeed: () => [number, number],
+): { plan: GenerationPlan; shape: ResponseShape } {
+  const n = request.n ?? 1;
+  checkChoices(request.prompt.length, n);
+  const output = outputOptions(request, model);
+  const tokens = request.max_tokens;
+  const prompts = request.prompt.map((prompt) => {
+    const ids = completionPrompt(prompt, request.add_special_tokens ?? true, model);
+    const sampling = samplingParams(
+      {
+        fields: request,
+        limit: tokens === undefined ? null : { tokens, field: 'max_tokens' },
+        defaultLimit: DEFAULT_MAX_TOKENS,
+        logprobs: request.logprobs ?? null,
+      },
+      model,
+      ids.length,
+      drawSeed,
+    );
+    return { ids, sampling };
+  });
+  return {
+    plan: { id: head.id, model, prompts, n, output, cacheSalt: request.cache_salt },
+    shape: new CompletionShape({
+      head,
+      names: tokenNames(model.tokenizer, request.return_tokens_as_token_ids ?? false),
+      logprobs: request.logprobs !== undefined,
+      includeUsage: request.stream_options?.include_usage ?? false,
+      // Without a tokenizer the ids are the whole answer.
+      returnTokenIds: request.return_token_ids ?? model.tokenizer === null,
+      prompts: prompts.map((prompt) => prompt.ids),
+      n,
+    }),
+  };
+}

@@ -1,0 +1,28 @@
+import type { ChatTokenizer } from './tokenizer.ts';
+
+/**
+ * Turns the tokens of one choice into text as they come. Never gives half a character: bytes of an unfinished one wait for the next
+ * token. The texts given, one after the other, are the UTF-8 decoding of all bytes (invalid ones as U+FFFD), however many tokens it took;
+ * each token costs its own bytes only.
+ */
+export class Detokenizer {
+  // ignoreBOM: U+FEFF is a character that a model may say, not a mark to drop.
+  readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  readonly #tokenizer: ChatTokenizer;
+  readonly #skipSpecial: boolean;
+
+  constructor(tokenizer: ChatTokenizer, skipSpecialTokens: boolean) {
+    this.#tokenizer = tokenizer;
+    this.#skipSpecial = skipSpecialTokens;
+  }
+
+  push(id: number): string {
+    const piece = this.#tokenizer.piece(id);
+    return piece.special && this.#skipSpecial ? '' : this.#decoder.decode(piece.bytes, { stream: true });
+  }
+
+  /** The end: U+FFFD where a character stayed unfinished. */
+  flush(): string {
+    return this.#decoder.decode();
+  }
+}

@@ -1,0 +1,113 @@
+import * as z from 'zod';
+import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS, SamplingParams, TokenId } from '../protocol/sampling.ts';
+import { type ApiError, badRequest } from './errors.ts';
+
+/** Most choices of one HTTP request: prompts times `n`. */
+export const MAX_CHOICES = 128;
+/** OpenAI allows 4; vLLM any number. */
+const MAX_STOPS = 16;
+const MAX_STOP_LENGTH = 1024;
+
+const engine = SamplingParams.shape;
+const flag = z.boolean().optional();
+
+/** JavaScript strings may hold half of a surrogate pair; no text that a model makes ever does. */
+export const WellFormed = z.string().refine((text) => !/\p{Surrogate}/u.test(text), 'is not valid Unicode');
+const StopString = WellFormed.min(1).max(MAX_STOP_LENGTH);
+
+/**
+ * Fields that /v1/chat/completions and /v1/completions share: OpenAI's, then vLLM's. A field that is null counts as left out;
+ * one that is not listed is refused by name.
+ */
+export const sharedFields = {
+  model: z.string().min(1).max(512),
+  stream: flag,
+  stream_options: z.strictObject({ include_usage: flag }).optional(),
+  n: z.number().int().min(1).max(MAX_CHOICES).optional(),
+  max_tokens: engine.maxTokens.optional(),
+  temperature: engine.temperature.optional(),
+  top_p: engine.topP.optional(),
+  presence_penalty: engine.presencePenalty.optional(),
+  frequency_penalty: engine.frequencyPenalty.optional(),
+  logit_bias: z
+    .record(z.string().regex(/^\d{1,10}$/, 'keys are token ids'), z.number().min(-100).max(100))
+    .refine((bias) => Object.keys(bias).length <= MAX_LOGIT_BIAS, `has more than ${MAX_LOGIT_BIAS} entries`)
+    .optional(),
+  // Any 64-bit integer; JSON numbers beyond 2^53 arrive rounded to the next double.
+  seed: z
+    .number()
+    .refine((seed) => Number.isInteger(seed) && Math.abs(seed) <= 2 ** 63, 'is no 64-bit integer')
+    .optional(),
+  stop: z.union([StopString.transform((stop) => [stop]), z.array(StopString).max(MAX_STOPS)]).optional(),
+
+  top_k: z.number().int().min(-1).optional(),
+  min_p: engine.minP.optional(),
+  repetition_penalty: engine.repetitionPenalty.optional(),
+  min_tokens: engine.minTokens.optional(),
+  ignore_eos: flag,
+  stop_token_ids: z.array(TokenId).max(MAX_STOP_IDS).optional(),
+  include_stop_str_in_output: flag,
+  skip_special_tokens: flag,
+  add_special_tokens: flag,
+  prompt_logprobs: z.number().int().min(0).max(MAX_TOP_LOGPROBS).optional(),
+  return_token_ids: flag,
+  return_tokens_as_token_ids: flag,
+  cache_salt: z.string().min(1).max(256).optional(),
+
+  // Harmless here: they change nothing about the answer, so they are taken and have no effect.
+  user: z.string().max(4096).optional(),
+  safety_identifier: z.string().max(4096).optional(),
+  prompt_cache_key: z.string().max(4096).optional(),
+  metadata: z.record(z.string().max(256), z.string().max(4096)).optional(),
+  store: z.literal(false, 'nothing is stored here: leave it out or send false').optional(),
+  service_tier: z.enum(['auto', 'default']).optional(),
+};
+
+export type SharedFields = z.infer<z.ZodObject<typeof sharedFields>>;
+
+/** A JSON object without its null entries; anything else as it is. */
+export function dropNulls(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== null));
+}
+
+/** Checks a body against a schema. Throws `ApiError` 400 that names the first field at fault. */
+export function parseFields<T>(schema: z.ZodType<T>, body: unknown): T {
+  const result = schema.safeParse(dropNulls(body), { reportInput: true });
+  if (result.success) return result.data;
+  throw fieldError(result.error.issues);
+}
+
+function fieldError(issues: readonly z.core.$ZodIssue[]): ApiError {
+  const { issue, path } = innermost(issues[0] as z.core.$ZodIssue, []);
+  if (issue.code === 'unrecognized_keys') {
+    const name = fieldName([...path, issue.keys[0] as string]);
+    return badRequest(`Unknown or unsupported field '${name}'. Nothing is ignored here: leave it out.`, name);
+  }
+  const name = fieldName(path);
+  if (name === '') return badRequest('The body must be a JSON object.');
+  if (issue.code === 'invalid_type' && issue.input === undefined)
+    return badRequest(`The field '${name}' is missing.`, name);
+  return badRequest(`Invalid value of '${name}': ${issue.message}.`, name);
+}
+
+/** The issue that says most: in a union the one that lies deepest, since that alternative fitted best. */
+function innermost(
+  issue: z.core.$ZodIssue,
+  outer: readonly PropertyKey[],
+): { issue: z.core.$ZodIssue; path: readonly PropertyKey[] } {
+  const path = [...outer, ...issue.path];
+  if (issue.code !== 'invalid_union') return { issue, path };
+  const inner = issue.errors.flatMap((branch) => (branch[0] === undefined ? [] : [innermost(branch[0], path)]));
+  const deepest = inner.reduce<(typeof inner)[number] | null>(
+    (best, next) => (next.path.length > (best?.path.length ?? path.length) ? next : best),
+    null,
+  );
+  return deepest ?? { issue, path };
+}
+
+function fieldName(path: readonly PropertyKey[]): string {
+  return path
+    .map((part, at) => (typeof part === 'number' ? `[${part}]` : at === 0 ? String(part) : `.${String(part)}`))
+    .join('');
+}

@@ -1,0 +1,57 @@
+import type { TokenLogprob } from '../protocol/generate.ts';
+import type { ChoiceDelta, Finish, OutputToken } from './choice-stream.ts';
+import type { Usage } from './usage.ts';
+
+/** What every chunk and answer begins with. */
+export interface ResponseHead {
+  readonly id: string;
+  /** Unix seconds. */
+  readonly created: number;
+  readonly model: string;
+}
+
+/** A choice that is complete. */
+export interface CollectedChoice {
+  readonly choice: number;
+  readonly text: string;
+  readonly tokens: readonly OutputToken[];
+  readonly finish: Finish;
+  readonly promptLogprobs: readonly (TokenLogprob | null)[] | null;
+}
+
+/** How an endpoint writes what was computed. */
+export interface ResponseShape {
+  /** The chunks of a stream that a delta gives: none while nothing can be shown yet. */
+  chunks(delta: ChoiceDelta): Iterable<object>;
+  /** The last chunk, where `stream_options.include_usage` asks for it. */
+  usageChunk(usage: Usage): object;
+  whole(choices: readonly CollectedChoice[], usage: Usage): object;
+}
+
+/** All deltas put together, by choice. */
+export async function collect(deltas: AsyncIterable<ChoiceDelta>): Promise<CollectedChoice[]> {
+  const parts = new Map<number, ChoiceDelta[]>();
+  for await (const delta of deltas) {
+    const known = parts.get(delta.choice);
+    if (known === undefined) parts.set(delta.choice, [delta]);
+    else known.push(delta);
+  }
+  return [...parts]
+    .sort(([a], [b]) => a - b)
+    .map(([choice, all]) => {
+      const finish = all.at(-1)?.finish ?? null;
+      if (finish === null) throw new Error(`choice ${choice} did not end`);
+      return {
+        choice,
+        text: all.map((delta) => delta.text).join(''),
+        tokens: all.flatMap((delta) => delta.tokens),
+        finish,
+        promptLogprobs: all.find((delta) => delta.promptLogprobs !== null)?.promptLogprobs ?? null,
+      };
+    });
+}
+
+/** vLLM's `token_ids`, where they were asked for. */
+export function tokenIds(asked: boolean, tokens: readonly OutputToken[]): { token_ids?: number[] } {
+  return asked ? { token_ids: tokens.map((token) => token.id) } : {};
+}
