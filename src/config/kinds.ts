@@ -56,6 +56,9 @@ export const decimal = (min: number, max: number): Kind<number> =>
       .pipe(z.number().min(min).max(max)),
   );
 
+/** A decimal number, or null when the option is not given. */
+export const optionalDecimal = (min: number, max: number): Kind<number | null> => decimal(min, max);
+
 /** One of a few words. */
 export const choice = <const T extends readonly [string, ...string[]]>(...words: T): Kind<T[number]> => ({
   ...single<T[number]>(words.join('|'), `one of ${words.join(', ')}`, z.enum(words)),

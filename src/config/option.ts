@@ -10,7 +10,7 @@ export type Place = 'hub' | 'page';
 export interface Option<T> {
   readonly group: Group;
   readonly kind: Kind<T>;
-  readonly default: T;
+  readonly default: NoInfer<T>;
   /** The default in words, where the value alone does not say it. */
   readonly defaultText?: string;
   /** Environment variable, read on the hub only. */

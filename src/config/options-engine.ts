@@ -1,5 +1,16 @@
 import * as z from 'zod';
-import { choice, decimal, json, list, onOff, optionalText, optionalWhole, text, whole, wholeOf } from './kinds.ts';
+import {
+  choice,
+  json,
+  list,
+  onOff,
+  optionalDecimal,
+  optionalText,
+  optionalWhole,
+  text,
+  whole,
+  wholeOf,
+} from './kinds.ts';
 import { notYet, only, option } from './option.ts';
 
 const KvEventsConfig = z.object({
@@ -81,10 +92,11 @@ export const engineOptions = {
   }),
   'gpu-memory-utilization': option({
     group: 'Engine',
-    kind: decimal(0.01, 1),
-    default: 0.9,
+    kind: optionalDecimal(0.01, 1),
+    default: null,
+    defaultText: '0.9, on a software adapter 0.25',
     where: 'both',
-    help: 'Part of the memory budget that weights and KV blocks may take.',
+    help: "Part of the adapter's largest buffer that weights, activations and KV blocks may take together.",
   }),
   'max-model-len': option({
     group: 'Engine',

@@ -1,0 +1,93 @@
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { OptionError } from '../../config/option.ts';
+import { offeredOptions, type Parsed } from '../../config/options.ts';
+import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
+import { newSecret } from '../ticket.ts';
+import { isLoopback, isWildcard } from './network.ts';
+import { selfSigned, type TlsFiles } from './tls.ts';
+
+/** What the machine tells about itself; tests make it up. */
+export interface Surroundings {
+  /** Folder of the project: models that come with it and the built page are there. */
+  readonly root: string;
+  readonly hostname: string;
+  /** Addresses under which other machines reach this one. */
+  readonly lanAddresses: readonly string[];
+  readonly now: () => Date;
+}
+
+/**
+ * The hub's configuration from the options. A hub that other machines reach gets an API key and a join token, made here unless given.
+ * Throws `OptionError` when a file that an option names is not there.
+ */
+export async function hubConfig({ options, given }: Parsed, here: Surroundings): Promise<HubConfig> {
+  const host = options['http-host'];
+  const open = !isLoopback(host);
+  const names = [here.hostname, ...here.lanAddresses];
+  return {
+    host,
+    port: options['http-port'],
+    tls: await tlsFiles(
+      options['tls-cert-path'],
+      options['tls-key-path'],
+      options.tls === 'self-signed',
+      names,
+      here.now(),
+    ),
+    models: options.model.map((model) => ({
+      folder: modelFolder(model, here.root),
+      servedName: options['served-model-name'],
+    })),
+    apiKeys: open && options['api-key'].length === 0 ? [newSecret()] : options['api-key'],
+    joinToken: options['join-token'] ?? (open ? newSecret() : null),
+    allowedOrigins: options['allowed-origins'],
+    allowedHosts: [...options['allowed-hosts'], ...(isWildcard(host) ? names : [])],
+    blockSize: options['block-size'],
+    hashAlgo: options['prefix-caching-hash-algo'],
+    nodeOptions: offeredOptions(given),
+    maxModelLen: options['max-model-len'],
+    skipTokenizerInit: options['skip-tokenizer-init'],
+    chatTemplate: options['chat-template'] === null ? null : readNamed('--chat-template', options['chat-template']),
+    generationConfig: options['generation-config'],
+    endpointTypes: options['endpoint-types'],
+    staticDir: path.join(here.root, 'dist/page'),
+    graceSeconds: options['graceful-shutdown-grace-period-secs'],
+    limits: DEFAULT_LIMITS,
+  };
+}
+
+/** A folder as it is, or one of the models that come with Quire. */
+function modelFolder(model: string, root: string): string {
+  if (existsSync(model)) return path.resolve(model);
+  const own = path.join(root, 'models', model);
+  if (!model.includes('..') && existsSync(own)) return own;
+  const hint = /^[\w.-]+\/[\w.-]+$/.test(model) ? ' Models named org/name are not fetched yet: download it first.' : '';
+  throw new OptionError(
+    `--model ${model}: there is no such folder.${hint} Name a folder in the Hugging Face layout, or quire-pico.`,
+  );
+}
+
+function readNamed(flag: string, file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    const why =
+      error instanceof Error && 'code' in error && error.code !== 'ENOENT'
+        ? `cannot be read (${error.code})`
+        : 'is not there';
+    throw new OptionError(`${flag} ${file}: the file ${why}.`);
+  }
+}
+
+async function tlsFiles(
+  cert: string | null,
+  key: string | null,
+  makeOne: boolean,
+  names: readonly string[],
+  now: Date,
+): Promise<TlsFiles | null> {
+  if (cert !== null && key !== null)
+    return { cert: readNamed('--tls-cert-path', cert), key: readNamed('--tls-key-path', key) };
+  return makeOne ? selfSigned(['localhost', '127.0.0.1', '::1', ...names], now) : null;
+}
