@@ -23,7 +23,8 @@ export const ClusterNode = z.object({
   /** Requests and sequences that the hub has on this node now (its own count, ahead of `load`). */
   activeRequests: count,
   activeSequences: count,
-  kvEvents: z.object({ lastEventId: count, gaps: count }),
+  /** Of all its ranks: KV events taken in order, and gaps found in them. */
+  kvEvents: z.object({ count, gaps: count }),
 });
 export type ClusterNode = z.infer<typeof ClusterNode>;
 

@@ -1,0 +1,106 @@
+import { isIP } from 'node:net';
+import type { MiddlewareHandler } from 'hono';
+import { cors } from 'hono/cors';
+import { ApiError } from '../frontend/errors.ts';
+import type { HubConfig } from './config.ts';
+import { sameSecret } from './ticket.ts';
+
+const LOOPBACK = ['localhost', '127.0.0.1', '[::1]'];
+const HOST = /^([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?$/i;
+const SAFE_METHODS = new Set(['GET', 'HEAD']);
+
+/** Who may call this hub from where, by the headers that a browser sets and a page cannot. */
+export class AccessPolicy {
+  readonly #hosts: ReadonlySet<string>;
+  readonly #origins: ReadonlySet<string>;
+  readonly #anyAddress: boolean;
+
+  constructor(config: Pick<HubConfig, 'host' | 'allowedHosts' | 'allowedOrigins'>) {
+    const named = (host: string) => hostName(isIP(host) === 6 ? `[${host}]` : host) ?? '';
+    const bound = named(config.host);
+    this.#hosts = new Set([...LOOPBACK, bound, ...config.allowedHosts.map(named)]);
+    this.#origins = new Set(config.allowedOrigins);
+    this.#anyAddress = !LOOPBACK.includes(bound);
+  }
+
+  /**
+   * Against DNS rebinding: a foreign page whose name was turned to this machine still sends its own name. An address in place of a
+   * name cannot be turned, so a hub that is open to the network takes every address.
+   */
+  hostAllowed(host: string | undefined): boolean {
+    const name = hostName(host ?? '');
+    if (name === null) return false;
+    return this.#hosts.has(name) || (this.#anyAddress && isIP(name.replace(/^\[|\]$/g, '')) !== 0);
+  }
+
+  /** Without an Origin header the caller is no browser (or a plain GET), and holds the person's own rights. */
+  originAllowed(origin: string | undefined, host: string | undefined): boolean {
+    return origin === undefined || this.originListed(origin) || sameOrigin(origin, host ?? '');
+  }
+
+  originListed(origin: string): boolean {
+    return this.#origins.has('*') || this.#origins.has(origin);
+  }
+}
+
+/** Refuses requests that a foreign web page sent or steered. First of all handlers. */
+export function guard(policy: AccessPolicy): MiddlewareHandler {
+  return async (c, next) => {
+    const host = c.req.header('host');
+    const origin = c.req.header('origin');
+    if (!policy.hostAllowed(host)) {
+      return refused(
+        c.req.method,
+        403,
+        `This hub does not answer to the name "${host}". Start it with --allowed-hosts to add the name.`,
+      );
+    }
+    if (!SAFE_METHODS.has(c.req.method) && !policy.originAllowed(origin, host)) {
+      return refused(
+        c.req.method,
+        403,
+        `Pages of ${origin} may not call this hub. Start it with --allowed-origins to let them.`,
+      );
+    }
+    return await next();
+  };
+}
+
+/** CORS answers for listed origins only; a page of the hub itself needs none. */
+export function listedOrigins(policy: AccessPolicy): MiddlewareHandler {
+  return cors({
+    origin: (origin) => (policy.originListed(origin) ? origin : null),
+    allowMethods: ['GET', 'HEAD', 'POST'],
+    exposeHeaders: ['x-request-id', 'retry-after', 'content-range', 'etag'],
+    maxAge: 600,
+  });
+}
+
+/** `Authorization: Bearer <key>` with one of the keys; no keys = open. */
+export function requireApiKey(keys: readonly string[]): MiddlewareHandler {
+  return async (c, next) => {
+    const given = /^Bearer +(.+)$/i.exec(c.req.header('authorization') ?? '')?.[1] ?? '';
+    if (keys.length === 0 || keys.some((key) => sameSecret(key, given))) return await next();
+    const message =
+      'The API key is missing or wrong. Send it as "Authorization: Bearer <key>"; the hub printed it when it started.';
+    const error = new ApiError(401, 'authentication_error', message, { code: 'invalid_api_key' });
+    return Response.json(error.body(), { status: 401, headers: { 'www-authenticate': 'Bearer' } });
+  };
+}
+
+function refused(method: string, status: number, message: string): Response {
+  const body = new ApiError(status, 'invalid_request_error', message, { code: 'forbidden' }).body();
+  return method === 'HEAD' ? new Response(null, { status }) : Response.json(body, { status });
+}
+
+/** Lower-case name or address of a Host header, without port. null where it is none. */
+function hostName(host: string): string | null {
+  return HOST.exec(host)?.[1]?.toLowerCase() ?? null;
+}
+
+/** Same name and port. The scheme is not compared: behind a proxy that ends TLS the hub sees plain http. */
+function sameOrigin(origin: string, host: string): boolean {
+  if (!URL.canParse(origin)) return false;
+  const { protocol, host: from } = new URL(origin);
+  return URL.canParse(`${protocol}//${host}`) && new URL(`${protocol}//${host}`).host === from;
+}

@@ -1,0 +1,68 @@
+import { Hono, type MiddlewareHandler } from 'hono';
+import { requestId } from 'hono/request-id';
+import { secureHeaders } from 'hono/secure-headers';
+import type { Logger } from 'pino';
+import { type AccessPolicy, guard, listedOrigins, requireApiKey } from './access.ts';
+import type { HubConfig } from './config.ts';
+import type { ModelFolder } from './model-folder.ts';
+import { modelRoutes } from './model-routes.ts';
+import { pageRoutes } from './page-routes.ts';
+import { type StatusSource, statusRoutes } from './status-routes.ts';
+
+export interface AppParts {
+  readonly config: HubConfig;
+  readonly policy: AccessPolicy;
+  readonly api: Hono;
+  readonly models: readonly ModelFolder[];
+  readonly status: StatusSource;
+  readonly log: Logger;
+}
+
+/** All that the hub answers over HTTP, in the order in which a request meets it. */
+export function createApp({ config, policy, api, models, status, log }: AppParts): Hono {
+  const app = new Hono();
+  app.use(requestId());
+  app.use(accessLog(log));
+  app.use(pageHeaders());
+  app.use(guard(policy));
+  app.use(listedOrigins(policy));
+  app.use('/v1/*', requireApiKey(config.apiKeys));
+  app.route('/', api);
+  app.route('/', statusRoutes(status));
+  app.route('/', modelRoutes(models, config.joinToken));
+  app.route('/', pageRoutes(config.staticDir));
+  return app;
+}
+
+/** Nothing from elsewhere runs in the hub's page, and the page runs in nobody's frame. */
+function pageHeaders(): MiddlewareHandler {
+  return secureHeaders({
+    contentSecurityPolicy: {
+      defaultSrc: ["'self'"],
+      // The hash library compiles WebAssembly.
+      scriptSrc: ["'self'", "'wasm-unsafe-eval'"],
+      imgSrc: ["'self'", 'data:'],
+      // The quiet tone that keeps a hidden tab awake.
+      mediaSrc: ["'self'", 'data:', 'blob:'],
+      objectSrc: ["'none'"],
+      baseUri: ["'none'"],
+      formAction: ["'self'"],
+      frameAncestors: ["'none'"],
+    },
+    xFrameOptions: 'DENY',
+    referrerPolicy: 'no-referrer',
+    // A self-signed hub on localhost must not force https onto everything else there.
+    strictTransportSecurity: false,
+  });
+}
+
+/** One line a request, without bodies and without query: prompts and keys stay out of logs. */
+function accessLog(log: Logger): MiddlewareHandler {
+  return async (c, next) => {
+    const began = performance.now();
+    await next();
+    const ms = Math.round(performance.now() - began);
+    const fields = { requestId: c.get('requestId'), method: c.req.method, status: c.res.status, ms };
+    log.debug(fields, c.req.path.startsWith('/models/') ? '/models/' : c.req.path);
+  };
+}

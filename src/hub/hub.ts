@@ -1,0 +1,169 @@
+import { randomBytes } from 'node:crypto';
+import type { Logger } from 'pino';
+import { createApi } from '../frontend/api.ts';
+import type { ServedModel } from '../frontend/backend.ts';
+import { CLOSE } from '../protocol/close-codes.ts';
+import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
+import { AccessPolicy } from './access.ts';
+import { createApp } from './app.ts';
+import { type Clock, systemClock } from './clock.ts';
+import { type HubConfig, HubStartError } from './config.ts';
+import { Dispatcher } from './dispatcher.ts';
+import { HubMetrics } from './metrics.ts';
+import { type ModelFolder, readModelFolder } from './model-folder.ts';
+import { modelOffer } from './model-routes.ts';
+import { NodeSocket } from './node-socket.ts';
+import { describeNode, Registry } from './registry.ts';
+import { LeastLoadedRouter } from './router.ts';
+import { startServer } from './server.ts';
+import { connect, wireOf } from './websocket.ts';
+
+export interface HubDeps {
+  readonly log: Logger;
+  readonly clock?: Clock;
+}
+
+/** A running hub. */
+export interface Hub {
+  readonly port: number;
+  /** Where the hub is, as its own machine reaches it, e.g. `http://127.0.0.1:8080`. */
+  readonly url: string;
+  readonly models: readonly string[];
+  /** All nodes and what they do, as `GET /cluster/state` gives it. */
+  state(): ClusterState;
+  /** Calls back when nodes come, go or change their stage. Returns how to stop it. */
+  onNodeChange(listener: () => void): () => void;
+  /**
+   * Takes no more requests, tells the nodes to drain, lets running requests go on for the grace period (the config's unless given),
+   * then ends them, all sockets and the server. A later call waits for the first; one with a shorter grace period shortens it.
+   */
+  close(options?: { graceSeconds?: number }): Promise<void>;
+}
+
+/** Starts a hub. Throws `HubStartError` (one line: what to do) for a bad model folder or a busy port. */
+export async function startHub(config: HubConfig, { log, clock = systemClock }: HubDeps): Promise<Hub> {
+  if (config.models.length === 0) throw new HubStartError('A hub needs a model. Give --model a folder.');
+  const folders: ModelFolder[] = [];
+  for (const model of config.models) folders.push(await readModelFolder(model, config));
+  const names = folders.map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new HubStartError(`Two models are served as ${twice}. Name one with --served-model-name.`);
+
+  const startedAt = Date.now();
+  const offers = folders.map((folder) => modelOffer(folder, config.joinToken));
+  const registry = new Registry(config, offers, clock);
+  const router = new LeastLoadedRouter();
+  const { limits } = config;
+  const dispatcher = new Dispatcher({ ready: (model) => registry.ready(model), router, clock, limits, log });
+  const nodes = (): ClusterNode[] =>
+    registry
+      .sockets()
+      .map((socket) =>
+        describeNode(socket, { requests: dispatcher.requestsOn(socket), sequences: router.sequences(socket.id) }),
+      );
+  const maxModelLen = ({ name, spec }: ModelFolder): number => {
+    const ready = registry.ready(name).map((socket) => socket.card?.maxModelLen ?? 0);
+    return Math.min(
+      spec.maxPositions,
+      config.maxModelLen ?? spec.maxPositions,
+      ready.length > 0 ? Math.max(...ready) : Infinity,
+    );
+  };
+  const state = (): ClusterState => ({
+    startedAt,
+    models: folders.map((folder) => ({
+      name: folder.name,
+      fingerprint: folder.fingerprint,
+      readyNodes: registry.ready(folder.name).length,
+      maxModelLen: maxModelLen(folder),
+    })),
+    nodes: nodes(),
+    inflightRequests: dispatcher.inflight,
+  });
+
+  const served = folders.map(
+    (folder): ServedModel => ({
+      name: folder.name,
+      created: Math.floor(startedAt / 1000),
+      maxModelLen: () => maxModelLen(folder),
+      tokenizer: folder.tokenizer,
+      eosIds: folder.spec.eosIds,
+      generationDefaults: folder.generationDefaults,
+      vocabSize: folder.spec.vocabSize,
+      backend: dispatcher.backend(folder.name, folder.spec.vocabSize),
+    }),
+  );
+  const metrics = new HubMetrics({
+    models: names,
+    nodes,
+    inflight: () => dispatcher.inflight,
+    queued: () => dispatcher.queued,
+  });
+  const api = createApi({
+    models: () => served,
+    maxBodyBytes: limits.maxBodyBytes,
+    drawSeed,
+    now: Date.now,
+    metrics,
+    internalError: (error) => log.error({ err: error }, 'a request failed inside the hub'),
+  });
+
+  let closing: Promise<void> | null = null;
+  const policy = new AccessPolicy(config);
+  const status = { state, stopping: () => closing !== null, metrics: metrics.registry };
+  const app = createApp({ config, policy, api, models: folders, status, log });
+  const open = new Set<NodeSocket>();
+  const server = await startServer({
+    config,
+    policy,
+    app,
+    full: () => (closing !== null || open.size >= limits.maxNodes ? '503 Service Unavailable' : null),
+    join(socket) {
+      const node = new NodeSocket({ wire: wireOf(socket), desk: registry, sink: dispatcher, clock, limits });
+      open.add(node);
+      socket.once('close', () => open.delete(node));
+      connect(socket, node);
+    },
+  });
+
+  let endGrace = () => {};
+  const shutDown = async (graceSeconds: number) => {
+    log.info({ graceSeconds, inflight: dispatcher.inflight }, 'the hub stops');
+    void server.stopListening();
+    for (const socket of registry.sockets()) socket.send({ type: 'drain', reason: 'the hub stops', graceSeconds });
+    const idle = dispatcher.stop();
+    const over = new Promise<void>((resolve) => {
+      endGrace = resolve;
+    });
+    const cancelTimer = clock.after(graceSeconds * 1000, endGrace);
+    await Promise.race([idle, over]);
+    cancelTimer();
+    dispatcher.failAll('The hub stopped before this request was done. Send it again.');
+    for (const node of open) node.refuse({ close: CLOSE.goingAway, code: 'overloaded', message: 'the hub stops' });
+    await server.close();
+  };
+  return {
+    port: server.port,
+    url: localUrl(config, server.port),
+    models: names,
+    state,
+    onNodeChange: (listener) => registry.onChange(listener),
+    close({ graceSeconds = config.graceSeconds } = {}) {
+      if (closing === null) closing = shutDown(graceSeconds);
+      else clock.after(graceSeconds * 1000, () => endGrace());
+      return closing;
+    },
+  };
+}
+
+function drawSeed(): [number, number] {
+  const bytes = randomBytes(8);
+  return [bytes.readUInt32LE(0), bytes.readUInt32LE(4)];
+}
+
+function localUrl({ host, tls }: HubConfig, port: number): string {
+  const anywhere = host === '0.0.0.0' || host === '::';
+  const name = anywhere ? 'localhost' : host.includes(':') ? `[${host}]` : host;
+  return `${tls === null ? 'http' : 'https'}://${name}:${port}`;
+}

@@ -1,0 +1,105 @@
+import { Counter, Gauge, type Registry } from 'prom-client';
+import type { ClusterNode } from '../protocol/cluster-state.ts';
+import type { Load } from '../protocol/messages.ts';
+
+/** What the metrics read of the hub when somebody asks for them. */
+export interface ClusterSource {
+  /** Served names. */
+  readonly models: readonly string[];
+  nodes(): readonly ClusterNode[];
+  inflight(): number;
+  queued(): number;
+}
+
+/** Most nodes with series of their own: a label must not grow without bound. The sums count all nodes. */
+const MAX_NODE_SERIES = 256;
+
+/** `quire_node_<name>_total` of each node: `Load.counters`. */
+const NODE_COUNTERS: readonly (readonly [keyof Load['counters'], string, string])[] = [
+  ['steps', 'steps', 'Engine steps'],
+  ['mixedSteps', 'mixed_steps', 'Steps with both prefill and decode rows'],
+  ['submits', 'submits', 'Submits to the GPU queue'],
+  ['overlappedSubmits', 'overlapped_submits', 'Submits made while the readback of an earlier step was pending'],
+  ['rows', 'rows', 'Rows computed'],
+  ['decodeRows', 'decode_rows', 'Rows of decodes'],
+  ['prefillRows', 'prefill_rows', 'Rows of prefills'],
+  ['sampledTokens', 'sampled_tokens', 'Tokens sampled'],
+  ['cachedTokens', 'cached_tokens', 'Prompt tokens taken from the prefix cache'],
+  ['preemptions', 'preemptions', 'Sequences preempted, to be computed again later'],
+];
+
+/** Series of the nodes, read from the source at each scrape. */
+export function nodeMetrics(registry: Registry, source: ClusterSource): void {
+  const registers = [registry];
+  const loads = (model: string) =>
+    source.nodes().flatMap((node) => (node.model === model && node.load !== null ? [node.load] : []));
+  const modelGauge = (name: string, help: string, read: (loads: readonly Load[]) => number) =>
+    new Gauge({
+      name: `vllm:${name}`,
+      help,
+      labelNames: ['model_name'],
+      registers,
+      collect() {
+        for (const model_name of source.models) this.set({ model_name }, read(loads(model_name)));
+      },
+    });
+  modelGauge('num_requests_running', 'Sequences that run on the nodes.', (all) => sum(all, 'running'));
+  modelGauge('num_requests_waiting', 'Sequences that wait on the nodes.', (all) => sum(all, 'waiting'));
+  modelGauge('kv_cache_usage_perc', 'Used KV blocks of all KV blocks, 0 to 1.', (all) =>
+    all.length === 0 ? 0 : sum(all, 'usedBlocks') / Math.max(1, sum(all, 'totalBlocks')),
+  );
+  preemptions(registry, source);
+  new Gauge({
+    name: 'quire_nodes',
+    help: 'Nodes of the cluster by stage.',
+    labelNames: ['model_name', 'stage'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { model, stage } of source.nodes()) this.inc({ model_name: model, stage });
+    },
+  });
+  for (const [field, name, help] of NODE_COUNTERS) {
+    new Counter({
+      name: `quire_node_${name}_total`,
+      help: `${help}, since the node's engine started.`,
+      labelNames: ['node', 'model_name'],
+      registers,
+      collect() {
+        this.reset();
+        for (const { id, model, load } of source.nodes().slice(0, MAX_NODE_SERIES)) {
+          if (load !== null) this.inc({ node: id, model_name: model }, load.counters[field]);
+        }
+      },
+    });
+  }
+}
+
+/** A counter of the hub must not fall when a node leaves: it adds up what each node's own counter grew by. */
+function preemptions(registry: Registry, source: ClusterSource): void {
+  const seen = new Map<string, number>();
+  new Counter({
+    name: 'vllm:num_preemptions_total',
+    help: 'Sequences preempted on the nodes, as of their last load reports.',
+    labelNames: ['model_name'],
+    registers: [registry],
+    collect() {
+      const nodes = source.nodes();
+      const here = new Set(nodes.map(({ id }) => id));
+      for (const id of seen.keys()) if (!here.has(id)) seen.delete(id);
+      for (const model_name of source.models) this.inc({ model_name }, 0);
+      for (const { id, model, load } of nodes) {
+        if (load === null) continue;
+        const now = load.counters.preemptions;
+        const before = seen.get(id) ?? 0;
+        // A counter that fell is that of a new engine.
+        this.inc({ model_name: model }, now >= before ? now - before : now);
+        seen.set(id, now);
+      }
+    },
+  });
+}
+
+function sum(loads: readonly Load[], field: 'running' | 'waiting' | 'usedBlocks' | 'totalBlocks'): number {
+  return loads.reduce((total, load) => total + load[field], 0);
+}

@@ -1,0 +1,323 @@
+import { CLOSE, type CloseCode } from '../protocol/close-codes.ts';
+import type { KvEvent } from '../protocol/kv-events.ts';
+import {
+  type Card,
+  type ErrorCode,
+  encode,
+  type HubMessage,
+  type Load,
+  NodeMessage,
+  type NodeStage,
+} from '../protocol/messages.ts';
+import type { Clock } from './clock.ts';
+import type { HubLimits } from './config.ts';
+import { KvLedger } from './kv-ledger.ts';
+import { TokenBucket } from './token-bucket.ts';
+import type { AttemptFrame } from './token-log.ts';
+
+/** The four things that a hub needs of a WebSocket. */
+export interface Wire {
+  send(text: string): void;
+  close(code: number, reason: string): void;
+  /** Written but not yet taken by the network, bytes. */
+  readonly bufferedAmount: number;
+}
+
+export type Hello = Extract<NodeMessage, { type: 'hello' }>;
+export type Failure = Extract<NodeMessage, { type: 'failed' }>;
+export type Welcome = Extract<HubMessage, { type: 'welcome' }>;
+
+/** Why the hub will not have a node; becomes an `error` message and a close code. */
+export interface Refusal {
+  readonly close: CloseCode;
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+/** Who may join, and as whom. */
+export interface NodeDesk {
+  greet(hello: Hello, socket: NodeSocket): Welcome | Refusal;
+  /** null = the card fits the model that was offered. */
+  accept(card: Card, socket: NodeSocket): Refusal | null;
+  changed(socket: NodeSocket): void;
+  left(socket: NodeSocket): void;
+}
+
+/** Who waits for the tokens. */
+export interface FrameSink {
+  tokens(socket: NodeSocket, frames: readonly AttemptFrame[]): void;
+  failed(socket: NodeSocket, failure: Failure): void;
+  /** The node computes nothing any more of what it was given. */
+  lost(socket: NodeSocket, reason: string): void;
+}
+
+/**
+ * opening: no `hello` yet. greeted: has an id, loads its model. ready: registered, takes requests.
+ * draining: takes no more, finishes what it has. closed: gone.
+ */
+export type SocketState = 'opening' | 'greeted' | 'ready' | 'draining' | 'closed';
+
+export interface NodeSocketOptions {
+  readonly wire: Wire;
+  readonly desk: NodeDesk;
+  readonly sink: FrameSink;
+  readonly clock: Clock;
+  readonly limits: HubLimits;
+}
+
+/** Before `hello` nobody is known; a stranger's first message is small. */
+const MAX_HELLO_CHARS = 64 << 10;
+const MAX_MISSED_PINGS = 2;
+/** Data-parallel ranks of one node. */
+const MAX_RANKS = 64;
+
+/** One node's socket: the hub's side of the protocol, from `hello` to the end (docs/protocol.md). */
+export class NodeSocket {
+  state: SocketState = 'opening';
+  id = '';
+  epoch = 0;
+  agent = '';
+  stage: NodeStage = 'joining';
+  detail = '';
+  loadedBytes = 0;
+  totalBytes = 0;
+  joinedAt = 0;
+  /** Served name of the offered model. */
+  model = '';
+  card: Card | null = null;
+  load: Load | null = null;
+  /** By data-parallel rank. */
+  readonly kv = new Map<number, KvLedger>();
+
+  readonly #options: NodeSocketOptions;
+  readonly #messages: TokenBucket;
+  readonly #bytes: TokenBucket;
+  #stopTimer: () => void;
+  #nonce = 0;
+  #unanswered = 0;
+
+  constructor(options: NodeSocketOptions) {
+    const { clock, limits } = options;
+    this.#options = options;
+    this.#messages = new TokenBucket(limits.messagesPerSecond, clock);
+    this.#bytes = new TokenBucket(limits.bytesPerSecond, clock);
+    this.#stopTimer = clock.after(limits.helloMs, () =>
+      this.refuse({ close: CLOSE.timeout, code: 'protocol', message: `no hello within ${limits.helloMs} ms` }),
+    );
+  }
+
+  /** One text message of the node. Never throws: a bad message closes the socket. */
+  receive(text: string): void {
+    if (this.state === 'closed') return;
+    if (!this.#messages.take(1) || !this.#bytes.take(text.length)) {
+      this.refuse({
+        close: CLOSE.flood,
+        code: 'overloaded',
+        message: 'more messages or bytes than a node may send',
+      });
+      return;
+    }
+    const message = this.#parse(text);
+    if (message !== null) this.#handle(message);
+  }
+
+  /** The other side (or the network) closed; also called once after `refuse`. */
+  closed(reason: string): void {
+    if (this.state === 'closed') return;
+    this.#leave(reason);
+  }
+
+  send(message: HubMessage): void {
+    if (this.state === 'closed') return;
+    const { wire, limits } = this.#options;
+    if (wire.bufferedAmount > limits.maxBufferedBytes) {
+      this.#end(CLOSE.slowReader, `the node does not read: ${wire.bufferedAmount} bytes wait for it`);
+    } else {
+      wire.send(encode(message));
+    }
+  }
+
+  /** Says why, and closes. */
+  refuse({ close, code, message }: Refusal): void {
+    if (this.state === 'closed') return;
+    this.#options.wire.send(encode({ type: 'error', code, message: message.slice(0, 4096) }));
+    this.#end(close, message);
+  }
+
+  #end(code: CloseCode, reason: string): void {
+    this.#options.wire.close(code, closeReason(reason));
+    this.#leave(reason);
+  }
+
+  #leave(reason: string): void {
+    const greeted = this.state !== 'opening';
+    this.state = 'closed';
+    this.detail = reason;
+    this.#stopTimer();
+    if (!greeted) return;
+    this.#options.desk.left(this);
+    this.#options.sink.lost(this, reason);
+  }
+
+  #parse(text: string): NodeMessage | null {
+    if (this.state === 'opening' && text.length > MAX_HELLO_CHARS) return this.#broken('a hello of more than 64 KiB');
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch {
+      return this.#broken('not JSON');
+    }
+    const parsed = NodeMessage.safeParse(json);
+    if (parsed.success) return parsed.data;
+    const issue = parsed.error.issues[0];
+    return this.#broken(`${issue?.path.join('.') || 'message'}: ${issue?.message ?? 'not as the protocol says'}`);
+  }
+
+  /** A rule was broken: the socket is closed, and there is no message. */
+  #broken(why: string): null {
+    this.refuse({ close: CLOSE.protocol, code: 'protocol', message: why });
+    return null;
+  }
+
+  #handle(message: NodeMessage): void {
+    if (this.state === 'opening') {
+      if (message.type === 'hello') this.#greet(message);
+      else this.#broken(`${message.type} before hello`);
+      return;
+    }
+    switch (message.type) {
+      case 'hello':
+        this.#broken('a second hello');
+        break;
+      case 'stage':
+        this.#setStage(message);
+        break;
+      case 'register':
+        this.#register(message.card);
+        break;
+      case 'tokens':
+        if (message.epoch === this.epoch) this.#options.sink.tokens(this, message.frames);
+        break;
+      case 'failed':
+        if (message.epoch === this.epoch) this.#options.sink.failed(this, message);
+        break;
+      case 'kv_events':
+        this.#kvEvents(message.rank, message.events);
+        break;
+      case 'kv_snapshot':
+        this.#ledger(message.rank)?.replace(message.snapshot);
+        break;
+      case 'load':
+        this.load = message.load;
+        break;
+      case 'pong':
+        if (message.nonce === this.#nonce) this.#unanswered = 0;
+        break;
+      case 'drain':
+        this.#drain(message.reason);
+        break;
+      case 'error':
+        this.detail = message.message;
+        this.#options.desk.changed(this);
+        break;
+    }
+  }
+
+  #greet(hello: Hello): void {
+    this.agent = hello.agent;
+    const answer = this.#options.desk.greet(hello, this);
+    if ('close' in answer) {
+      this.refuse(answer);
+      return;
+    }
+    this.#stopTimer();
+    this.state = 'greeted';
+    this.id = answer.node;
+    this.epoch = answer.epoch;
+    this.model = answer.model.name;
+    this.joinedAt = Date.now();
+    this.send(answer);
+    this.#pingLater();
+    this.#options.desk.changed(this);
+  }
+
+  #register(card: Card): void {
+    if (this.state !== 'greeted') {
+      this.#broken('register by a node that is registered already');
+      return;
+    }
+    const refusal = this.#options.desk.accept(card, this);
+    if (refusal !== null) {
+      this.refuse(refusal);
+      return;
+    }
+    this.card = card;
+    this.state = 'ready';
+    this.stage = 'ready';
+    this.send({ type: 'registered', node: this.id });
+    this.#options.desk.changed(this);
+  }
+
+  /** Ready is the hub's word, said by `registered`; a ready node that says another stage has left the ready ones. */
+  #setStage(message: Extract<NodeMessage, { type: 'stage' }>): void {
+    if (message.stage === 'draining') {
+      this.#drain(message.detail);
+      return;
+    }
+    this.detail = message.detail;
+    this.loadedBytes = message.loadedBytes;
+    this.totalBytes = message.totalBytes;
+    if (message.stage !== 'ready' && this.state !== 'draining') {
+      const wasReady = this.state === 'ready';
+      this.state = 'greeted';
+      this.stage = message.stage;
+      if (wasReady) this.#options.sink.lost(this, `the node went back to ${message.stage}: ${message.detail}`);
+    }
+    this.#options.desk.changed(this);
+  }
+
+  #kvEvents(rank: number, events: readonly KvEvent[]): void {
+    if (this.#ledger(rank)?.append(events) === 'gap') this.send({ type: 'kv_snapshot_request', rank });
+  }
+
+  #ledger(rank: number): KvLedger | null {
+    const known = this.kv.get(rank);
+    if (known !== undefined) return known;
+    if (this.kv.size >= MAX_RANKS) return this.#broken(`rank ${rank}; a node has at most ${MAX_RANKS} ranks`);
+    const ledger = new KvLedger();
+    this.kv.set(rank, ledger);
+    return ledger;
+  }
+
+  #drain(reason: string): void {
+    this.state = 'draining';
+    this.stage = 'draining';
+    this.detail = reason;
+    this.#options.desk.changed(this);
+  }
+
+  #pingLater(): void {
+    const { clock, limits } = this.#options;
+    this.#stopTimer = clock.after(limits.pingMs, () => {
+      if (this.#unanswered >= MAX_MISSED_PINGS) {
+        this.refuse({
+          close: CLOSE.timeout,
+          code: 'protocol',
+          message: `${this.#unanswered} pings without an answer`,
+        });
+        return;
+      }
+      this.#nonce += 1;
+      this.#unanswered += 1;
+      this.send({ type: 'ping', nonce: this.#nonce });
+      if (this.state !== 'closed') this.#pingLater();
+    });
+  }
+}
+
+/** A close frame holds 123 bytes of reason (RFC 6455, 5.5.1). */
+function closeReason(reason: string): string {
+  let text = reason;
+  while (Buffer.byteLength(text) > 123) text = text.slice(0, -1);
+  return text;
+}

@@ -1,0 +1,165 @@
+import { randomUUID } from 'node:crypto';
+import { CLOSE } from '../protocol/close-codes.ts';
+import type { ClusterNode } from '../protocol/cluster-state.ts';
+import { type Card, type ModelOffer, VERSIONS } from '../protocol/messages.ts';
+import type { Clock } from './clock.ts';
+import type { HubConfig } from './config.ts';
+import type { Hello, NodeDesk, NodeSocket, Refusal, Welcome } from './node-socket.ts';
+import { newSecret, sameSecret } from './ticket.ts';
+
+/** What a node that comes back must know, and what it gets back. */
+interface Identity {
+  readonly token: string;
+  readonly model: string;
+  epoch: number;
+  /** When its last socket closed; null while one is open. */
+  leftAt: number | null;
+}
+
+/** Most nodes that left and may still come back under their old id. */
+const MAX_REMEMBERED = 4096;
+
+/** The nodes of the cluster. Discovery is the open sockets: closing is leaving. */
+export class Registry implements NodeDesk {
+  readonly #sockets = new Map<string, NodeSocket>();
+  readonly #identities = new Map<string, Identity>();
+  readonly #listeners = new Set<() => void>();
+
+  constructor(
+    private readonly config: HubConfig,
+    private readonly offers: readonly ModelOffer[],
+    private readonly clock: Clock,
+  ) {}
+
+  greet(hello: Hello, socket: NodeSocket): Welcome | Refusal {
+    const version = VERSIONS.find((v) => hello.versions.includes(v));
+    if (version === undefined) {
+      const message = `this hub speaks ${VERSIONS.join(', ')}; the node offered ${hello.versions.join(', ') || 'nothing'}`;
+      return { close: CLOSE.version, code: 'version', message };
+    }
+    const { joinToken } = this.config;
+    if (joinToken !== null && !sameSecret(hello.ticket ?? '', joinToken)) {
+      const message = 'the join token is missing or wrong; open the join link that the hub printed';
+      return { close: CLOSE.ticket, code: 'ticket', message };
+    }
+    const id = this.#known(hello) ?? this.#newIdentity();
+    const identity = this.#identities.get(id)!;
+    this.#sockets
+      .get(id)
+      ?.refuse({ close: CLOSE.replaced, code: 'protocol', message: 'the node came back on another socket' });
+    identity.epoch += 1;
+    identity.leftAt = null;
+    this.#sockets.set(id, socket);
+    return {
+      type: 'welcome',
+      version,
+      node: id,
+      resumeToken: identity.token,
+      epoch: identity.epoch,
+      model: this.offers.find((offer) => offer.name === identity.model)!,
+      blockSize: this.config.blockSize,
+      hashAlgo: this.config.hashAlgo,
+      options: this.config.nodeOptions,
+      // A request fails with the socket it ran on, so none outlives it.
+      live: [],
+    };
+  }
+
+  accept(card: Card, socket: NodeSocket): Refusal | null {
+    const offer = this.offers.find((o) => o.name === socket.model);
+    const differs = (what: string, theirs: unknown, ours: unknown): Refusal => ({
+      close: CLOSE.model,
+      code: 'model',
+      message: `${what} is ${theirs} on the node and ${ours} on the hub; reload the page to load the hub's model`,
+    });
+    if (card.fingerprint !== offer?.fingerprint) return differs('fingerprint', card.fingerprint, offer?.fingerprint);
+    if (card.blockSize !== this.config.blockSize) return differs('block size', card.blockSize, this.config.blockSize);
+    if (card.hashAlgo !== this.config.hashAlgo) return differs('hash algorithm', card.hashAlgo, this.config.hashAlgo);
+    if (card.role !== 'agg') return differs('role', card.role, 'agg');
+    return null;
+  }
+
+  left(socket: NodeSocket): void {
+    // A node that came back has another socket by now: that one is its own.
+    if (this.#sockets.get(socket.id) === socket) {
+      this.#sockets.delete(socket.id);
+      const identity = this.#identities.get(socket.id);
+      if (identity !== undefined) identity.leftAt = this.clock.now();
+    }
+    this.changed();
+  }
+
+  changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** Calls `listener` after each change of a node's stage, and when nodes come and go. Returns how to stop it. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Nodes that take requests for the model (served name), in order of joining. */
+  ready(model: string): NodeSocket[] {
+    return [...this.#sockets.values()].filter((socket) => socket.state === 'ready' && socket.model === model);
+  }
+
+  sockets(): NodeSocket[] {
+    return [...this.#sockets.values()];
+  }
+
+  #known(hello: Hello): string | null {
+    const { resume } = hello;
+    if (resume === undefined) return null;
+    const identity = this.#identities.get(resume.node);
+    return identity !== undefined && sameSecret(identity.token, resume.token) ? resume.node : null;
+  }
+
+  #newIdentity(): string {
+    this.#forgetOld();
+    const id = randomUUID();
+    this.#identities.set(id, { token: newSecret(), model: this.#loneliestModel(), epoch: 0, leftAt: null });
+    return id;
+  }
+
+  /** With several models each new node gets the one that fewest nodes have. */
+  #loneliestModel(): string {
+    const nodes = (offer: ModelOffer) => this.sockets().filter((socket) => socket.model === offer.name).length;
+    return this.offers.reduce((best, offer) => (nodes(offer) < nodes(best) ? offer : best)).name;
+  }
+
+  #forgetOld(): void {
+    const now = this.clock.now();
+    let away = 0;
+    for (const identity of this.#identities.values()) if (identity.leftAt !== null) away += 1;
+    for (const [id, identity] of this.#identities) {
+      if (identity.leftAt === null) continue;
+      if (away <= MAX_REMEMBERED && now - identity.leftAt < this.config.limits.resumeMs) continue;
+      this.#identities.delete(id);
+      away -= 1;
+    }
+  }
+}
+
+/** What everybody may see of a node. */
+export function describeNode(socket: NodeSocket, active: { requests: number; sequences: number }): ClusterNode {
+  const ledgers = [...socket.kv.values()];
+  return {
+    id: socket.id,
+    stage: socket.stage,
+    detail: socket.detail,
+    loadedBytes: socket.loadedBytes,
+    totalBytes: socket.totalBytes,
+    agent: socket.agent,
+    joinedAt: socket.joinedAt,
+    model: socket.model,
+    card: socket.card,
+    load: socket.load,
+    activeRequests: active.requests,
+    activeSequences: active.sequences,
+    kvEvents: {
+      count: ledgers.reduce((sum, { lastEventId }) => sum + lastEventId, 0),
+      gaps: ledgers.reduce((sum, { gaps }) => sum + gaps, 0),
+    },
+  };
+}

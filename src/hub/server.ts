@@ -1,0 +1,101 @@
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { getRequestListener } from '@hono/node-server';
+import type { Hono } from 'hono';
+import { type WebSocket, WebSocketServer } from 'ws';
+import { CLOSE } from '../protocol/close-codes.ts';
+import { VERSIONS } from '../protocol/messages.ts';
+import type { AccessPolicy } from './access.ts';
+import { type HubConfig, HubStartError } from './config.ts';
+import { closeWebSocket } from './websocket.ts';
+
+export interface HubServer {
+  readonly port: number;
+  /** No new connections; idle ones are closed. Resolves when the last connection has ended. */
+  stopListening(): Promise<void>;
+  /** Closes node sockets, lets answers that are being written end for a moment, then closes everything. */
+  close(): Promise<void>;
+}
+
+export interface ServerParts {
+  readonly config: HubConfig;
+  readonly policy: AccessPolicy;
+  readonly app: Hono;
+  /** A node's WebSocket on `/cluster`, just opened. */
+  join(socket: WebSocket): void;
+  /** null = one more may come. */
+  full(): string | null;
+}
+
+/** How long answers may go on being written once the hub has nothing more to say. */
+const LAST_WRITES_MS = 1000;
+
+/** One port for page, API and node sockets. Throws `HubStartError` when the port is taken. */
+export async function startServer({ config, policy, app, join, full }: ServerParts): Promise<HubServer> {
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const server: Server = config.tls ? createTlsServer({ ...config.tls }, listener) : createServer(listener);
+  server.maxConnections = config.limits.maxNodes + config.limits.maxInflight + 1024;
+  const sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: config.limits.maxMessageBytes,
+    perMessageDeflate: false,
+    // A client with no version that we speak is let in as far as the error message that lists ours.
+    handleProtocols: (offered) => VERSIONS.find((v) => offered.has(v)) ?? offered.values().next().value ?? false,
+  });
+  server.on('upgrade', (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+    const refusal = refuseUpgrade(request, policy) ?? full();
+    if (refusal !== null) refuse(stream, refusal);
+    else sockets.handleUpgrade(request, stream, head, join);
+  });
+  await listen(server, config);
+  let closed: Promise<void> | null = null;
+  const stopListening = () => {
+    closed ??= new Promise((resolve) => server.close(() => resolve()));
+    server.closeIdleConnections();
+    return closed;
+  };
+  return {
+    port: (server.address() as AddressInfo).port,
+    stopListening,
+    async close() {
+      const listening = stopListening();
+      sockets.close();
+      await Promise.all([...sockets.clients].map((socket) => closeWebSocket(socket, CLOSE.goingAway, 'the hub ends')));
+      const idle = setInterval(() => server.closeIdleConnections(), 50);
+      const cut = setTimeout(() => server.closeAllConnections(), LAST_WRITES_MS);
+      await listening;
+      clearInterval(idle);
+      clearTimeout(cut);
+    },
+  };
+}
+
+function refuseUpgrade(request: IncomingMessage, policy: AccessPolicy): string | null {
+  const { host, origin } = request.headers;
+  if (!policy.hostAllowed(host)) return '403 Forbidden';
+  if (!policy.originAllowed(origin, host)) return '403 Forbidden';
+  return request.url?.split('?')[0] === '/cluster' ? null : '404 Not Found';
+}
+
+function refuse(stream: Duplex, status: string): void {
+  stream.on('error', () => stream.destroy());
+  stream.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+}
+
+function listen(server: Server, { host, port }: HubConfig): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const why: Record<string, string> = {
+        EADDRINUSE: 'the port is taken. Stop what uses it, or choose another with --http-port',
+        EACCES: 'this user may not listen there. Choose a port above 1023 with --http-port',
+        EADDRNOTAVAIL: 'this machine has no such address. Choose another with --http-host',
+        ENOTFOUND: 'there is no such host. Choose another with --http-host',
+      };
+      const reason = why[error.code ?? ''] ?? error.message;
+      reject(new HubStartError(`Cannot listen on ${host}:${port}: ${reason}.`, { cause: error }));
+    });
+    server.listen(port, host, () => resolve());
+  });
+}

@@ -1,0 +1,48 @@
+import { Hono } from 'hono';
+import type { Registry } from 'prom-client';
+import type { ClusterState } from '../protocol/cluster-state.ts';
+
+export interface StatusSource {
+  state(): ClusterState;
+  stopping(): boolean;
+  readonly metrics: Registry;
+}
+
+/**
+ * `/live`, `/health` (every node and its stage), `/metrics` and `/cluster/state`. They hold no prompts, no tokens and no secrets.
+ *
+ * `/health` is 200 `healthy` while every model has a ready node, 200 `degraded` while some have, and 503 `unhealthy` while none has:
+ * like Dynamo's frontend it lists endpoints and instances, but its status code can be used as a readiness probe.
+ */
+export function statusRoutes(source: StatusSource): Hono {
+  const routes = new Hono();
+  routes.get('/live', (c) =>
+    source.stopping()
+      ? c.json({ status: 'shutting_down', message: 'Service is shutting down' }, 503)
+      : c.json({ status: 'live', message: 'Service is live' }),
+  );
+  routes.get('/health', (c) => {
+    const { models, nodes } = source.state();
+    const served = models.filter((model) => model.readyNodes > 0);
+    const status = served.length === 0 ? 'unhealthy' : served.length < models.length ? 'degraded' : 'healthy';
+    const body = {
+      status,
+      message: served.length === 0 ? 'No node is ready' : `${served.length} of ${models.length} models can be served`,
+      endpoints: served.map(({ name }) => name),
+      instances: nodes.map(({ id, stage, detail, model, card }) => ({
+        instance_id: id,
+        status: stage,
+        detail,
+        model,
+        role: card?.role ?? null,
+        adapter: card?.adapter.description ?? null,
+      })),
+    };
+    return c.json(body, status === 'unhealthy' || source.stopping() ? 503 : 200);
+  });
+  routes.get('/cluster/state', (c) => c.json(source.state(), 200, { 'cache-control': 'no-store' }));
+  routes.get('/metrics', async (c) =>
+    c.text(await source.metrics.metrics(), 200, { 'content-type': source.metrics.contentType }),
+  );
+  return routes;
+}

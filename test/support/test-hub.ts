@@ -1,0 +1,36 @@
+import path from 'node:path';
+import { pino } from 'pino';
+import { DEFAULT_LIMITS, type HubConfig, type HubLimits } from '../../src/hub/config.ts';
+import { type Hub, startHub } from '../../src/hub/hub.ts';
+
+export const PICO = path.resolve(import.meta.dirname, '../../models/quire-pico');
+
+/** A hub on a free port of this machine, with the embedded model. */
+export function startTestHub(
+  config: Partial<Omit<HubConfig, 'limits'>> = {},
+  limits: Partial<HubLimits> = {},
+): Promise<Hub> {
+  const whole: HubConfig = {
+    host: '127.0.0.1',
+    port: 0,
+    tls: null,
+    models: [{ folder: PICO, servedName: null }],
+    apiKeys: [],
+    joinToken: null,
+    allowedOrigins: [],
+    allowedHosts: [],
+    blockSize: 16,
+    hashAlgo: 'xxh3',
+    nodeOptions: {},
+    maxModelLen: null,
+    skipTokenizerInit: false,
+    chatTemplate: null,
+    generationConfig: 'auto',
+    endpointTypes: ['chat', 'completions'],
+    staticDir: null,
+    graceSeconds: 0,
+    ...config,
+    limits: { ...DEFAULT_LIMITS, ...limits },
+  };
+  return startHub(whole, { log: pino({ level: 'silent' }) });
+}
