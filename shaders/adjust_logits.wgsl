@@ -1,0 +1,92 @@
+// Scores of the rows that sample: logits with bias and penalties, in the order and meaning of vLLM's V1 sampler
+// (vllm/v1/sample/sampler.py and model_executor/layers/utils.py: apply_penalties):
+//   1. min_tokens: stop ids are masked while LENGTH < MIN_LENGTH
+//   2. logit bias: x + bias
+//   3. repetition penalty, ids of prompt and generated tokens: x > 0 ? x / r : x * r
+//   4. x - frequency * (times generated), then - presence where it was generated at all
+// logits, scores: [logit row][VOCAB] f32. types: f32, u32. features: none. constants: tables.ts.
+// A workgroup owns CHUNK ids of one row; in it id belongs to thread id % 64, which alone writes its score, so that the
+// few biased and masked ids may simply be written again: the last entry of an id wins, and masks win over all.
+#include "lib/tables.wgsl"
+
+@group(0) @binding(0) var<storage, read> step_words: array<u32>;
+@group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> slots: array<u32>;
+@group(0) @binding(3) var<storage, read> bias: array<u32>;
+@group(0) @binding(4) var<storage, read> counts: array<u32>;
+@group(0) @binding(5) var<storage, read> logits: array<f32>;
+@group(0) @binding(6) var<storage, read_write> scores: array<f32>;
+
+const LANES = 64u;
+
+struct Penalties {
+  repetition: f32,
+  presence: f32,
+  frequency: f32,
+}
+
+fn penalized(x: f32, count: u32, p: Penalties) -> f32 {
+  if (count == 0u) {
+    return x;
+  }
+  var score = x;
+  if (score > 0.0) {
+    score = min(score, LIMIT * min(p.repetition, 1.0)) / p.repetition;
+  } else {
+    score = max(score, -LIMIT / max(p.repetition, 1.0)) * p.repetition;
+  }
+  let generated = count & ~IN_PROMPT;
+  if (generated != 0u) {
+    score -= p.frequency * f32(generated);
+    score -= p.presence;
+  }
+  return clamp(score, -LIMIT, LIMIT);
+}
+
+fn owns(id: u32, first: u32, lane: u32) -> bool {
+  return id >= first && id < min(first + CHUNK, VOCAB) && id % LANES == lane;
+}
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let i = group.y;
+  if (i >= num_logit_rows() || !logit_row_is(i, LOGIT_SAMPLE)) {
+    return;
+  }
+  let row = rows[logit_row(i)];
+  if (row.w == 0u) {
+    return;
+  }
+  let slot = row.x;
+  let at = slot * SLOT_STRIDE;
+  let p = Penalties(
+    bitcast<f32>(slots[at + SLOT_REPETITION]),
+    bitcast<f32>(slots[at + SLOT_PRESENCE]),
+    bitcast<f32>(slots[at + SLOT_FREQUENCY]),
+  );
+  let penalizes = p.repetition != 1.0 || p.presence != 0.0 || p.frequency != 0.0;
+  let first = group.x * CHUNK;
+  for (var id = first + lane; id < min(first + CHUNK, VOCAB); id += LANES) {
+    var score = clamp(logits[i * VOCAB + id], -LIMIT, LIMIT);
+    if (penalizes) {
+      score = penalized(score, counts[slot * VOCAB + id], p);
+    }
+    scores[i * VOCAB + id] = score;
+  }
+  for (var b = 0u; b < slots[at + SLOT_NUM_BIAS]; b++) {
+    let entry = 2u * (slot * MAX_BIAS + b);
+    let id = bias[entry];
+    if (owns(id, first, lane)) {
+      let biased = clamp(logits[i * VOCAB + id] + bitcast<f32>(bias[entry + 1u]), -LIMIT, LIMIT);
+      scores[i * VOCAB + id] = penalized(biased, counts[slot * VOCAB + id], p);
+    }
+  }
+  if (slots[at + SLOT_LENGTH] < slots[at + SLOT_MIN_LENGTH]) {
+    for (var s = 0u; s < slots[at + SLOT_NUM_STOPS]; s++) {
+      let id = slots[at + SLOT_STOPS + s];
+      if (owns(id, first, lane)) {
+        scores[i * VOCAB + id] = MASKED;
+      }
+    }
+  }
+}
