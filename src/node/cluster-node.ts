@@ -14,9 +14,12 @@ export interface StartListener {
   adapter(adapter: Card['adapter']): void;
 }
 
-/** Makes the engine for the model that the hub offers. Rejects with `EngineError`; `signal` ends the start early. */
+/** What an engine is made for. */
+export type EngineOffer = Pick<Welcome, 'model' | 'blockSize' | 'hashAlgo' | 'options'>;
+
+/** Makes the engine for what the hub offers. Rejects with the reason; `signal` ends the start early. */
 export type StartEngine = (
-  welcome: Pick<Welcome, 'model' | 'blockSize' | 'hashAlgo' | 'options'>,
+  offer: EngineOffer,
   listener: EngineListener & StartListener,
   signal: AbortSignal,
 ) => Promise<Engine>;
@@ -130,7 +133,7 @@ export class ClusterNode {
   private async start(welcome: Welcome): Promise<void> {
     try {
       const engine = await this.options.startEngine(welcome, this.engineListener(), this.starting.signal);
-      if (this.starting.signal.aborted) return void engine.close();
+      if (this.starting.signal.aborted) return await engine.close();
       this.engine = engine;
       const card = cardOf(engine.info, welcome.hashAlgo);
       this.options.feed.update({ card, adapter: card.adapter, progress: null });
@@ -139,7 +142,7 @@ export class ClusterNode {
     } catch (error) {
       if (this.starting.signal.aborted) return;
       const code = error instanceof EngineError ? error.code : 'internal';
-      this.fail(code, error instanceof Error ? error.message : String(error));
+      this.fail(code, wordsOf(error));
     }
   }
 
@@ -173,8 +176,8 @@ export class ClusterNode {
   private generate(attempt: number, request: GenerateRequest): void {
     const id = request.request;
     if (!this.engine || this.draining) {
-      const why = 'This node is leaving and takes no new requests.';
-      return this.link.sendFailed(id, attempt, 'overloaded', why);
+      this.link.sendFailed(id, attempt, 'overloaded', 'This node is leaving and takes no new requests.');
+      return;
     }
     if (this.requests.has(id)) this.drop(id);
     this.requests.set(id, { attempt, openChoices: request.choices.length });
@@ -182,8 +185,8 @@ export class ClusterNode {
       this.engine.add(request);
     } catch (error) {
       this.forget(id);
-      const message = error instanceof Error ? error.message : String(error);
-      return this.link.sendFailed(id, attempt, messageCode(error), message);
+      this.link.sendFailed(id, attempt, messageCode(error), wordsOf(error));
+      return;
     }
     this.tellLoadSoon();
   }
@@ -275,6 +278,10 @@ function differs(a: Welcome, b: Welcome): boolean {
 
 function messageCode(error: unknown): ErrorCode {
   return error instanceof EngineError && error.code === 'invalid_request' ? 'invalid_request' : 'engine';
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function* batches<T>(items: readonly T[]): Generator<T[]> {

@@ -52,6 +52,9 @@ const MAX_BUFFERED = 32 << 20;
 /** Longest text of one message from the hub: a prompt of `MAX_IDS` ids fits. */
 const MAX_MESSAGE = 16 << 20;
 
+/** Close code of a connection that was cut, or never came about (RFC 6455, 7.4.1). */
+const NEVER_OPENED = 1006;
+
 /** A node's side of its hub connection: a state machine over a socket, a clock and a random number. */
 export class Link {
   private current: LinkState = 'connecting';
@@ -141,38 +144,43 @@ export class Link {
   private receive(text: string): void {
     this.silentTicks = 0;
     const message = parse(text);
-    if (typeof message === 'string') return this.breach(message);
+    const breach = typeof message === 'string' ? message : this.handle(message);
+    if (breach !== null) this.breach(breach);
+  }
+
+  /** Does what a message asks; returns how it breaks the protocol, or null. */
+  private handle(message: HubMessage): string | null {
+    const { listener } = this;
     switch (message.type) {
       case 'welcome':
-        if (this.current !== 'greeting') return this.breach('a second welcome');
+        if (this.current !== 'greeting') return 'a second welcome';
         this.current = 'warming';
         this.epoch = message.epoch;
         this.resume = { node: message.node, token: message.resumeToken };
-        this.silentTicks = 0;
         this.watch();
-        return this.listener.welcome(message);
+        listener.welcome(message);
+        return null;
       case 'registered':
-        if (this.current !== 'warming') return this.breach('registered, without a register before it');
+        if (this.current !== 'warming') return 'registered, without a register before it';
         this.current = 'registered';
         this.tries = 0;
-        return this.listener.registered();
+        listener.registered();
+        return null;
       case 'ping':
-        return this.send({ type: 'pong', nonce: message.nonce });
+        this.send({ type: 'pong', nonce: message.nonce });
+        return null;
       case 'error':
         this.lastError = { code: message.code, message: message.message };
-        return;
+        return null;
       case 'drain':
-        return this.listener.drain(message);
+        listener.drain(message);
+        return null;
     }
-    if (this.current !== 'registered') return this.breach(`${message.type} before registered`);
-    switch (message.type) {
-      case 'generate':
-        return this.listener.generate(message);
-      case 'cancel':
-        return this.listener.cancel(message);
-      case 'kv_snapshot_request':
-        return this.listener.snapshotRequested(message.rank);
-    }
+    if (this.current !== 'registered') return `${message.type} before registered`;
+    if (message.type === 'generate') listener.generate(message);
+    else if (message.type === 'cancel') listener.cancel(message);
+    else listener.snapshotRequested(message.rank);
+    return null;
   }
 
   private breach(what: string): void {
@@ -187,7 +195,9 @@ export class Link {
     if (isFinalClose(code)) {
       const message = said || `The hub closed the connection with code ${code}.`;
       this.end({ code: this.lastError?.code ?? CLOSE_NAMES.get(code) ?? 'protocol', message }, 1000, '');
-    } else this.retry(said || (code === 1006 ? 'the hub cannot be reached' : `the hub closed with code ${code}`));
+    } else {
+      this.retry(said || (code === NEVER_OPENED ? 'the hub cannot be reached' : `the hub closed with code ${code}`));
+    }
   }
 
   /** Drops a socket that still looks open and goes for the next one. */
@@ -203,7 +213,8 @@ export class Link {
     this.tries++;
     if (this.tries > MAX_TRIES) {
       const message = `The hub could not be reached ${MAX_TRIES} times in a row (last: ${reason}). Check that it runs, then join again.`;
-      return this.end({ code: 'unreachable', message }, 1000, '');
+      this.end({ code: 'unreachable', message }, 1000, '');
+      return;
     }
     this.current = 'reconnecting';
     const longest = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** (this.tries - 1));

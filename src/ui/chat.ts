@@ -73,7 +73,10 @@ export class Chat {
   }
 
   private fail(error: unknown, stopped: boolean): void {
-    if (stopped) return this.change((turn) => ({ ...turn, status: 'stopped' }));
+    if (stopped) {
+      this.change((turn) => ({ ...turn, status: 'stopped' }));
+      return;
+    }
     batch(() => {
       if (error instanceof ChatError && error.status === 401) apiKeyWanted.value = true;
       const message = error instanceof Error ? error.message : String(error);

@@ -61,7 +61,7 @@ export class Controller {
     if (!state.capability.value.ok) return;
     this.letSleep ??= keepAlive(navigator.locks);
     if (state.mode === 'solo') {
-      const manifestUrl = new URL('model/manifest.json', document.baseURI).href;
+      const manifestUrl = new URL('models/quire-pico/manifest.json', document.baseURI).href;
       void this.worker.solo({ manifestUrl, query: location.search });
     } else {
       const { joinToken } = this.settings.get();

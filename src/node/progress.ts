@@ -1,0 +1,37 @@
+import type { ModelOffer } from '../protocol/messages.ts';
+import type { StartListener } from './cluster-node.ts';
+
+/** What is going on while an engine starts: the newest words beside the newest byte counts. */
+export class Progress {
+  private detail = '';
+  private bytes = 0;
+  private total: number;
+
+  constructor(
+    private readonly tellStage: StartListener['progress'],
+    files: ModelOffer['files'],
+  ) {
+    this.total = files.filter((file) => file.path.endsWith('.safetensors')).reduce((sum, file) => sum + file.size, 0);
+  }
+
+  /** A notice in words, while the model loads. */
+  say(detail: string): void {
+    this.detail = detail;
+    this.tell('downloading');
+  }
+
+  loaded(bytes: number, total: number): void {
+    this.bytes = bytes;
+    this.total = total;
+    this.tell('downloading');
+  }
+
+  warming(detail: string): void {
+    this.detail = detail;
+    this.tell('warming');
+  }
+
+  private tell(stage: 'downloading' | 'warming'): void {
+    this.tellStage(stage, this.detail, this.bytes, this.total);
+  }
+}

@@ -1,0 +1,47 @@
+import type { Engine } from '../engine/api.ts';
+import { modelSpec } from '../engine/model/config.ts';
+import { type ModelFiles, readModelJson } from '../engine/model/source.ts';
+import { createApi } from '../frontend/api.ts';
+import type { ServedModel } from '../frontend/backend.ts';
+import { NO_METRICS } from '../frontend/metrics.ts';
+import { loadChatTokenizer } from '../frontend/tokenizer.ts';
+import { generationDefaults } from '../protocol/generation-config.ts';
+import type { LocalBackend } from './local-backend.ts';
+
+/** Body of one request; the page itself is the only one who asks. */
+const MAX_BODY_BYTES = 8 << 20;
+
+/** The OpenAI API over the engine of this page: what a hub does, without the hub. */
+export type SoloApi = (request: Request) => Promise<Response>;
+
+/** Reads tokenizer and defaults of the model, and serves it. Rejects with `EngineError` code `model`. */
+export async function createSoloApi(files: ModelFiles, engine: Engine, backend: LocalBackend): Promise<SoloApi> {
+  const has = (path: string) => files.offer.files.some((file) => file.path === path);
+  const generation = has('generation_config.json') ? await readModelJson(files, 'generation_config.json') : {};
+  const spec = modelSpec(await readModelJson(files, 'config.json'), generation);
+  const model: ServedModel = {
+    name: files.offer.name,
+    created: Math.floor(Date.now() / 1000),
+    maxModelLen: () => engine.info.maxModelLen,
+    tokenizer: loadChatTokenizer({
+      tokenizerJson: await readModelJson(files, 'tokenizer.json'),
+      tokenizerConfig: await readModelJson(files, 'tokenizer_config.json'),
+    }),
+    eosIds: spec.eosIds,
+    generationDefaults: generationDefaults(generation),
+    vocabSize: spec.vocabSize,
+    backend,
+  };
+  const api = createApi({
+    models: () => [model],
+    maxBodyBytes: MAX_BODY_BYTES,
+    drawSeed: () => {
+      const [low, high] = crypto.getRandomValues(new Uint32Array(2));
+      return [low!, high!];
+    },
+    now: () => Date.now(),
+    metrics: NO_METRICS,
+    internalError: (error) => console.error(error),
+  });
+  return async (request) => api.fetch(request);
+}

@@ -1,0 +1,125 @@
+import type { Engine, EngineListener } from '../engine/api.ts';
+import { EngineError } from '../engine/api.ts';
+import type { ModelFiles, Notice } from '../engine/model/source.ts';
+import { ModelOffer } from '../protocol/messages.ts';
+import { cardOf } from './card.ts';
+import type { EngineOffer, StartListener } from './cluster-node.ts';
+import { LocalBackend } from './local-backend.ts';
+import { Progress } from './progress.ts';
+import type { SnapshotFeed } from './snapshot-feed.ts';
+import { createSoloApi, type SoloApi } from './solo-api.ts';
+
+/** The options table's default; a page alone shares its blocks with nobody. */
+const BLOCK_SIZE = 16;
+
+/** What a solo node needs of the worker around it. */
+export interface SoloPlace {
+  readonly manifestUrl: string;
+  readonly feed: SnapshotFeed;
+  openFiles(offer: ModelOffer, baseUrl: string, signal: AbortSignal, onNotice: Notice): Promise<ModelFiles>;
+  startEngine(
+    request: { offer: EngineOffer; files: ModelFiles; progress: Progress },
+    listener: EngineListener & Pick<StartListener, 'adapter'>,
+  ): Promise<Engine>;
+}
+
+/** The engine of this page alone, with the OpenAI API on top. One life: start once, leave once. */
+export class SoloNode {
+  private readonly starting = new AbortController();
+  private readonly backend = new LocalBackend();
+  private engine: Engine | null = null;
+  private api: SoloApi | null = null;
+
+  constructor(private readonly place: SoloPlace) {}
+
+  /** Loads the model beside the page and makes it answer; what went wrong shows in the snapshots. */
+  async start(): Promise<void> {
+    const { feed } = this.place;
+    try {
+      await this.load();
+    } catch (error) {
+      if (this.starting.signal.aborted) return;
+      await this.stop();
+      const code = error instanceof EngineError ? error.code : 'internal';
+      const message = error instanceof Error ? error.message : String(error);
+      feed.update({ phase: 'refused', detail: '', progress: null, problem: { code, message } });
+    }
+  }
+
+  /** Answers a request to the API; 503 until the engine is ready. */
+  async fetch(request: Request): Promise<Response> {
+    if (this.api) return this.api(request);
+    const error = {
+      message: 'The model of this page is not loaded yet. Wait until it is ready.',
+      type: 'service_unavailable',
+      param: null,
+      code: 'no_engine',
+    };
+    return Response.json({ error }, { status: 503 });
+  }
+
+  steps(): ReturnType<Engine['steps']> {
+    return this.engine?.steps() ?? [];
+  }
+
+  async leave(): Promise<void> {
+    this.starting.abort();
+    await this.stop();
+    this.place.feed.update({ phase: 'idle', detail: '', progress: null });
+  }
+
+  private async load(): Promise<void> {
+    const { place } = this;
+    const { feed, manifestUrl } = place;
+    feed.update({ phase: 'joining', detail: 'reading the manifest of the model', problem: null });
+    const model = await readManifest(manifestUrl, this.starting.signal);
+    feed.update({ model: model.name });
+    const progress = new Progress((phase, detail, loadedBytes, totalBytes) => {
+      feed.update({ phase, detail, progress: { loadedBytes, totalBytes } });
+    }, model.files);
+    const files = await place.openFiles(model, manifestUrl, this.starting.signal, (notice) => progress.say(notice));
+    const offer: EngineOffer = { model, blockSize: BLOCK_SIZE, hashAlgo: 'xxh3', options: {} };
+    const engine = await place.startEngine({ offer, files, progress }, this.listener());
+    if (this.starting.signal.aborted) return engine.close();
+    this.engine = engine;
+    this.backend.use(engine);
+    this.api = await createSoloApi(files, engine, this.backend);
+    feed.update({ phase: 'ready', detail: '', progress: null, card: cardOf(engine.info, offer.hashAlgo) });
+    feed.follow(engine);
+  }
+
+  private listener(): EngineListener & Pick<StartListener, 'adapter'> {
+    const { feed } = this.place;
+    return {
+      ...this.backend.listener,
+      lost: (error) => {
+        this.backend.listener.lost(error);
+        void this.stop();
+        feed.update({ phase: 'gone', detail: '', problem: { code: error.code, message: error.message } });
+      },
+      adapter: (adapter) => feed.update({ adapter }),
+    };
+  }
+
+  private async stop(): Promise<void> {
+    const engine = this.engine;
+    this.engine = null;
+    this.api = null;
+    this.backend.use(null);
+    this.place.feed.follow(null);
+    await engine?.close();
+  }
+}
+
+/** Throws `EngineError` code `model`. */
+async function readManifest(url: string, signal: AbortSignal): Promise<ModelOffer> {
+  const wrong = (why: string, cause?: unknown) =>
+    new EngineError('model', `${url}: ${why}. Was the whole folder of the solo build copied?`, { cause });
+  const response = await fetch(url, { signal, cache: 'no-cache' }).catch((cause: unknown) => {
+    throw wrong('the manifest of the model cannot be fetched', cause);
+  });
+  if (!response.ok) throw wrong(`the manifest of the model is not there (status ${response.status})`);
+  const manifest = ModelOffer.safeParse(await response.json().catch(() => null));
+  if (!manifest.success) throw wrong('the manifest of the model cannot be read');
+  return manifest.data;
+}

@@ -1,0 +1,114 @@
+import { pageOptions } from '../config/options.ts';
+import type { PageOptions } from '../config/table.ts';
+import { type Engine, EngineError, type EngineListener } from '../engine/api.ts';
+import { createEngine, type EngineOptions } from '../engine/create-engine.ts';
+import { openGpu } from '../engine/gpu/device.ts';
+import type { ShaderLibrary } from '../engine/gpu/shader-source.ts';
+import { modelSpec } from '../engine/model/config.ts';
+import { type ModelFiles, readModelJson } from '../engine/model/source.ts';
+import { loadWeights } from '../engine/model/weights.ts';
+import { Golden } from '../engine/self-test.ts';
+import { createBlockHasher } from '../protocol/hashes.ts';
+import type { EngineOffer, StartListener } from './cluster-node.ts';
+import type { Progress } from './progress.ts';
+
+/** What of the browser an engine is made with. */
+export interface EnginePlace {
+  readonly gpu: GPU | undefined;
+  readonly shaders: ShaderLibrary;
+  readonly now: () => number;
+}
+
+/** What is to be made, and from what. */
+export interface EngineRequest {
+  readonly offer: EngineOffer;
+  readonly files: ModelFiles;
+  /** Shows what goes on; notices of `files` go to the same. */
+  readonly progress: Progress;
+  /** The page's query: wins over what is offered, but for what the hub fixes for all its nodes. */
+  readonly query: string;
+}
+
+/**
+ * Opens the GPU, loads the offered model into it and makes an engine that has passed its self-test.
+ * Rejects with `EngineError` or `OptionError`; nothing of the GPU is held then.
+ */
+export async function startEngine(
+  place: EnginePlace,
+  request: EngineRequest,
+  listener: EngineListener & Pick<StartListener, 'adapter'>,
+): Promise<Engine> {
+  const { offer, files, progress } = request;
+  const options = optionsFor(request);
+  progress.say('reading the configuration of the model');
+  const spec = modelSpec(await readModelJson(files, 'config.json'));
+  const gpu = await openGpu(place.gpu, { allowSoftware: options['allow-software-adapter'] });
+  listener.adapter(gpu.adapter);
+  try {
+    const weights = await loadWeights(gpu.device, spec, files, {
+      onProgress: (loaded, total) => progress.loaded(loaded, total),
+    });
+    progress.warming('compiling shaders, checking the adapter, measuring its step budget');
+    const golden = await optionalJson(files, 'self-test.json');
+    return await createEngine({
+      gpu,
+      shaders: place.shaders,
+      spec,
+      weights,
+      model: offer.model.name,
+      fingerprint: offer.model.fingerprint,
+      hasher: await createBlockHasher(offer.hashAlgo),
+      golden: golden === null ? null : Golden.parse(golden),
+      options: engineOptions(options),
+      listener,
+      now: place.now,
+    });
+  } catch (error) {
+    gpu.device.destroy();
+    throw error;
+  }
+}
+
+/** The page's options. Block size and hash are the hub's to say: nodes of one cluster share them. */
+function optionsFor({ offer, query }: EngineRequest): PageOptions {
+  const fixed = { 'block-size': String(offer.blockSize), 'prefix-caching-hash-algo': offer.hashAlgo };
+  const options = pageOptions(new URLSearchParams(query), { ...offer.options, ...fixed });
+  refuseOther('block-size', options['block-size'], offer.blockSize);
+  refuseOther('prefix-caching-hash-algo', options['prefix-caching-hash-algo'], offer.hashAlgo);
+  return options;
+}
+
+function refuseOther<T>(name: string, asked: T, fixed: T): void {
+  if (asked === fixed) return;
+  throw new EngineError(
+    'model',
+    `The address of this page asks for ?${name}=${asked}, and all nodes of this hub use ${fixed}. Leave it out, or start the hub with --${name} ${asked}.`,
+  );
+}
+
+function engineOptions(options: PageOptions): EngineOptions {
+  return {
+    blockSize: options['block-size'],
+    kvCacheDtype: kvCacheDtype(options),
+    maxModelLen: options['max-model-len'],
+    maxNumSeqs: options['max-num-seqs'],
+    maxNumBatchedTokens: options['max-num-batched-tokens'],
+    numGpuBlocksOverride: options['num-gpu-blocks-override'],
+    gpuMemoryUtilization: options['gpu-memory-utilization'],
+    enablePrefixCaching: options['enable-prefix-caching'],
+    enforceEager: options['enforce-eager'],
+    freeOrder: null,
+  };
+}
+
+function kvCacheDtype(options: PageOptions): EngineOptions['kvCacheDtype'] {
+  const dtype = options['kv-cache-dtype'];
+  // The options table has refused it already; its type does not know.
+  if (dtype === 'int8') throw new EngineError('model', 'K and V cannot be held as int8 yet.');
+  return dtype;
+}
+
+/** null where the model has no such file. */
+async function optionalJson(files: ModelFiles, path: string): Promise<unknown> {
+  return files.offer.files.some((file) => file.path === path) ? readModelJson(files, path) : null;
+}
