@@ -72,6 +72,14 @@ export const quireOptions = {
     where: 'hub',
     help: 'self-signed: https with a certificate made at start, whose fingerprint is printed.',
   }),
+  'log-level': option({
+    group: 'Quire',
+    kind: choice('debug', 'info', 'warn', 'error'),
+    default: 'warn',
+    env: 'QUIRE_LOG_LEVEL',
+    where: 'hub',
+    help: 'Least weight of the lines (JSON) that the hub logs to standard error; debug has one for each request.',
+  }),
   'disaggregation-mode': option({
     group: 'Quire',
     kind: choice('agg', 'prefill', 'decode'),

@@ -5,7 +5,7 @@ export interface Installer {
   readonly machine: Machine;
   readonly isRoot: boolean;
   /** Runs a shell command with its output shown; whether it ended well. */
-  readonly run: (command: string) => boolean;
+  readonly run: (command: string) => Promise<boolean>;
   /** Asks a person yes or no; null where nobody can be asked. */
   readonly ask: ((question: string) => Promise<boolean>) | null;
   readonly say: (line: string) => void;
@@ -37,13 +37,13 @@ export async function ensureChromium(installer: Installer, { named, yes }: Insta
   say(`No Chromium found. This command installs one: ${command}`);
   const agreed = yes || ((await installer.ask?.('Run it now? [y/N] ')) ?? false);
   if (!agreed) return null;
-  if (!installer.run(command)) {
+  if (!(await installer.run(command))) {
     if (!isRoot) {
       say(`"${command}" failed: see its output above.`);
       return null;
     }
     say(`"${command}" failed. Trying the system's own: ${APT}`);
-    if (!installer.run(APT)) say(`"${APT}" failed too: see its output above.`);
+    if (!(await installer.run(APT))) say(`"${APT}" failed too: see its output above.`);
   }
   return findChromium(installer.machine, named);
 }

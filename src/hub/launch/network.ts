@@ -24,9 +24,3 @@ export function lanAddresses(interfaces: Interfaces): string[] {
 export function origin(scheme: 'http' | 'https', host: string, port: number): string {
   return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
-
-/** The address under which this machine itself reaches a hub that listens on `host`. */
-export function ownAddress(host: string): string {
-  if (host === '::') return '::1';
-  return isWildcard(host) ? '127.0.0.1' : host;
-}

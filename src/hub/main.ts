@@ -1,0 +1,147 @@
+/** `npm start`: the hub, its page, and headless browser nodes of its own. See `npm start -- --help`. */
+import os from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { pino } from 'pino';
+import { helpText } from '../config/help.ts';
+import { OptionError } from '../config/option.ts';
+import { type Parsed, parseArgs } from '../config/options.ts';
+import type { HubConfig } from './config.ts';
+import { HubStartError } from './config.ts';
+import { type Hub, startHub } from './hub.ts';
+import { banner } from './launch/banner.ts';
+import { ChromiumError, findChromium } from './launch/find-chromium.ts';
+import { type HeadlessNodes, launchNodes } from './launch/headless-nodes.ts';
+import { hubConfig } from './launch/hub-config.ts';
+import { ensureChromium } from './launch/install-chromium.ts';
+import { thisInstaller } from './launch/installer.ts';
+import { isRoot, thisMachine } from './launch/machine.ts';
+import { isLoopback, isWildcard, lanAddresses, origin } from './launch/network.ts';
+import { followNode } from './launch/node-progress.ts';
+import { build, isStale } from './launch/page-build.ts';
+import { closeOnSignals } from './launch/shutdown.ts';
+import { fingerprint, publicKeyHash } from './launch/tls.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** After so long the banner comes though a node is not ready: it may have much to download. */
+const READY_TIMEOUT_MS = 600_000;
+
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
+
+async function main(): Promise<void> {
+  if (process.argv.some((arg) => arg === '--help' || arg === '-h')) {
+    process.stdout.write(helpText());
+    return;
+  }
+  const parsed = parseArgs(process.argv.slice(2), process.env);
+  const { options } = parsed;
+  for (const notice of parsed.notices) say(notice);
+  if (options.chromium !== null) findChromium(thisMachine, options.chromium);
+  const lan = lanAddresses(os.networkInterfaces());
+  const config = await hubConfig(parsed, {
+    root: ROOT,
+    hostname: os.hostname(),
+    lanAddresses: lan,
+    now: () => new Date(),
+  });
+  if (isStale(ROOT, 'page')) {
+    say('Building the page ...');
+    await build(ROOT, 'page');
+  }
+  const log = pino({ level: options['log-level'] }, pino.destination({ dest: 2, sync: true }));
+  const hub = await startHub(config, { log });
+  let nodes: HeadlessNodes | null = null;
+  closeOnSignals(
+    process,
+    {
+      async close() {
+        say(`\nStopping: running requests get ${config.graceSeconds} s. Ctrl-C again ends at once.`);
+        await hub.close();
+        await nodes?.close();
+      },
+      exit: (code) => process.exit(code),
+      say,
+      timeoutMs: options['runtime-graceful-shutdown-timeout-secs'] * 1000,
+    },
+    Date.now,
+  );
+  say(`The hub is at ${hub.url}.`);
+  if (options.nodes > 0) nodes = await startNodes(parsed, config, hub);
+  say(bannerOf(parsed, config, hub, lan));
+}
+
+/** The hub's own nodes, ready or on their way; null when there are none, which has been said. */
+async function startNodes({ options }: Parsed, config: HubConfig, hub: Hub): Promise<HeadlessNodes | null> {
+  const yes = options.yes || process.env.CI === 'true';
+  const executable = await ensureChromium(thisInstaller, { named: options.chromium, yes });
+  if (executable === null) {
+    say('The hub runs without a node of its own.');
+    return null;
+  }
+  say(`Starting ${options.nodes === 1 ? 'a headless node' : `${options.nodes} headless nodes`} in ${executable} ...`);
+  try {
+    const nodes = await launchNodes({
+      executable,
+      hubUrl: hub.url,
+      joinToken: config.joinToken,
+      count: options.nodes,
+      isRoot,
+      trustedKey: config.tls === null ? null : publicKeyHash(config.tls.cert),
+      adapter: 'auto',
+      say,
+    });
+    await Promise.all(
+      nodes.pages.map(async (page, i) => {
+        const start = await followNode(page, (phase) => say(`  node ${i + 1}: ${phase}`), READY_TIMEOUT_MS);
+        if (start.outcome === 'failed') say(`Node ${i + 1} cannot serve: ${start.reason}`);
+        if (start.outcome === 'waiting') say(`Node ${i + 1} is still ${start.phase}; it goes on.`);
+      }),
+    );
+    return nodes;
+  } catch (error) {
+    say(`No headless node: ${error instanceof Error ? error.message : String(error)}`);
+    return null;
+  }
+}
+
+function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonly string[]): string {
+  const scheme = config.tls === null ? 'http' : 'https';
+  const reachable = isWildcard(config.host) ? lan : isLoopback(config.host) ? [] : [config.host];
+  const ready = hub.state().nodes.filter((node) => node.stage === 'ready');
+  return banner({
+    url: hub.url,
+    lanUrls: reachable.map((host) => origin(scheme, host, hub.port)),
+    model: hub.models[0] ?? '',
+    endpointTypes: config.endpointTypes,
+    adapters: ready.flatMap(({ card }) => (card === null ? [] : [adapterText(card.adapter)])),
+    apiKey: config.apiKeys[0] ?? null,
+    joinToken: config.joinToken,
+    tls: config.tls && { fingerprint: fingerprint(config.tls.cert), selfSigned: options.tls === 'self-signed' },
+    port: hub.port,
+    hostname: os.hostname(),
+    skipTokenizer: config.skipTokenizerInit,
+  });
+}
+
+function adapterText(adapter: {
+  vendor: string;
+  architecture: string;
+  device: string;
+  description: string;
+  software: boolean;
+}): string {
+  const name = adapter.description || [adapter.vendor, adapter.architecture, adapter.device].filter(Boolean).join(' ');
+  return `${name || 'an adapter without a name'}${adapter.software ? ' (software: the CPU, no GPU)' : ''}`;
+}
+
+try {
+  await main();
+} catch (error) {
+  if (error instanceof OptionError || error instanceof HubStartError || error instanceof ChromiumError) {
+    console.error(error.message);
+    process.exit(2);
+  }
+  console.error(error);
+  process.exit(1);
+}
