@@ -49,18 +49,10 @@ export function guard(policy: AccessPolicy): MiddlewareHandler {
     const host = c.req.header('host');
     const origin = c.req.header('origin');
     if (!policy.hostAllowed(host)) {
-      return refused(
-        c.req.method,
-        403,
-        `This hub does not answer to the name "${host}". Start it with --allowed-hosts to add the name.`,
-      );
+      return refused(c.req.method, wrongHost(host));
     }
     if (!SAFE_METHODS.has(c.req.method) && !policy.originAllowed(origin, host)) {
-      return refused(
-        c.req.method,
-        403,
-        `Pages of ${origin} may not call this hub. Start it with --allowed-origins to let them.`,
-      );
+      return refused(c.req.method, wrongOrigin(origin));
     }
     return await next();
   };
@@ -88,9 +80,17 @@ export function requireApiKey(keys: readonly string[]): MiddlewareHandler {
   };
 }
 
-function refused(method: string, status: number, message: string): Response {
-  const body = new ApiError(status, 'invalid_request_error', message, { code: 'forbidden' }).body();
-  return method === 'HEAD' ? new Response(null, { status }) : Response.json(body, { status });
+export function wrongHost(host: string | undefined): string {
+  return `This hub does not answer to the name ${JSON.stringify(host ?? '')}. Start it with --allowed-hosts to add the name.`;
+}
+
+export function wrongOrigin(origin: string | undefined): string {
+  return `Pages of ${origin} may not call this hub. Start it with --allowed-origins to let them.`;
+}
+
+function refused(method: string, message: string): Response {
+  const body = new ApiError(403, 'invalid_request_error', message, { code: 'forbidden' }).body();
+  return method === 'HEAD' ? new Response(null, { status: 403 }) : Response.json(body, { status: 403 });
 }
 
 /** Lower-case name or address of a Host header, without port. null where it is none. */

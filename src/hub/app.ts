@@ -2,6 +2,7 @@ import { Hono, type MiddlewareHandler } from 'hono';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import type { Logger } from 'pino';
+import { ApiError, toApiError } from '../frontend/errors.ts';
 import { type AccessPolicy, guard, listedOrigins, requireApiKey } from './access.ts';
 import type { HubConfig } from './config.ts';
 import type { ModelFolder } from './model-folder.ts';
@@ -18,6 +19,8 @@ export interface AppParts {
   readonly log: Logger;
 }
 
+const ENDPOINTS = { chat: '/v1/chat/completions', completions: '/v1/completions' } as const;
+
 /** All that the hub answers over HTTP, in the order in which a request meets it. */
 export function createApp({ config, policy, api, models, status, log }: AppParts): Hono {
   const app = new Hono();
@@ -27,11 +30,23 @@ export function createApp({ config, policy, api, models, status, log }: AppParts
   app.use(guard(policy));
   app.use(listedOrigins(policy));
   app.use('/v1/*', requireApiKey(config.apiKeys));
+  for (const type of ['chat', 'completions'] as const) {
+    if (!config.endpointTypes.includes(type)) app.all(ENDPOINTS[type], () => closedEndpoint(type));
+  }
   app.route('/', api);
   app.route('/', statusRoutes(status));
   app.route('/', modelRoutes(models, config.joinToken));
   app.route('/', pageRoutes(config.staticDir));
+  app.onError((error, c) => {
+    log.error({ err: error, requestId: c.get('requestId') }, 'a request failed inside the hub');
+    return c.json(toApiError(error).body(), 500);
+  });
   return app;
+}
+
+function closedEndpoint(type: keyof typeof ENDPOINTS): Response {
+  const message = `This hub does not serve ${ENDPOINTS[type]}. Start it with "${type}" among --endpoint-types.`;
+  return Response.json(new ApiError(404, 'not_found_error', message, { code: 'not_found' }).body(), { status: 404 });
 }
 
 /** Nothing from elsewhere runs in the hub's page, and the page runs in nobody's frame. */

@@ -32,7 +32,7 @@ export interface HubLimits {
 
 export const DEFAULT_LIMITS: HubLimits = {
   maxNodes: 4096,
-  maxInflight: 4096,
+  maxInflight: 1024,
   maxBodyBytes: 8 << 20,
   maxMessageBytes: 16 << 20,
   messagesPerSecond: 2000,

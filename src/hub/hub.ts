@@ -118,7 +118,10 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     config,
     policy,
     app,
-    full: () => (closing !== null || open.size >= limits.maxNodes ? '503 Service Unavailable' : null),
+    full() {
+      if (closing !== null) return 'The hub stops.';
+      return open.size >= limits.maxNodes ? `The hub has ${limits.maxNodes} nodes, which is its limit.` : null;
+    },
     join(socket) {
       const node = new NodeSocket({ wire: wireOf(socket), desk: registry, sink: dispatcher, clock, limits });
       open.add(node);

@@ -7,7 +7,7 @@ import type { Hono } from 'hono';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { CLOSE } from '../protocol/close-codes.ts';
 import { VERSIONS } from '../protocol/messages.ts';
-import type { AccessPolicy } from './access.ts';
+import { type AccessPolicy, wrongHost, wrongOrigin } from './access.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { closeWebSocket } from './websocket.ts';
 
@@ -25,7 +25,7 @@ export interface ServerParts {
   readonly app: Hono;
   /** A node's WebSocket on `/cluster`, just opened. */
   join(socket: WebSocket): void;
-  /** null = one more may come. */
+  /** null = one more node may come; else why not. */
   full(): string | null;
 }
 
@@ -45,7 +45,9 @@ export async function startServer({ config, policy, app, join, full }: ServerPar
     handleProtocols: (offered) => VERSIONS.find((v) => offered.has(v)) ?? offered.values().next().value ?? false,
   });
   server.on('upgrade', (request: IncomingMessage, stream: Duplex, head: Buffer) => {
-    const refusal = refuseUpgrade(request, policy) ?? full();
+    const reason = full();
+    const refusal =
+      refuseUpgrade(request, policy) ?? (reason === null ? null : { status: '503 Service Unavailable', reason });
     if (refusal !== null) refuse(stream, refusal);
     else sockets.handleUpgrade(request, stream, head, join);
   });
@@ -72,16 +74,26 @@ export async function startServer({ config, policy, app, join, full }: ServerPar
   };
 }
 
-function refuseUpgrade(request: IncomingMessage, policy: AccessPolicy): string | null {
-  const { host, origin } = request.headers;
-  if (!policy.hostAllowed(host)) return '403 Forbidden';
-  if (!policy.originAllowed(origin, host)) return '403 Forbidden';
-  return request.url?.split('?')[0] === '/cluster' ? null : '404 Not Found';
+interface UpgradeRefusal {
+  readonly status: string;
+  readonly reason: string;
 }
 
-function refuse(stream: Duplex, status: string): void {
+function refuseUpgrade(request: IncomingMessage, policy: AccessPolicy): UpgradeRefusal | null {
+  const { host, origin } = request.headers;
+  const forbidden = (reason: string) => ({ status: '403 Forbidden', reason });
+  if (!policy.hostAllowed(host)) return forbidden(wrongHost(host));
+  if (!policy.originAllowed(origin, host)) return forbidden(wrongOrigin(origin));
+  if (request.url?.split('?')[0] === '/cluster') return null;
+  return { status: '404 Not Found', reason: 'Nodes join at /cluster.' };
+}
+
+function refuse(stream: Duplex, { status, reason }: UpgradeRefusal): void {
   stream.on('error', () => stream.destroy());
-  stream.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+  const length = Buffer.byteLength(reason);
+  stream.end(
+    `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: ${length}\r\n\r\n${reason}`,
+  );
 }
 
 function listen(server: Server, { host, port }: HubConfig): Promise<void> {
