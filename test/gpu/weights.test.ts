@@ -38,36 +38,80 @@ async function contents(weights: LoadedWeights, role: Parameters<LoadedWeights['
   return Buffer.from(await bench.read(weights.get(role, layer).buffer));
 }
 
-describe('quire-pico, streamed in odd chunks', () => {
+/** A vector's bytes as f32, through the language's own conversions where it has them, else by the definition of the format. */
+function asF32(bytes: Buffer, dtype: string): Buffer {
+  if (dtype === 'F32') return bytes;
+  const halves = new Uint16Array(new Uint8Array(bytes).buffer);
+  if (dtype === 'BF16') return Buffer.from(Uint32Array.from(halves, (half) => half << 16).buffer);
+  const value = (h: number): number => {
+    const exponent = (h >> 10) & 31;
+    const magnitude = exponent === 0 ? (h & 1023) / 2 ** 24 : (1024 + (h & 1023)) * 2 ** (exponent - 25);
+    return h >> 15 ? -magnitude : magnitude;
+  };
+  return Buffer.from(Float32Array.from(halves, value).buffer);
+}
+
+describe.each([
+  ['models/quire-pico', 'bf16', 2 + 6 * 7],
+  ['test/fixtures/oracles/qwen2', 'f32', 2 + 3 * 7],
+  ['test/fixtures/oracles/qwen3-f16', 'f16', 3 + 3 * 7],
+  ['test/fixtures/oracles/llama-tied-bf16', 'bf16', 2 + 3 * 6],
+])('%s, streamed in odd chunks', (folder, dtype, numWeights) => {
   let weights: LoadedWeights;
-  const file = bytesOf(`${PICO}/model.safetensors`);
-  const tensors = tensorsOf(file);
-  const spec = specOf(PICO);
+  const file = bytesOf(`${folder}/model.safetensors`);
+  const spec = specOf(folder);
 
   beforeAll(async () => {
     weights = await loadWeights(bench.gpu.device, spec, memoryFiles({ 'model.safetensors': file }, ODD_SIZES));
   });
 
   test('every buffer holds the bytes of its sources', async () => {
-    expect(spec.weights.length).toBe(2 + 6 * 7);
+    const tensors = tensorsOf(file);
+    expect(spec.weights.length).toBe(numWeights);
     for (const w of spec.weights) {
       const sources = w.sources.map(({ name }) => tensors.get(name)!);
-      expect(sources.every((s) => s.dtype === 'BF16')).toBe(true);
-      const stored = Buffer.concat(sources.map((s) => s.bytes));
+      const expected = Buffer.concat(sources.map((s) => (w.cols > 1 ? s.bytes : asF32(s.bytes, s.dtype))));
       const found = await contents(weights, w.role, w.layer);
-      // A vector is f32: the bf16 in the upper half of each word.
-      const expected =
-        w.cols > 1 ? stored : Buffer.concat([...pairs(stored)].map((p) => Buffer.concat([Buffer.alloc(2), p])));
+      expect(weights.get(w.role, w.layer).dtype).toBe(w.cols > 1 ? dtype : 'f32');
       expect(found.subarray(0, expected.length).equals(expected), `${w.role} ${w.layer}`).toBe(true);
       expect(found.length - expected.length).toBeLessThan(16);
     }
   });
 
-  test('the head of a tied model is its embedding', () => {
-    expect(weights.get('lmHead', null).buffer).toBe(weights.get('embed', null).buffer);
+  test('the head is the embedding where the model ties them', () => {
+    const same = weights.get('lmHead', null).buffer === weights.get('embed', null).buffer;
+    expect(same).toBe(spec.tiedEmbeddings);
   });
 });
 
-function* pairs(bytes: Buffer): Generator<Buffer> {
-  for (let i = 0; i < bytes.length; i += 2) yield bytes.subarray(i, i + 2);
-}
+test('a weight above the real binding limit of the device is refused', async () => {
+  const { maxStorageBufferBindingSize } = bench.gpu.device.limits;
+  const rows = Math.ceil((maxStorageBufferBindingSize + 1) / 2 / 1024);
+  const spec = { ...specOf(PICO), vocabSize: rows };
+  const weights = spec.weights.map((w) =>
+    w.role === 'embed' ? { ...w, rows, cols: 1024, sources: [{ name: 'model.embed_tokens.weight', rows }] } : w,
+  );
+  // Only the header is ever read: the refusal comes before the data.
+  const header = {
+    'model.embed_tokens.weight': { dtype: 'BF16', shape: [rows, 1024], data_offsets: [0, rows * 2048] },
+  };
+  const text = Buffer.from(JSON.stringify(header));
+  const prefix = Buffer.alloc(8);
+  prefix.writeBigUInt64LE(BigInt(text.byteLength));
+  const start = Buffer.concat([prefix, text]);
+  const files = memoryFiles({ 'model.safetensors': start });
+  const offer = { ...files.offer, files: [{ ...files.offer.files[0]!, size: start.byteLength + rows * 2048 }] };
+  await expect(loadWeights(bench.gpu.device, { ...spec, weights }, { ...files, offer })).rejects.toThrow(
+    `embed takes ${rows * 2048} bytes, this device binds at most ${maxStorageBufferBindingSize}`,
+  );
+});
+
+test('a changed byte of the weights fails the load with the name of the file', async () => {
+  const file = bytesOf(`${PICO}/model.safetensors`);
+  const { offer } = memoryFiles({ 'model.safetensors': file });
+  file[5_000_000]! ^= 0x40;
+  const changed = { ...memoryFiles({ 'model.safetensors': file }), offer };
+  await expect(loadWeights(bench.gpu.device, specOf(PICO), changed)).rejects.toThrow(
+    /^model\.safetensors: its bytes are not/,
+  );
+});
