@@ -19,7 +19,7 @@ function single<T>(form: string, expected: string, schema: z.ZodType<T, string>)
     read(texts) {
       const text = texts.at(-1) ?? '';
       const result = schema.safeParse(text);
-      if (!result.success) throw new Error(`expected ${expected}, got "${text}"`);
+      if (!result.success) throw new Error(`expected ${expected}, got "${text.slice(0, 100)}"`);
       return result.data;
     },
   };
@@ -88,7 +88,7 @@ export const onOff: Kind<boolean> = {
     const text = texts.at(-1) ?? '';
     if (['', 'true', '1'].includes(text)) return true;
     if (['false', '0'].includes(text)) return false;
-    throw new Error(`expected true or false, got "${text}"`);
+    throw new Error(`expected true or false, got "${text.slice(0, 100)}"`);
   },
 };
 

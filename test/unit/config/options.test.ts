@@ -1,0 +1,251 @@
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { nearest } from '../../../src/config/nearest.ts';
+import { OptionError } from '../../../src/config/option.ts';
+import { offeredOptions, pageOptions, parseArgs } from '../../../src/config/options.ts';
+import { OPTIONS } from '../../../src/config/table.ts';
+
+const parse = (line: string, env: Record<string, string> = {}) =>
+  parseArgs(line === '' ? [] : line.split(' '), env).options;
+const page = (query: string, offered: Record<string, string> = {}) => pageOptions(new URLSearchParams(query), offered);
+
+describe('command line', () => {
+  test('without flags all is default', () => {
+    const options = parse('');
+    expect(options['http-port']).toBe(8080);
+    expect(options.nodes).toBe(1);
+    expect(options['max-model-len']).toBeNull();
+    expect(options).not.toHaveProperty('allow-software-adapter');
+  });
+
+  test('values, switches and both spellings', () => {
+    const options = parse(
+      '--block-size=32 --max-num-seqs 4 --enforce-eager --no-enable-prefix-caching --http-host 0.0.0.0',
+    );
+    expect(options['block-size']).toBe(32);
+    expect(options['max-num-seqs']).toBe(4);
+    expect(options['enforce-eager']).toBe(true);
+    expect(options['enable-prefix-caching']).toBe(false);
+    expect(options['http-host']).toBe('0.0.0.0');
+  });
+
+  test('an alias sets the option it stands for', () => {
+    expect(parse('--prefix-caching-algo sha256')['prefix-caching-hash-algo']).toBe('sha256');
+  });
+
+  test('repeatable options take all values, others the last', () => {
+    expect(parse('--api-key a --api-key b,c')['api-key']).toEqual(['a', 'b', 'c']);
+    expect(parse('--nodes 1 --nodes 2').nodes).toBe(2);
+  });
+
+  test('a value may hold an equals sign', () => {
+    expect(parse('--join-token=a=b')['join-token']).toBe('a=b');
+  });
+});
+
+describe('precedence: flag or query > environment > offer of the hub > default', () => {
+  test('flag over environment over default', () => {
+    const env = { DYN_HTTP_PORT: '9000' };
+    expect(parse('', env)['http-port']).toBe(9000);
+    expect(parse('--http-port 9001', env)['http-port']).toBe(9001);
+  });
+
+  test('a flag wins over a variable that would be refused', () => {
+    expect(parse('--router-mode least-loaded', { DYN_ROUTER_MODE: 'kv' })['router-mode']).toBe('least-loaded');
+  });
+
+  test('an empty variable is not set', () => {
+    expect(parse('', { DYN_HTTP_PORT: '' })['http-port']).toBe(8080);
+  });
+
+  test('query over offer over default', () => {
+    expect(page('')['max-num-seqs']).toBe(32);
+    expect(page('', { 'max-num-seqs': '8' })['max-num-seqs']).toBe(8);
+    expect(page('max-num-seqs=2', { 'max-num-seqs': '8' })['max-num-seqs']).toBe(2);
+  });
+
+  test('what was set on the hub comes out of a page as it went in, whatever the flags', () => {
+    const some = fc.record(
+      {
+        'block-size': fc.constantFrom('8', '16', '32', '64'),
+        'max-num-seqs': fc.integer({ min: 1, max: 4096 }).map(String),
+        'kv-cache-dtype': fc.constantFrom('auto', 'f32', 'bf16', 'f16'),
+        'gpu-memory-utilization': fc.constantFrom('0.5', '.25', '1'),
+        'enforce-eager': fc.constantFrom('true', 'false'),
+      },
+      { requiredKeys: [] },
+    );
+    fc.assert(
+      fc.property(some, (set) => {
+        const parsed = parseArgs(
+          Object.entries(set).map(([name, value]) => `--${name}=${value}`),
+          {},
+        );
+        const offered = offeredOptions(parsed.given);
+        expect(Object.keys(offered).sort()).toEqual(Object.keys(set).sort());
+        const there = pageOptions(new URLSearchParams(), offered);
+        for (const name of Object.keys(set) as (keyof typeof set)[]) expect(there[name]).toBe(parsed.options[name]);
+      }),
+    );
+  });
+
+  test('the hub offers nothing of its own: no keys, no addresses', () => {
+    const { given } = parseArgs(
+      ['--api-key', 'k', '--http-port', '1', '--join-token', 't', '--no-enable-prefix-caching'],
+      {},
+    );
+    expect(offeredOptions(given)).toEqual({ 'enable-prefix-caching': 'false' });
+  });
+});
+
+describe('what cannot be obeyed is refused in one line', () => {
+  const refusals: readonly [line: string, part: string][] = [
+    ['--max-num-seq 3', 'nearest is --max-num-seqs'],
+    ['--no-enforce-eagre', 'nearest is --no-enforce-eager'],
+    ['--no-http-port', 'no such option'],
+    ['serve', '"serve"'],
+    ['-p', '"-p"'],
+    ['--http-port', 'expected a value'],
+    ['--http-port --yes', 'expected a value'],
+    ['--http-port 65536', 'whole number from 0 to 65535, got "65536"'],
+    ['--http-port 1e3', 'got "1e3"'],
+    ['--block-size 17', 'one of 8, 16, 32, 64'],
+    ['--gpu-memory-utilization 1.1', 'number from 0.01 to 1'],
+    ['--enforce-eager=maybe', 'true or false'],
+    ['--no-enforce-eager=true', 'takes no value'],
+    ['--endpoint-types chat,embeddings', 'chat, completions'],
+    ['--kv-events-config {', 'expected JSON'],
+    ['--kv-events-config {"publisher":"kafka"}', 'publisher'],
+    ['--tls-cert-path a', '--tls-key-path'],
+    ['--tls self-signed --tls-cert-path a --tls-key-path b', 'not both'],
+    ['--allow-software-adapter', 'Open the page with ?allow-software-adapter'],
+    ['--hf-token x', 'not yet'],
+  ];
+  test.each(refusals)('%s', (line, part) => {
+    let message = '';
+    try {
+      parse(line);
+    } catch (error) {
+      expect(error).toBeInstanceOf(OptionError);
+      message = (error as OptionError).message;
+    }
+    expect(message).toContain(part);
+    expect(message).not.toContain('\n');
+  });
+
+  const notYet = [
+    '--disaggregation-mode prefill',
+    '--disaggregation-mode decode',
+    '--router-mode kv',
+    '--router-mode round-robin',
+    '--router-temperature 0',
+    '--router-kv-overlap-score-credit 1',
+    '--router-prefill-load-scale 1',
+    '--migration-limit 3',
+    '--kv-cache-dtype int8',
+    '--quantization int8',
+    '--dtype f32',
+    '--data-parallel-size 2',
+    '--data-parallel-rank 1',
+    '--tensor-parallel-size 2',
+    '--pipeline-parallel-size 2',
+    '--enable-expert-parallel',
+    '--enable-prompt-embeds',
+    '--no-batch-invariant',
+    '--headless',
+    '--kv-transfer-config {}',
+    '--kv-events-config {"publisher":"zmq"}',
+    '--kv-events-config {"enable_kv_cache_events":false}',
+    '--namespace other',
+    '--discovery-backend etcd',
+    '--request-plane tcp',
+    '--event-plane zmq',
+    '--metrics-endpoint-port 9090',
+    '--system-port 9091',
+    '--health-check-enabled',
+    '--canary-wait-time 10',
+    '--tool-call-parser hermes',
+    '--reasoning-parser qwen3',
+    '--model a --model b',
+    '--model model.gguf',
+  ];
+  test.each(notYet)('%s is not there yet, and says so', (line) => {
+    expect(() => parse(line)).toThrow(/: not yet: .+\. (What works|Leave it out)/);
+  });
+
+  test.each([
+    '--disaggregation-mode agg',
+    '--dtype auto',
+    '--data-parallel-size 1',
+    '--batch-invariant',
+    '--migration-limit 0',
+  ])('%s works, since it is what happens', (line) => {
+    expect(() => parse(line)).not.toThrow();
+  });
+
+  test('a variable is named as such', () => {
+    expect(() => parse('', { DYN_DISCOVERY_BACKEND: 'etcd' })).toThrow(/^DYN_DISCOVERY_BACKEND=etcd: not yet/);
+    expect(() => parse('', { DYN_HTTP_PORT: 'http' })).toThrow(/^DYN_HTTP_PORT=http: expected a whole number/);
+  });
+
+  test('a variable of other programs that nothing reads is said, not obeyed and not hidden', () => {
+    const { notices, given } = parseArgs([], { HF_TOKEN: 'secret' });
+    expect(notices).toEqual([expect.stringMatching(/^HF_TOKEN is set and not used/)]);
+    expect(notices.join()).not.toContain('secret');
+    expect(given.size).toBe(0);
+  });
+});
+
+describe('a page', () => {
+  test('reads the same names', () => {
+    const options = page('?enforce-eager&no-enable-prefix-caching&kv-cache-dtype=f32&headless&allow-software-adapter');
+    expect(options['enforce-eager']).toBe(true);
+    expect(options['enable-prefix-caching']).toBe(false);
+    expect(options['kv-cache-dtype']).toBe('f32');
+    expect(options.headless).toBe(true);
+    expect(options['allow-software-adapter']).toBe(true);
+  });
+
+  test.each([
+    ['http-port=1', 'Start the hub with --http-port'],
+    ['enforce-eagre', 'nearest is ?enforce-eager'],
+    ['disaggregation-mode=prefill', 'not yet'],
+    ['block-size=x', '?block-size=x: expected'],
+    [`${'x'.repeat(5000)}=1`, 'no such option'],
+  ])('refuses ?%s', (query, part) => {
+    expect(() => page(query)).toThrow(OptionError);
+    expect(() => page(query)).toThrow(part);
+  });
+
+  test('ignores what a newer hub offers beyond its own table, and what only the hub reads', () => {
+    expect(page('', { 'warp-drive': 'on', 'http-port': '1' })).toEqual(page(''));
+  });
+
+  test('says that a wrong value came from the hub', () => {
+    expect(() => page('', { 'block-size': '17' })).toThrow('offered by the hub');
+  });
+});
+
+test('no text at all makes reading throw anything but an OptionError', () => {
+  const names = Object.keys(OPTIONS);
+  const token = fc.oneof(
+    fc.string(),
+    fc.constantFrom(...names.map((name) => `--${name}`)),
+    fc.constantFrom('=', '--', '--no-'),
+  );
+  fc.assert(
+    fc.property(fc.array(token, { maxLength: 6 }), (argv) => {
+      try {
+        parseArgs(argv, {});
+      } catch (error) {
+        expect(error).toBeInstanceOf(OptionError);
+      }
+    }),
+  );
+});
+
+test('nearest counts single-letter edits', () => {
+  expect(nearest('kitten', ['sitting', 'kitchen', 'smitten'])).toBe('kitchen');
+  expect(nearest('abc', ['xyz', 'abd'])).toBe('abd');
+  expect(nearest('abc', [])).toBeUndefined();
+});

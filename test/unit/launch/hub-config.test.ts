@@ -1,0 +1,82 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { OptionError } from '../../../src/config/option.ts';
+import { parseArgs } from '../../../src/config/options.ts';
+import { hubConfig } from '../../../src/hub/launch/hub-config.ts';
+
+let root = '';
+beforeAll(() => {
+  root = mkdtempSync(path.join(os.tmpdir(), 'quire-config-'));
+  mkdirSync(path.join(root, 'models/quire-pico'), { recursive: true });
+  writeFileSync(path.join(root, 'template.jinja'), '{{ messages }}');
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const config = (...argv: string[]) =>
+  hubConfig(parseArgs(argv, {}), { root, hostname: 'lab-7', lanAddresses: ['192.168.1.5'], now: () => new Date() });
+
+test('on loopback nothing is locked and nothing is made', async () => {
+  const made = await config();
+  expect(made).toMatchObject({
+    host: '127.0.0.1',
+    port: 8080,
+    tls: null,
+    apiKeys: [],
+    joinToken: null,
+    allowedHosts: [],
+  });
+  expect(made.models).toEqual([{ folder: path.join(root, 'models/quire-pico'), servedName: null }]);
+});
+
+test.each(['0.0.0.0', '192.168.1.5', 'lab-7'])('open on %s: key and token are made, each anew', async (host) => {
+  const [a, b] = [await config('--http-host', host), await config('--http-host', host)];
+  expect(a.apiKeys).toHaveLength(1);
+  const secrets = [a.apiKeys[0], a.joinToken, b.apiKeys[0], b.joinToken];
+  expect(new Set(secrets).size).toBe(4);
+  for (const secret of secrets) expect(secret).toMatch(/^[\w-]{32}$/);
+});
+
+test('given keys and tokens stay, also on loopback', async () => {
+  const open = await config('--http-host', '0.0.0.0', '--api-key', 'k', '--join-token', 't');
+  expect(open).toMatchObject({ apiKeys: ['k'], joinToken: 't' });
+  expect(await config('--api-key', 'k', '--join-token', 't')).toMatchObject({ apiKeys: ['k'], joinToken: 't' });
+});
+
+test("a hub on all addresses answers to the machine's names, one on loopback does not", async () => {
+  expect((await config('--http-host', '0.0.0.0', '--allowed-hosts', 'quire.test')).allowedHosts).toEqual([
+    'quire.test',
+    'lab-7',
+    '192.168.1.5',
+  ]);
+  expect((await config('--allowed-hosts', 'quire.test')).allowedHosts).toEqual(['quire.test']);
+});
+
+test('nodes are offered what was set and concerns them', async () => {
+  const made = await config('--max-num-seqs', '4', '--kv-cache-dtype', 'f32', '--api-key', 'k');
+  expect(made.nodeOptions).toEqual({ 'max-num-seqs': '4', 'kv-cache-dtype': 'f32' });
+});
+
+test('files that options name are read', async () => {
+  expect((await config('--chat-template', path.join(root, 'template.jinja'))).chatTemplate).toBe('{{ messages }}');
+  const { tls } = await config('--tls', 'self-signed');
+  expect(tls?.cert).toContain('BEGIN CERTIFICATE');
+  expect(tls?.key).toContain('BEGIN PRIVATE KEY');
+});
+
+test.each([
+  [['--model', 'nowhere'], '--model nowhere: there is no such folder'],
+  [['--model', '../models'], 'there is no such folder'],
+  [['--model', 'Qwen/Qwen3-0.6B'], 'not fetched yet'],
+  [['--chat-template', '/nowhere.jinja'], '--chat-template /nowhere.jinja: the file is not there'],
+  [['--tls-cert-path', '/nowhere.pem', '--tls-key-path', '/nowhere.pem'], '--tls-cert-path /nowhere.pem'],
+])('%j is one clear line', async (argv, part) => {
+  const error = await config(...argv).then(
+    () => null,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(OptionError);
+  expect((error as OptionError).message).toContain(part);
+  expect((error as OptionError).message).not.toContain('\n');
+});
