@@ -211,7 +211,7 @@ export class NodeSocket {
         this.load = message.load;
         break;
       case 'pong':
-        if (message.nonce === this.#nonce) this.#unanswered = 0;
+        this.#pong(message.nonce);
         break;
       case 'drain':
         this.#drain(message.reason);
@@ -294,6 +294,11 @@ export class NodeSocket {
     this.stage = 'draining';
     this.detail = reason;
     this.#options.desk.changed(this);
+  }
+
+  /** Nonces count from 1, so an answer tells how many newer pings are still on their way. */
+  #pong(nonce: number): void {
+    if (nonce <= this.#nonce) this.#unanswered = Math.min(this.#unanswered, this.#nonce - nonce);
   }
 
   #pingLater(): void {
