@@ -126,7 +126,7 @@ function webLocks(locks: Pick<LockManager, 'request'>): StoreLocks {
         .catch(reject);
     });
   return {
+    tryAcquire: (name, mode) => hold(name, { mode, ifAvailable: true }),
     acquire: async (name, mode) => (await hold(name, { mode }))!,
-    tryExclusive: (name) => hold(name, { mode: 'exclusive', ifAvailable: true }),
   };
 }

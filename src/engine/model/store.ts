@@ -17,11 +17,13 @@ export interface StoreWriter {
   close(): void;
 }
 
+export type LockMode = 'shared' | 'exclusive';
+
 /** Locks that all pages of the origin share. A release may be called more than once. */
 export interface StoreLocks {
-  acquire(name: string, mode: 'shared' | 'exclusive'): Promise<() => void>;
-  /** The exclusive lock, or null when someone else holds the lock. */
-  tryExclusive(name: string): Promise<(() => void) | null>;
+  /** Null when the lock is not to be had at once. */
+  tryAcquire(name: string, mode: LockMode): Promise<(() => void) | null>;
+  acquire(name: string, mode: LockMode): Promise<() => void>;
 }
 
 /** Where a page keeps model files between visits. */

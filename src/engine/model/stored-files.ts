@@ -1,7 +1,7 @@
 import { createSHA256 } from 'hash-wasm';
 import * as z from 'zod';
 import { type ModelFiles, type Notice, type OfferFile, offeredFile } from './source.ts';
-import type { ModelStore, StoreWriter } from './store.ts';
+import type { LockMode, ModelStore, StoreWriter } from './store.ts';
 import { chunksOf, dropFirst, toStream } from './stream.ts';
 
 /** Beside the data of a file, once its SHA-256 has been found right. */
@@ -33,10 +33,9 @@ class StoredFiles {
   ) {}
 
   async *bytes(file: OfferFile): AsyncGenerator<Uint8Array, void, undefined> {
-    const { locks, folder } = this.store;
-    const lock = lockName(file.sha256);
+    const { folder } = this.store;
     for (;;) {
-      const shared = await locks.acquire(lock, 'shared');
+      const shared = await this.lock(file, 'shared');
       try {
         if (await this.committed(file)) {
           yield* chunksOf(await folder.read(file.sha256));
@@ -45,7 +44,7 @@ class StoredFiles {
       } finally {
         shared();
       }
-      const exclusive = (await locks.tryExclusive(lock)) ?? (await this.waitFor(lock, file));
+      const exclusive = await this.lock(file, 'exclusive');
       try {
         // Where another page has finished it meanwhile, all that waited read it side by side.
         if (await this.committed(file)) continue;
@@ -58,7 +57,7 @@ class StoredFiles {
   }
 
   async discard(file: OfferFile): Promise<void> {
-    const release = await this.store.locks.acquire(lockName(file.sha256), 'exclusive');
+    const release = await this.lock(file, 'exclusive');
     try {
       await this.remove(file.sha256);
     } finally {
@@ -66,9 +65,12 @@ class StoredFiles {
     }
   }
 
-  private waitFor(lock: string, file: OfferFile): Promise<() => void> {
-    this.onNotice(`${file.path}: another page of this browser is loading it; waiting for that`);
-    return this.store.locks.acquire(lock, 'exclusive');
+  private async lock(file: OfferFile, mode: LockMode): Promise<() => void> {
+    const name = lockName(file.sha256);
+    const atOnce = await this.store.locks.tryAcquire(name, mode);
+    if (atOnce) return atOnce;
+    this.onNotice(`${file.path}: another page of this browser has it open; waiting for that`);
+    return this.store.locks.acquire(name, mode);
   }
 
   private async committed({ sha256, size }: OfferFile): Promise<boolean> {
@@ -141,7 +143,7 @@ class StoredFiles {
     for (const hash of hashes) {
       if (wanted.has(hash)) continue;
       // A file that another page reads or writes stays.
-      const release = await locks.tryExclusive(lockName(hash));
+      const release = await locks.tryAcquire(lockName(hash), 'exclusive');
       if (!release) continue;
       try {
         await this.remove(hash);
