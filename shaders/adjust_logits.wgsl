@@ -64,14 +64,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     bitcast<f32>(slots[at + SLOT_PRESENCE]),
     bitcast<f32>(slots[at + SLOT_FREQUENCY]),
   );
-  let penalizes = p.repetition != 1.0 || p.presence != 0.0 || p.frequency != 0.0;
   let first = group.x * CHUNK;
-  for (var id = first + lane; id < min(first + CHUNK, VOCAB); id += LANES) {
-    var score = clamp(logits[i * VOCAB + id], -LIMIT, LIMIT);
-    if (penalizes) {
-      score = penalized(score, counts[slot * VOCAB + id], p);
+  let end = i * VOCAB + min(first + CHUNK, VOCAB);
+  // Two loops: software adapters execute both sides of every branch in a loop.
+  if (p.repetition == 1.0 && p.presence == 0.0 && p.frequency == 0.0) {
+    for (var k = i * VOCAB + first + lane; k < end; k += LANES) {
+      scores[k] = clamp(logits[k], -LIMIT, LIMIT);
     }
-    scores[i * VOCAB + id] = score;
+  } else {
+    for (var k = i * VOCAB + first + lane; k < end; k += LANES) {
+      scores[k] = penalized(clamp(logits[k], -LIMIT, LIMIT), counts[k - i * VOCAB + slot * VOCAB], p);
+    }
   }
   for (var b = 0u; b < slots[at + SLOT_NUM_BIAS]; b++) {
     let entry = 2u * (slot * MAX_BIAS + b);

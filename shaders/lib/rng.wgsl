@@ -55,8 +55,8 @@ const GUMBEL_MAX = 22.9f;
 
 // Standard Gumbel noise, -log(-log(1 - u)), u = (bits + 0.5) / 2^32. The winner of an argmax over many ids has a small u:
 // f32 is precise there, and a series replaces log(1 - u), which is not.
-fn gumbel(bits: u32) -> f32 {
-  let u = min((f32(bits) + 0.5) * 0x1p-32f, 1.0 - 0x1p-24f);
+fn gumbel(bits: vec4<u32>) -> vec4<f32> {
+  let u = min((vec4<f32>(bits) + 0.5) * 0x1p-32f, vec4<f32>(1.0 - 0x1p-24f));
   let series = u * (1.0 + u * (0.5 + u * (1.0 / 3.0)));
-  return -log(select(-log(1.0 - u), series, u < 0.015625));
+  return -log(select(-log(1.0 - u), series, u < vec4<f32>(0.015625)));
 }

@@ -19,6 +19,15 @@ export interface SampleArgs {
   readonly history: GPUBuffer;
   readonly counts: GPUBuffer;
   readonly samples: GPUBuffer;
+  /** `sampleScratchBytes` bytes. */
+  readonly scratch: GPUBuffer;
+}
+
+const quads = (sizes: TableSizes) => Math.ceil(sizes.vocabSize / 4);
+
+/** Size of `sample`'s scratch buffer: for each logit row a list of groups of four ids. */
+export function sampleScratchBytes(sizes: TableSizes): number {
+  return sizes.maxLogitRows * quads(sizes) * 4;
 }
 
 /**
@@ -30,7 +39,7 @@ export function sample(a: SampleArgs): KernelCall {
   return {
     label: a.label,
     shader: 'sample.wgsl',
-    constants: { ...tableConstants(a.sizes), LANES: LANES_PER_ROW[a.variant] },
+    constants: { ...tableConstants(a.sizes), QUADS: quads(a.sizes), LANES: LANES_PER_ROW[a.variant] },
     bindings: [
       { buffer: a.step, access: 'read' },
       { buffer: a.rows, access: 'read' },
@@ -39,6 +48,7 @@ export function sample(a: SampleArgs): KernelCall {
       { buffer: a.history, access: 'read_write' },
       { buffer: a.counts, access: 'read_write' },
       { buffer: a.samples, access: 'read_write' },
+      { buffer: a.scratch, access: 'read_write' },
     ],
     workgroups: [a.bucket, 1, 1],
     bytes: words * 4,

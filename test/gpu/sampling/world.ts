@@ -2,7 +2,7 @@ import type { KernelCall } from '../../../src/engine/gpu/kernel.ts';
 import { adjustLogits } from '../../../src/engine/kernels/adjust-logits.ts';
 import { begin } from '../../../src/engine/kernels/begin.ts';
 import { logprobs } from '../../../src/engine/kernels/logprobs.ts';
-import { sample } from '../../../src/engine/kernels/sample.ts';
+import { sample, sampleScratchBytes } from '../../../src/engine/kernels/sample.ts';
 import { slotCounts } from '../../../src/engine/kernels/slot-counts.ts';
 import type { KernelVariant } from '../../../src/engine/kernels/variant.ts';
 import { packBias, packSlot } from '../../../src/engine/slot.ts';
@@ -78,6 +78,7 @@ export class World {
       logprobs: words(s.maxLogitRows * T.LOGPROB_STRIDE),
       logits: words(s.maxLogitRows * s.vocabSize),
       scores: words(s.maxLogitRows * s.vocabSize),
+      scratch: words(sampleScratchBytes(s) / 4),
     };
   }
 
@@ -143,9 +144,9 @@ export class World {
     }
     if (logitRows.length === 0) return calls;
     const head = { ...shared, bucket: step.bucket ?? logitRows.length, rows: b.rows, variant: this.variant };
-    const { bias, counts, logits, scores, history, samples } = b;
+    const { bias, counts, logits, scores, history, samples, scratch } = b;
     calls.push(adjustLogits({ ...head, label: 'adjust', bias, counts, logits, scores }));
-    calls.push(sample({ ...head, label: 'sample', scores, history, counts, samples }));
+    calls.push(sample({ ...head, label: 'sample', scores, history, counts, samples, scratch }));
     if (logitRows.some((r) => ((r.kind ?? 0) & T.LOGIT_LOGPROBS) !== 0)) {
       calls.push(logprobs({ ...head, label: 'logprobs', history, logits, samples, logprobs: b.logprobs }));
     }
