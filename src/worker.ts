@@ -57,6 +57,7 @@ const api: WorkerApi = {
     const solo = new SoloNode({
       manifestUrl,
       feed,
+      now,
       openFiles: (offer, baseUrl, signal, onNotice) =>
         openModelFiles({ offer, baseUrl, storage: navigator, signal, onNotice }),
       startEngine: (request, listener) => startEngine(place(), { ...request, query }, listener),
@@ -96,7 +97,7 @@ function place(): Parameters<typeof startEngine>[0] {
 
 function clusterStart({ hubUrl, query }: JoinOptions): StartEngine {
   return async (offer, listener, signal) => {
-    const progress = new Progress((...step) => listener.progress(...step), offer.model.files);
+    const progress = new Progress((...step) => listener.progress(...step), offer.model.files, now);
     const onNotice = (notice: string) => progress.say(notice);
     const files = await openModelFiles({ offer: offer.model, baseUrl: hubUrl, storage: navigator, signal, onNotice });
     return startEngine(place(), { offer, files, progress, query }, listener);

@@ -16,6 +16,7 @@ const BLOCK_SIZE = 16;
 export interface SoloPlace {
   readonly manifestUrl: string;
   readonly feed: SnapshotFeed;
+  readonly now: () => number;
   openFiles(offer: ModelOffer, baseUrl: string, signal: AbortSignal, onNotice: Notice): Promise<ModelFiles>;
   startEngine(
     request: { offer: EngineOffer; files: ModelFiles; progress: Progress },
@@ -74,9 +75,13 @@ export class SoloNode {
     feed.update({ phase: 'joining', detail: 'reading the manifest of the model', problem: null });
     const model = await readManifest(manifestUrl, this.starting.signal);
     feed.update({ model: model.name });
-    const progress = new Progress((phase, detail, loadedBytes, totalBytes) => {
-      feed.update({ phase, detail, progress: { loadedBytes, totalBytes } });
-    }, model.files);
+    const progress = new Progress(
+      (phase, detail, loadedBytes, totalBytes) => {
+        feed.update({ phase, detail, progress: { loadedBytes, totalBytes } });
+      },
+      model.files,
+      place.now,
+    );
     const files = await place.openFiles(model, manifestUrl, this.starting.signal, (notice) => progress.say(notice));
     const offer: EngineOffer = { model, blockSize: BLOCK_SIZE, hashAlgo: 'xxh3', options: {} };
     const engine = await place.startEngine({ offer, files, progress }, this.listener());

@@ -79,10 +79,12 @@ export async function* streamChat(
     signal,
   });
   if (!response.ok || !response.body) throw await errorOf(response);
+  let complete = false;
   for await (const data of serverSentData(response.body)) {
-    if (data === '[DONE]') return;
-    yield deltaOf(data);
+    if (data === '[DONE]') complete = true;
+    else yield deltaOf(data);
   }
+  if (complete) return;
   throw new ChatError(200, 'The answer broke off: the connection ended before the answer did. Ask again.');
 }
 

@@ -116,15 +116,23 @@ function isNotFound(error: unknown): boolean {
 
 /** Web Locks, held until released (or until the page goes away: then the browser releases them). */
 function webLocks(locks: Pick<LockManager, 'request'>): StoreLocks {
-  const hold = (name: string, options: LockOptions): Promise<(() => void) | null> =>
-    new Promise((resolve, reject) => {
-      locks
-        .request(name, options, (lock) => {
-          if (!lock) return resolve(null);
-          return new Promise<void>((release) => resolve(release));
-        })
-        .catch(reject);
+  // A release takes effect a moment later; until then this page would meet its own lock and think it another page's.
+  let released: Promise<unknown> = Promise.resolve();
+  const hold = async (name: string, options: LockOptions): Promise<(() => void) | null> => {
+    await released;
+    return new Promise((resolve, reject) => {
+      const over = locks.request(name, options, (lock) => {
+        if (!lock) return resolve(null);
+        return new Promise<void>((done) => {
+          resolve(() => {
+            done();
+            released = Promise.all([released, over]);
+          });
+        });
+      });
+      over.catch(reject);
     });
+  };
   return {
     tryAcquire: (name, mode) => hold(name, { mode, ifAvailable: true }),
     acquire: async (name, mode) => (await hold(name, { mode }))!,
