@@ -56,16 +56,16 @@ export function createApi(options: ApiOptions): Hono {
   return api;
 }
 
+interface Plan {
+  readonly plan: GenerationPlan;
+  readonly shape: ResponseShape;
+}
+
 interface Endpoint<T extends SharedFields> {
   readonly endpoint: RequestLabels['endpoint'];
   readonly idPrefix: string;
   parse(body: unknown): T;
-  plan(
-    request: T,
-    model: ServedModel,
-    head: ResponseHead,
-    drawSeed: () => [number, number],
-  ): { plan: GenerationPlan; shape: ResponseShape };
+  plan(request: T, model: ServedModel, head: ResponseHead, drawSeed: () => [number, number]): Plan | Promise<Plan>;
 }
 
 async function serve<T extends SharedFields>(
@@ -84,7 +84,7 @@ async function serve<T extends SharedFields>(
     model: model.name,
   };
   return answer({
-    ...endpoint.plan(request, model, head, options.drawSeed),
+    ...(await endpoint.plan(request, model, head, options.drawSeed)),
     endpoint: endpoint.endpoint,
     stream,
     includeUsage: request.stream_options?.include_usage ?? false,

@@ -33,11 +33,14 @@ async function readBounded(request: Request, maxBytes: number): Promise<Uint8Arr
   if (request.body === null) return new Uint8Array(0);
   const chunks: Uint8Array[] = [];
   let size = 0;
-  // Leaving the loop by the throw cancels the body: the rest is not read.
-  for await (const chunk of request.body) {
-    size += chunk.byteLength;
-    if (size > maxBytes) throw tooLarge;
-    chunks.push(chunk);
+  const reader = request.body.getReader();
+  for (let next = await reader.read(); !next.done; next = await reader.read()) {
+    size += next.value.byteLength;
+    if (size > maxBytes) {
+      await reader.cancel(tooLarge);
+      throw tooLarge;
+    }
+    chunks.push(next.value);
   }
   const whole = new Uint8Array(size);
   let at = 0;

@@ -54,7 +54,7 @@ export class ChatShape implements ResponseShape {
 
   whole(choices: readonly CollectedChoice[], usage: Usage): object {
     const { head, names, logprobs, promptIds } = this.#options;
-    const prompt = choices[0]?.promptLogprobs ?? null;
+    const prompt = choices.find((choice) => choice.promptLogprobs !== null)?.promptLogprobs ?? null;
     return {
       id: head.id,
       object: 'chat.completion',

@@ -13,13 +13,16 @@ const TextPart = z.strictObject({
   text: z.string(),
 });
 /** Text, or parts of it; parts are joined by line breaks as vLLM does for templates that take text. */
-const Content = z.union([
-  z.string(),
-  z
-    .array(TextPart)
-    .max(MAX_PARTS)
-    .transform((parts) => parts.map((part) => part.text).join('\n')),
-]);
+const Content = z.union(
+  [
+    z.string(),
+    z
+      .array(TextPart)
+      .max(MAX_PARTS)
+      .transform((parts) => parts.map((part) => part.text).join('\n')),
+  ],
+  'must be text or a list of text parts',
+);
 const Name = z.string().max(256).optional();
 
 const ToolCall = z.strictObject({

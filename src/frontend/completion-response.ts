@@ -54,7 +54,7 @@ export class CompletionShape implements ResponseShape {
       logprobs: logprobs ? completionLogprobs(choice.tokens, names) : null,
       finish_reason: choice.finish.reason,
       stop_reason: choice.finish.stopReason,
-      ...(choice.promptLogprobs === null ? {} : { prompt_logprobs: promptLogprobs(choice.promptLogprobs, names) }),
+      ...this.#promptLogprobsOf(choices, choice.choice),
       ...(returnTokenIds ? { prompt_token_ids: this.#promptOf(choice.choice) } : {}),
       ...tokenIds(returnTokenIds, choice.tokens),
     }));
@@ -63,6 +63,14 @@ export class CompletionShape implements ResponseShape {
 
   #promptOf(choice: number): readonly number[] {
     return this.#options.prompts[Math.floor(choice / this.#options.n)] ?? [];
+  }
+
+  // They come once a prompt, with whichever choice was computed first.
+  #promptLogprobsOf(choices: readonly CollectedChoice[], choice: number): object {
+    const first = choice - (choice % this.#options.n);
+    const known = choices.slice(first, first + this.#options.n).find((each) => each.promptLogprobs !== null);
+    if (known === undefined || known.promptLogprobs === null) return {};
+    return { prompt_logprobs: promptLogprobs(known.promptLogprobs, this.#options.names) };
   }
 
   // Chunks and whole answers have the same `object`, as OpenAI's.

@@ -1,3 +1,4 @@
+import type { SamplingParams } from '../protocol/sampling.ts';
 import type { ServedModel } from './backend.ts';
 import { CompletionShape } from './completion-response.ts';
 import type { CompletionRequest } from './completion-schema.ts';
@@ -10,18 +11,21 @@ import { outputOptions, samplingParams } from './sampling-params.ts';
 /** `max_tokens` of /v1/completions where it is left out (OpenAI's and vLLM's). */
 const DEFAULT_MAX_TOKENS = 16;
 
-/** What a completion request computes and how its answer is written. Throws `ApiError` 400. */
-export function planCompletion(
+/** What a completion request computes and how its answer is written. Rejects with `ApiError` 400. */
+export async function planCompletion(
   request: CompletionRequest,
   model: ServedModel,
   head: ResponseHead,
   drawSeed: () => [number, number],
-): { plan: GenerationPlan; shape: ResponseShape } {
+): Promise<{ plan: GenerationPlan; shape: ResponseShape }> {
   const n = request.n ?? 1;
   checkChoices(request.prompt.length, n);
   const output = outputOptions(request, model);
   const tokens = request.max_tokens;
-  const prompts = request.prompt.map((prompt) => {
+  const prompts: { ids: number[]; sampling: SamplingParams }[] = [];
+  for (const prompt of request.prompt) {
+    // Tokenizing many long texts takes seconds: others have their turn in between.
+    if (prompts.length > 0) await new Promise((resolve) => setTimeout(resolve));
     const ids = completionPrompt(prompt, request.add_special_tokens ?? true, model);
     const sampling = samplingParams(
       {
@@ -34,8 +38,8 @@ export function planCompletion(
       ids.length,
       drawSeed,
     );
-    return { ids, sampling };
-  });
+    prompts.push({ ids, sampling });
+  }
   return {
     plan: { id: head.id, model, prompts, n, output, cacheSalt: request.cache_salt },
     shape: new CompletionShape({

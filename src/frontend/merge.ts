@@ -12,8 +12,10 @@ export async function* merge<T>(sources: readonly AsyncIterable<T>[]): AsyncGene
       if (result.done === true) {
         waiting.delete(at);
       } else {
-        waiting.set(at, next(at));
         yield result.value;
+        // To the end of the line: a source that always has an item must not hold up the others.
+        waiting.delete(at);
+        waiting.set(at, next(at));
       }
     }
   } finally {

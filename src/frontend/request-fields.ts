@@ -38,7 +38,12 @@ export const sharedFields = {
     .number()
     .refine((seed) => Number.isInteger(seed) && Math.abs(seed) <= 2 ** 63, 'is no 64-bit integer')
     .optional(),
-  stop: z.union([StopString.transform((stop) => [stop]), z.array(StopString).max(MAX_STOPS)]).optional(),
+  stop: z
+    .union(
+      [StopString.transform((stop) => [stop]), z.array(StopString).max(MAX_STOPS)],
+      'must be a string or a list of strings',
+    )
+    .optional(),
 
   top_k: z.number().int().min(-1).optional(),
   min_p: engine.minP.optional(),
@@ -78,32 +83,35 @@ export function parseFields<T>(schema: z.ZodType<T>, body: unknown): T {
   throw fieldError(result.error.issues);
 }
 
-function fieldError(issues: readonly z.core.$ZodIssue[]): ApiError {
-  const { issue, path } = innermost(issues[0] as z.core.$ZodIssue, []);
+function fieldError(issues: readonly Issue[]): ApiError {
+  const { issue, path } = innermost({ issue: issues[0] as Issue, path: (issues[0] as Issue).path });
   if (issue.code === 'unrecognized_keys') {
     const name = fieldName([...path, issue.keys[0] as string]);
     return badRequest(`Unknown or unsupported field '${name}'. Nothing is ignored here: leave it out.`, name);
   }
   const name = fieldName(path);
   if (name === '') return badRequest('The body must be a JSON object.');
-  if (issue.code === 'invalid_type' && issue.input === undefined)
+  if (issue.input === undefined && (issue.code === 'invalid_type' || issue.code === 'invalid_union')) {
     return badRequest(`The field '${name}' is missing.`, name);
+  }
   return badRequest(`Invalid value of '${name}': ${issue.message}.`, name);
 }
 
-/** The issue that says most: in a union the one that lies deepest, since that alternative fitted best. */
-function innermost(
-  issue: z.core.$ZodIssue,
-  outer: readonly PropertyKey[],
-): { issue: z.core.$ZodIssue; path: readonly PropertyKey[] } {
-  const path = [...outer, ...issue.path];
+type Issue = z.core.$ZodIssue;
+interface PlacedIssue {
+  readonly issue: Issue;
+  readonly path: readonly PropertyKey[];
+}
+
+/** The issue that says most: of a union's alternatives the one that took most of the value, so has the right type or fails deepest. */
+function innermost({ issue, path }: PlacedIssue): PlacedIssue {
   if (issue.code !== 'invalid_union') return { issue, path };
-  const inner = issue.errors.flatMap((branch) => (branch[0] === undefined ? [] : [innermost(branch[0], path)]));
-  const deepest = inner.reduce<(typeof inner)[number] | null>(
-    (best, next) => (next.path.length > (best?.path.length ?? path.length) ? next : best),
-    null,
+  const inner = issue.errors.flatMap((branch) =>
+    branch[0] === undefined ? [] : [innermost({ issue: branch[0], path: [...path, ...branch[0].path] })],
   );
-  return deepest ?? { issue, path };
+  const fits = (placed: PlacedIssue) =>
+    placed.path.length + (['invalid_type', 'invalid_union'].includes(placed.issue.code) ? 0 : 0.5);
+  return inner.reduce((best, next) => (fits(next) > fits(best) ? next : best), { issue, path });
 }
 
 function fieldName(path: readonly PropertyKey[]): string {

@@ -17,7 +17,9 @@ export const PICO_FILES = {
 export const pico: ChatTokenizer = loadChatTokenizer(PICO_FILES);
 export const EOS = 2;
 
-const Step = z.object({ token: z.number(), logprob: z.number(), top: z.array(z.tuple([z.number(), z.number()])) });
+// JSON.stringify writes -0 as 0.
+const logprob = z.number().transform((value) => value + 0);
+const Step = z.object({ token: z.number(), logprob, top: z.array(z.tuple([z.number(), logprob])) });
 /** Greedy answers of quire-pico by the reference implementation, special tokens shown. */
 export const reference = z
   .object({
