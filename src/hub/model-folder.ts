@@ -32,7 +32,7 @@ export interface ModelFolder {
 
 /** Files that a page may need; nothing else of a folder is served. */
 const SERVED =
-  /^(config|generation_config|tokenizer|tokenizer_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|\.safetensors$/;
+  /^(config|generation_config|self-test|tokenizer|tokenizer_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|\.safetensors$/;
 const MAX_JSON_BYTES = 64 << 20;
 const MAX_FILES = 1024;
 const NAME = /^[\w.-]+(\/[\w.-]+)?$/;

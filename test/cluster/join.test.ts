@@ -33,6 +33,7 @@ describe('joining over a real WebSocket', () => {
       'config.json',
       'generation_config.json',
       'model.safetensors',
+      'self-test.json',
       'tokenizer.json',
       'tokenizer_config.json',
     ]);
