@@ -1,7 +1,8 @@
 import type { ModelOffer } from '../../protocol/messages.ts';
 import { EngineError } from '../api.ts';
 import { modelError } from './error.ts';
-import { type ModelFiles, type Notice, type OfferFile, offeredFile } from './source.ts';
+import type { OfferFile } from './file-check.ts';
+import { type ModelFiles, type Notice, offeredFile } from './source.ts';
 import { chunksOf, dropFirst, toStream } from './stream.ts';
 
 /** Retries in a row that gain less than `PROGRESS_BYTES` each. */

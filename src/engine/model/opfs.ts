@@ -1,6 +1,4 @@
-import type { ModelFiles, Notice } from './source.ts';
 import type { ModelStore, StoreFolder, StoreLocks, StoreWriter } from './store.ts';
-import { storedFiles } from './stored-files.ts';
 
 const FOLDER = 'quire-models';
 
@@ -8,21 +6,6 @@ const FOLDER = 'quire-models';
 export interface StorageNavigator {
   readonly storage?: Pick<StorageManager, 'getDirectory' | 'estimate'>;
   readonly locks?: Pick<LockManager, 'request'>;
-}
-
-/**
- * The files of `source`, kept by this browser between visits (`storedFiles`). Where it cannot keep any they stream straight
- * through, and a notice says why.
- */
-export async function keptFiles(
-  source: ModelFiles,
-  navigator: StorageNavigator,
-  onNotice: Notice,
-): Promise<ModelFiles> {
-  const opened = await openOpfs(navigator);
-  if (opened.store) return storedFiles(source, opened.store, onNotice);
-  onNotice(`model files are not kept, so each visit downloads them: ${opened.reason}`);
-  return source;
 }
 
 export type OpenedStore = { readonly store: ModelStore } | { readonly store: null; readonly reason: string };

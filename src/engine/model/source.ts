@@ -1,21 +1,19 @@
-import { createSHA256 } from 'hash-wasm';
 import type { ModelOffer } from '../../protocol/messages.ts';
 import { modelError } from './error.ts';
+import { FileCheck, type OfferFile } from './file-check.ts';
 import { chunksOf } from './stream.ts';
 
 /** Where the files of a model come from: the hub, a static folder, the page's store. */
 export interface ModelFiles {
   readonly offer: ModelOffer;
+  /** Present where a stream from byte 0 errors at its end unless its bytes are those of the offer; else `readModelFile` checks. */
+  readonly verified?: true;
   /**
-   * Bytes of the offer's file `path` from byte `from` to its end. Not checked against the offer's hash: `readModelFile` does.
+   * Bytes of the offer's file `path` from byte `from` to its end.
    * Rejects, or the stream errors, with `EngineError` code `model` that names the file.
    */
   open(path: string, from: number): Promise<ReadableStream<Uint8Array>>;
-  /** Forgets a kept copy of the file, since its bytes proved wrong. Absent where no copies are kept. */
-  discard?(path: string): Promise<void>;
 }
-
-export type OfferFile = ModelOffer['files'][number];
 
 /** Says in words what is going on with a file (waiting, retrying, not kept), for the page's progress line. */
 export type Notice = (text: string) => void;
@@ -42,27 +40,20 @@ export async function* readModelFile(
   path: string,
   onProgress: (loaded: number, total: number) => void = () => {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const { size, sha256 } = offeredFile(files.offer, path);
-  const hash = await createSHA256();
+  const file = offeredFile(files.offer, path);
+  const check = files.verified ? null : await FileCheck.start(file);
   let loaded = 0;
   for await (const part of chunksOf(await files.open(path, 0))) {
     for (let at = 0; at < part.byteLength; at += MAX_CHUNK_BYTES) {
       const chunk = part.subarray(at, at + MAX_CHUNK_BYTES);
+      check?.update(chunk);
       loaded += chunk.byteLength;
-      if (loaded > size) throw modelError(path, `has more than the ${size} bytes that were offered. Was it changed?`);
-      hash.update(chunk);
-      onProgress(loaded, size);
+      onProgress(loaded, file.size);
       yield chunk;
     }
   }
-  if (loaded !== size) throw modelError(path, `ended after ${loaded} of ${size} bytes. Load it again.`);
-  const found = hash.digest('hex');
-  if (found === sha256) return;
-  await files.discard?.(path);
-  throw modelError(
-    path,
-    `its bytes are not those that were offered (SHA-256 ${found}, offered ${sha256}). Load it again; if that fails too, the file was changed.`,
-  );
+  const wrong = check?.finish();
+  if (wrong) throw wrong;
 }
 
 /** Most bytes of a file that is read whole (configs, tokenizers, indexes). */

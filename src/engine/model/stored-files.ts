@@ -1,6 +1,7 @@
-import { createSHA256 } from 'hash-wasm';
 import * as z from 'zod';
-import { type ModelFiles, type Notice, type OfferFile, offeredFile } from './source.ts';
+import { modelError } from './error.ts';
+import { FileCheck, type OfferFile } from './file-check.ts';
+import { type ModelFiles, type Notice, offeredFile } from './source.ts';
 import type { LockMode, ModelStore, StoreWriter } from './store.ts';
 import { chunksOf, dropFirst, toStream } from './stream.ts';
 
@@ -20,8 +21,8 @@ export function storedFiles(source: ModelFiles, store: ModelStore, onNotice: Not
   const kept = new StoredFiles(source, store, onNotice);
   return {
     offer: source.offer,
+    verified: true,
     open: async (path, from) => toStream(dropFirst(kept.bytes(offeredFile(source.offer, path)), from)),
-    discard: (path) => kept.discard(offeredFile(source.offer, path)),
   };
 }
 
@@ -33,19 +34,26 @@ class StoredFiles {
   ) {}
 
   async *bytes(file: OfferFile): AsyncGenerator<Uint8Array, void, undefined> {
-    const { folder } = this.store;
     for (;;) {
       const shared = await this.lock(file, 'shared');
+      let damage: unknown;
       try {
         if (await this.committed(file)) {
-          yield* chunksOf(await folder.read(file.sha256));
-          return;
+          damage = yield* this.kept(file);
+          if (!damage) return;
         }
       } finally {
         shared();
       }
       const exclusive = await this.lock(file, 'exclusive');
       try {
+        if (damage) {
+          await this.remove(file.sha256);
+          throw modelError(
+            file.path,
+            `the copy that this browser kept was damaged and is removed. Load it again. (${String(damage)})`,
+          );
+        }
         // Where another page has finished it meanwhile, all that waited read it side by side.
         if (await this.committed(file)) continue;
         yield* this.download(file);
@@ -56,12 +64,17 @@ class StoredFiles {
     }
   }
 
-  async discard(file: OfferFile): Promise<void> {
-    const release = await this.lock(file, 'exclusive');
+  /** The bytes of a committed file; returns what is wrong with them, null when nothing is. */
+  private async *kept(file: OfferFile): AsyncGenerator<Uint8Array, unknown, undefined> {
     try {
-      await this.remove(file.sha256);
-    } finally {
-      release();
+      const check = await FileCheck.start(file);
+      for await (const chunk of chunksOf(await this.store.folder.read(file.sha256))) {
+        check.update(chunk);
+        yield chunk;
+      }
+      return check.finish();
+    } catch (error) {
+      return error;
     }
   }
 
@@ -83,29 +96,28 @@ class StoredFiles {
 
   /** All bytes of a file that is not committed. Runs under its exclusive lock. */
   private async *download(file: OfferFile): AsyncGenerator<Uint8Array, void, undefined> {
-    const hash = await createSHA256();
-    let at = 0;
+    const check = await FileCheck.start(file);
     for await (const part of this.partial(file)) {
-      hash.update(part);
-      at += part.byteLength;
+      check.update(part);
       yield part;
     }
-    let writer = (await this.hasRoom(file, at)) ? await this.openWriter(file, file.sha256, at) : null;
+    let writer = (await this.hasRoom(file, check.bytes)) ? await this.openWriter(file, file.sha256, check.bytes) : null;
     try {
-      if (at < file.size) {
-        for await (const chunk of chunksOf(await this.source.open(file.path, at))) {
+      if (check.bytes < file.size) {
+        for await (const chunk of chunksOf(await this.source.open(file.path, check.bytes))) {
+          check.update(chunk);
           if (writer && !(await this.write(writer, chunk, file))) writer = null;
-          hash.update(chunk);
-          at += chunk.byteLength;
           yield chunk;
         }
       }
     } finally {
       writer?.close();
     }
-    if (!writer || at < file.size) return;
-    if (at === file.size && hash.digest('hex') === file.sha256) await this.commit(file);
-    else await this.remove(file.sha256);
+    const wrong = check.finish();
+    if (writer && !wrong) await this.commit(file);
+    // What came too short stays, to be gone on with.
+    if (writer && wrong && check.bytes === file.size) await this.remove(file.sha256);
+    if (wrong) throw wrong;
   }
 
   /** What an earlier visit has left of the file. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { keptFiles } from '../../../src/engine/model/opfs.ts';
+import { openOpfs } from '../../../src/engine/model/opfs.ts';
 import { type ModelFiles, readModelFile } from '../../../src/engine/model/source.ts';
 import { storedFiles } from '../../../src/engine/model/stored-files.ts';
 import { memoryFiles, streamOf } from '../../support/folder-files.ts';
@@ -117,9 +117,14 @@ describe('several pages at once', () => {
   });
 
   test('the next one takes over where the writer is closed', async () => {
-    const [closed, second, third] = await Promise.all([visit(network(), 3), visit(), visit()]);
-    expect(closed!.byteLength).toBe(2100);
-    expect(second!.equals(bytes) && third!.equals(bytes)).toBe(true);
+    const writer = readModelFile(
+      storedFiles(network(), store, () => {}),
+      PATH,
+    );
+    for (let i = 0; i < 3; i++) await writer.next();
+    const others = [visit(), visit()];
+    await writer.return();
+    for (const found of await Promise.all(others)) expect(found.equals(bytes)).toBe(true);
     expect(requests).toEqual([0, 2100]);
   });
 
@@ -217,12 +222,9 @@ describe('a browser that cannot keep files', () => {
       },
       'SecurityError',
     ],
-  ])('%s: files come straight through, and a notice says why', async (_what, navigator, words) => {
-    const source = network();
-    const files = await keptFiles(source, navigator, (text) => notices.push(text));
-    expect(files).toBe(source);
-    expect(notices).toHaveLength(1);
-    expect(notices[0]).toContain(words);
-    expect(notices[0]).toContain('each visit downloads them');
+  ])('%s: there is no store, and the reason is told', async (_what, navigator, words) => {
+    const opened = await openOpfs(navigator);
+    expect(opened.store).toBeNull();
+    expect(opened.store === null && opened.reason).toContain(words);
   });
 });
