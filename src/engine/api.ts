@@ -11,6 +11,9 @@ export interface StepRecord {
   /** Submits of earlier steps whose readback was still pending when this one was submitted. */
   readonly inFlight: number;
   readonly submits: number;
+  readonly dispatches: number;
+  /** Bytes that the dispatches move, as their descriptors count them. */
+  readonly bytes: number;
   readonly preempted: number;
   /** Host time spent on scheduling, encoding and submitting, milliseconds. */
   readonly hostMs: number;

@@ -143,7 +143,7 @@ export class StepLoop implements Engine {
         () => {}, // told by the await in a later turn
       );
       this.flight.push(entry);
-      this.counters.step(record(plan, inFlight, entry.submitted.submits, this.parts.now() - started));
+      this.counters.step(record(plan, inFlight, entry.submitted, this.parts.now() - started));
     } else if (this.flight.some((f) => f !== null)) {
       this.flight.push(null);
     } else {
@@ -207,15 +207,17 @@ export class StepLoop implements Engine {
   }
 }
 
-function record(plan: StepPlan, inFlight: number, submits: number, hostMs: number): StepRecord {
-  const decodeRows = plan.rows.filter((r) => r.decode).length;
+function record(plan: StepPlan, inFlight: number, submitted: SubmittedStep, hostMs: number): StepRecord {
+  const { submits, dispatches, bytes } = submitted;
   return {
     step: plan.step,
     rows: plan.numRows,
-    prefillRows: plan.numRows - decodeRows,
-    decodeRows,
+    prefillRows: plan.numRows - plan.numDecodeRows,
+    decodeRows: plan.numDecodeRows,
     inFlight,
     submits,
+    dispatches,
+    bytes,
     preempted: plan.preempted,
     hostMs,
   };

@@ -20,6 +20,9 @@ export interface StepResult {
 export interface SubmittedStep {
   readonly result: Promise<StepResult>;
   readonly submits: number;
+  readonly dispatches: number;
+  /** Bytes that the dispatches read and write, as their descriptors count them. */
+  readonly bytes: number;
 }
 
 export interface RunnerOptions {
@@ -64,7 +67,7 @@ export class Runner {
     this.uploadAdmitted(plan);
     queue.writeBuffer(this.inputs.buffers.step, 0, this.descriptor, 0, this.describe(plan));
 
-    const cuts = Math.min(segments.length, Math.ceil(plan.numRows / this.rowsPerSubmit));
+    const cuts = Math.min(segments.length, Math.max(1, Math.ceil(plan.numRows / this.rowsPerSubmit)));
     for (let cut = 0; cut < cuts - 1; cut++) {
       queue.submit([this.encode(slice(segments, cut, cuts)).finish()]);
     }
@@ -75,7 +78,12 @@ export class Runner {
     if (wantsLogprobs) parts.push({ source: logprobs, words: logitRows * T.LOGPROB_STRIDE });
     const readback = this.ring.record(last, logitRows > 0 ? parts : [{ source: samples, words: 1 }]);
     queue.submit([last.finish()]);
-    return { result: readback.read().then((words) => stepResult(words, logitRows)), submits: cuts };
+    return {
+      result: readback.read().then((words) => stepResult(words, logitRows)),
+      submits: cuts,
+      dispatches: segments.reduce((sum, calls) => sum + calls.length, 0),
+      bytes: segments.flat().reduce((sum, call) => sum + call.bytes, 0),
+    };
   }
 
   /** Runs a step only up to the end of a layer; returns the residual stream, [row][hidden]. For the self-test. */

@@ -1,6 +1,7 @@
 import { MAX_LOGIT_BIAS } from '../../protocol/sampling.ts';
 import { allocate } from '../gpu/allocate.ts';
 import { LOGPROB_STRIDE, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
+import { sampleScratchBytes } from '../kernels/sample.ts';
 import type { ModelSpec } from './spec.ts';
 
 /** Bytes of every buffer of an engine beside weights and KV pool: tables (see tables.ts) and activations, one buffer a role. */
@@ -17,6 +18,8 @@ export function engineBufferSizes(spec: ModelSpec, s: TableSizes) {
     rows: s.maxRows * 16,
     samples: s.maxLogitRows * 4,
     logprobs: s.maxLogitRows * LOGPROB_STRIDE * 4,
+    /** Working memory of `sample`. */
+    scratch: sampleScratchBytes(s),
     /** [row][hidden]: the residual stream */
     hidden: s.maxRows * spec.hiddenSize * 4,
     normed: s.maxRows * spec.hiddenSize * 4,

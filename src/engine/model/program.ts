@@ -212,6 +212,7 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
       history: b.history,
       counts: b.counts,
       samples: b.samples,
+      scratch: b.scratch,
     }),
   ];
   if (withLogprobs) {
