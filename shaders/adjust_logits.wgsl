@@ -65,15 +65,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     bitcast<f32>(slots[at + SLOT_FREQUENCY]),
   );
   let first = group.x * CHUNK;
-  let end = i * VOCAB + min(first + CHUNK, VOCAB);
+  let base = i * VOCAB;
+  let end = min(first + CHUNK, VOCAB);
   // Two loops: software adapters execute both sides of every branch in a loop.
   if (p.repetition == 1.0 && p.presence == 0.0 && p.frequency == 0.0) {
-    for (var k = i * VOCAB + first + lane; k < end; k += LANES) {
-      scores[k] = clamp(logits[k], -LIMIT, LIMIT);
+    for (var id = first + lane; id < end; id += LANES) {
+      scores[base + id] = clamp(logits[base + id], -LIMIT, LIMIT);
     }
   } else {
-    for (var k = i * VOCAB + first + lane; k < end; k += LANES) {
-      scores[k] = penalized(clamp(logits[k], -LIMIT, LIMIT), counts[k - i * VOCAB + slot * VOCAB], p);
+    for (var id = first + lane; id < end; id += LANES) {
+      scores[base + id] = penalized(clamp(logits[base + id], -LIMIT, LIMIT), counts[slot * VOCAB + id], p);
     }
   }
   for (var b = 0u; b < slots[at + SLOT_NUM_BIAS]; b++) {

@@ -1,6 +1,6 @@
 import type { KernelCall } from '../gpu/kernel.ts';
 import { LOGPROB_STRIDE, type TableSizes, tableConstants } from '../tables.ts';
-import { LANES_PER_ROW } from './sample.ts';
+import { rowSearchConstants } from './sample.ts';
 import type { KernelVariant } from './variant.ts';
 
 export interface LogprobsArgs {
@@ -18,6 +18,8 @@ export interface LogprobsArgs {
   /** What `sample` chose in this step. */
   readonly samples: GPUBuffer;
   readonly logprobs: GPUBuffer;
+  /** `sampleScratchBytes` bytes; may be the buffer that `sample` uses. */
+  readonly scratch: GPUBuffer;
 }
 
 /** Logprob and rank of the target and the slot's NUM_TOP best ids, for each row of kind LOGIT_LOGPROBS. Comes after `sample`. */
@@ -26,7 +28,7 @@ export function logprobs(a: LogprobsArgs): KernelCall {
   return {
     label: a.label,
     shader: 'logprobs.wgsl',
-    constants: { ...tableConstants(a.sizes), LANES: LANES_PER_ROW[a.variant] },
+    constants: { ...tableConstants(a.sizes), ...rowSearchConstants(a.sizes, a.variant) },
     bindings: [
       { buffer: a.step, access: 'read' },
       { buffer: a.rows, access: 'read' },
@@ -35,6 +37,7 @@ export function logprobs(a: LogprobsArgs): KernelCall {
       { buffer: a.logits, access: 'read' },
       { buffer: a.samples, access: 'read' },
       { buffer: a.logprobs, access: 'read_write' },
+      { buffer: a.scratch, access: 'read_write' },
     ],
     workgroups: [a.bucket, 1, 1],
     bytes: words * 4 + a.bucket * LOGPROB_STRIDE * 4,

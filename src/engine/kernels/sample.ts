@@ -3,7 +3,7 @@ import { type TableSizes, tableConstants } from '../tables.ts';
 import type { KernelVariant } from './variant.ts';
 
 /** Threads that share a row. Software adapters run 4 lanes as one, and pay for every barrier between more of them. */
-export const LANES_PER_ROW: Readonly<Record<KernelVariant, number>> = { scalar: 4, wide: 256 };
+const LANES: Readonly<Record<KernelVariant, number>> = { scalar: 4, wide: 256 };
 
 export interface SampleArgs {
   readonly label: string;
@@ -25,6 +25,11 @@ export interface SampleArgs {
 
 const quads = (sizes: TableSizes) => Math.ceil(sizes.vocabSize / 4);
 
+/** Constants of `lib/row_search.wgsl`. */
+export function rowSearchConstants(sizes: TableSizes, variant: KernelVariant): { QUADS: number; LANES: number } {
+  return { QUADS: quads(sizes), LANES: LANES[variant] };
+}
+
 /** Size of `sample`'s scratch buffer: for each logit row a list of groups of four ids. */
 export function sampleScratchBytes(sizes: TableSizes): number {
   return sizes.maxLogitRows * quads(sizes) * 4;
@@ -39,7 +44,7 @@ export function sample(a: SampleArgs): KernelCall {
   return {
     label: a.label,
     shader: 'sample.wgsl',
-    constants: { ...tableConstants(a.sizes), QUADS: quads(a.sizes), LANES: LANES_PER_ROW[a.variant] },
+    constants: { ...tableConstants(a.sizes), ...rowSearchConstants(a.sizes, a.variant) },
     bindings: [
       { buffer: a.step, access: 'read' },
       { buffer: a.rows, access: 'read' },

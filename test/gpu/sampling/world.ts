@@ -148,7 +148,7 @@ export class World {
     calls.push(adjustLogits({ ...head, label: 'adjust', bias, counts, logits, scores }));
     calls.push(sample({ ...head, label: 'sample', scores, history, counts, samples, scratch }));
     if (logitRows.some((r) => ((r.kind ?? 0) & T.LOGIT_LOGPROBS) !== 0)) {
-      calls.push(logprobs({ ...head, label: 'logprobs', history, logits, samples, logprobs: b.logprobs }));
+      calls.push(logprobs({ ...head, label: 'logprobs', history, logits, samples, logprobs: b.logprobs, scratch }));
     }
     return calls;
   }
