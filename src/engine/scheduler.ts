@@ -1,4 +1,5 @@
 import type { FinishReason } from '../protocol/generate.ts';
+import { MAX_EVENT_BLOCKS } from '../protocol/kv-events.ts';
 import { EngineError } from './api.ts';
 import type { BlockManager } from './kv/block-manager.ts';
 import type { Sequence, SequenceUpdate } from './sequence.ts';
@@ -44,6 +45,8 @@ export class Scheduler {
     const { maxNumSeqs, maxNumBatchedTokens, maxLogitRows, blockManager } = options;
     requireMore('max-num-batched-tokens', maxNumBatchedTokens, 'max-num-seqs', maxNumSeqs + 1);
     requireMore('maxLogitRows', maxLogitRows, 'max-num-seqs', maxNumSeqs);
+    // A chunk's blocks are one event.
+    requireMore('block-size', blockManager.blockSize, 'max-num-batched-tokens', maxNumBatchedTokens / MAX_EVENT_BLOCKS);
     this.#options = options;
     this.#blocks = blockManager;
     this.#freeSlots = Array.from({ length: maxNumSeqs }, (_, i) => maxNumSeqs - 1 - i);

@@ -18,6 +18,9 @@ export const U64 = z
 export const StoredBlock = z.object({ blockHash: U64, tokensHash: U64, tokens: z.array(TokenId).max(1024) });
 export type StoredBlock = z.infer<typeof StoredBlock>;
 
+/** Most blocks in one event. */
+export const MAX_EVENT_BLOCKS = 4096;
+
 /** Present where the hashes were made under a cache salt: whoever checks them needs it. */
 const cacheSalt = z.string().max(256).optional();
 
@@ -28,9 +31,9 @@ export const KvEvent = z.discriminatedUnion('type', [
     eventId: z.number().int(),
     parent: U64.nullable(),
     cacheSalt,
-    blocks: z.array(StoredBlock).max(4096),
+    blocks: z.array(StoredBlock).max(MAX_EVENT_BLOCKS),
   }),
-  z.object({ type: z.literal('removed'), eventId: z.number().int(), blockHashes: z.array(U64).max(4096) }),
+  z.object({ type: z.literal('removed'), eventId: z.number().int(), blockHashes: z.array(U64).max(MAX_EVENT_BLOCKS) }),
   z.object({ type: z.literal('cleared'), eventId: z.number().int() }),
 ]);
 export type KvEvent = z.infer<typeof KvEvent>;

@@ -1,0 +1,112 @@
+import type { Sequence } from '../../../src/engine/sequence.ts';
+import type { StepPlan } from '../../../src/engine/step-plan.ts';
+import { LOGIT_SAMPLE, NO_TOKEN } from '../../../src/engine/tables.ts';
+import type { SamplingParams } from '../../../src/protocol/sampling.ts';
+
+export const VOCAB = 11;
+
+/** What a position's K and V hold here: a number made of its token and of all K and V before it. */
+function attend(token: number, before: readonly number[]): number {
+  let state = Math.imul(token + 1, 0x9e3779b1);
+  for (const value of before) state = Math.imul(state ^ value, 0x85ebca6b) + 0x27d4eb2f;
+  return (state ^ (state >>> 15)) >>> 0;
+}
+
+/** The token that a position's state chooses as number `offset` of its choice: never a stop id before `minTokens`. */
+function choose(state: number, offset: number, { stopIds, minTokens }: SamplingParams): number {
+  let token = state % VOCAB;
+  while (offset < minTokens && stopIds.includes(token)) token = (token + 1) % VOCAB;
+  return token;
+}
+
+/** What a sequence must give, computed with no scheduler, no blocks and no cache. */
+export function reference(
+  prompt: readonly number[],
+  sampling: SamplingParams,
+  maxModelLen: number,
+): { tokens: number[]; finish: 'stop' | 'length' } {
+  const states: number[] = [];
+  for (const token of prompt) states.push(attend(token, states));
+  const tokens: number[] = [];
+  for (;;) {
+    const token = choose(states.at(-1)!, tokens.length, sampling);
+    const stops = tokens.length >= sampling.minTokens && sampling.stopIds.includes(token);
+    tokens.push(token);
+    if (stops) return { tokens, finish: 'stop' };
+    if (tokens.length >= sampling.maxTokens || prompt.length + tokens.length >= maxModelLen)
+      return { tokens, finish: 'length' };
+    states.push(attend(token, states));
+  }
+}
+
+interface Slot {
+  readonly sequence: Sequence;
+  readonly history: number[];
+  readonly promptLength: number;
+  readonly maxLength: number;
+  done: boolean;
+}
+
+/**
+ * The GPU's side of a step, as the tables define it: slots, block tables and paged K and V. It knows the host's state
+ * only where the runner uploads it, and reads K and V through the block table like a shader does, so that a wrong
+ * table, a block in two hands or a wrong cache hit changes the tokens.
+ */
+export class SimulatedGpu {
+  readonly #slots: (Slot | undefined)[] = [];
+  readonly #tables: number[][] = [];
+  readonly #pool: Float64Array;
+  readonly #blockSize: number;
+
+  constructor(totalBlocks: number, blockSize: number) {
+    this.#blockSize = blockSize;
+    this.#pool = new Float64Array(totalBlocks * blockSize).fill(Number.NaN);
+  }
+
+  /** Runs a step in queue order; returns one sample per logit row. */
+  run(plan: StepPlan): number[] {
+    for (const sequence of plan.admitted) {
+      const { tokens, promptLength, maxLength } = sequence;
+      this.#slots[sequence.slot!] = { sequence, history: [...tokens], promptLength, maxLength, done: false };
+      this.#tables[sequence.slot!] = [];
+    }
+    for (const { slot, index, block } of plan.deltas) this.#tables[slot]![index] = block;
+
+    const samples = plan.logitRows.map(() => NO_TOKEN);
+    // All sequences of a step run side by side: none may read what another writes in the same step.
+    const writes: [number, number][] = [];
+    for (const { slot: at, start, count, decode, firstRow } of plan.rows) {
+      const slot = this.#slots[at]!;
+      if (decode && slot.done) continue;
+      const first = decode ? slot.history.length - 1 : start;
+      const states = Array.from({ length: first }, (_, p) => this.#pool[this.#cell(at, p)]!);
+      for (let i = 0; i < count; i++) {
+        const position = first + i;
+        const state = attend(slot.history[position]!, states);
+        if (states.some(Number.isNaN)) throw new Error(`position ${position} reads K and V that nobody wrote`);
+        states.push(state);
+        writes.push([this.#cell(at, position), state]);
+        const wanted = plan.logitRows.findIndex((l) => l.row === firstRow + i);
+        if (wanted >= 0 && plan.logitRows[wanted]!.kind & LOGIT_SAMPLE) samples[wanted] = this.#sample(slot, state);
+      }
+    }
+    for (const [cell, state] of writes) this.#pool[cell] = state;
+    return samples;
+  }
+
+  #sample(slot: Slot, state: number): number {
+    const { sampling } = slot.sequence;
+    const offset = slot.history.length - slot.promptLength;
+    const token = choose(state, offset, sampling);
+    slot.history.push(token);
+    slot.done =
+      (offset >= sampling.minTokens && sampling.stopIds.includes(token)) || slot.history.length >= slot.maxLength;
+    return token;
+  }
+
+  #cell(slot: number, position: number): number {
+    const block = this.#tables[slot]![Math.floor(position / this.#blockSize)];
+    if (block === undefined) throw new Error(`slot ${slot} has no block for position ${position}`);
+    return block * this.#blockSize + (position % this.#blockSize);
+  }
+}
