@@ -1,0 +1,68 @@
+// Gated activation: out[r][j] = act(sum_k input[r][k] * weight[j][k]) * sum_k input[r][k] * weight[N + j][k],
+//   act = silu(x) = x / (1 + exp(-x)), or gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
+//   (0.5 x (1 + tanh(u)), rewritten by tanh(u) = 2 / (1 + exp(-2u)) - 1).
+// Layout:    input [rows][K] f32, weight [2N][K] f32/bf16/f16 as stored (all gate rows, then all up rows), out [rows][N] f32.
+// Sums:      f32, in the order of lib/tile.wgsl, as in matmul.wgsl.
+// Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
+// Constants: QUADS, DTYPE, ROWS, COLUMNS (even), LANES, STRIDE, WIDE, GELU, WORKGROUP; N, K, COUNT_WORD, GRID are in `shape`.
+// Bindings:  0 step [COUNT_WORD] = rows in use; 1 input; 2 weight; 3 out. Features: none.
+#include "lib/product.wgsl"
+
+@group(0) @binding(0) var<storage, read> step: array<u32>;
+@group(0) @binding(3) var<storage, read_write> out: array<f32>;
+
+const PAIRS = COLUMNS / 2;
+
+fn activate(x: f32) -> f32 {
+#if GELU
+  let exponent = -1.5957691216057308 * (x + 0.044715 * x * x * x);
+#else
+  let exponent = -x;
+#endif
+  // Past 80 the quotient is 0 in all but name; the bound keeps exp finite.
+  return x / (1.0 + exp(min(exponent, 80.0)));
+}
+
+fn store(row: u32, column: u32, gate: f32, up: f32) {
+  if (row < step[shape.count_word] && column < shape.n) {
+    out[row * shape.n + column] = activate(gate) * up;
+  }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+#if WIDE
+  let column = (group.y * shape.grid + group.x) * PAIRS;
+  let first = lane;
+#else
+  let column = ((group.y * shape.grid + group.x) * WORKGROUP + lane) * PAIRS;
+  let first = 0u;
+#endif
+  let row = group.z * ROWS;
+  if (row >= step[shape.count_word] || column >= shape.n) {
+    return;
+  }
+#for c in 0..COLUMNS / 2
+  let line_${c} = min(column + ${c}, shape.n - 1);
+  let line_${c + COLUMNS / 2} = shape.n + line_${c};
+#endfor
+#include "lib/tile.wgsl"
+#if WIDE
+#for r in 0..ROWS
+#for c in 0..COLUMNS
+  partial[${r * COLUMNS + c} * LANES + lane] = sum_${r}_${c};
+#endfor
+#endfor
+  reduce_lanes(lane);
+  if (lane < ROWS * PAIRS) {
+    let gate = lane / PAIRS * COLUMNS + lane % PAIRS;
+    store(row + lane / PAIRS, column + lane % PAIRS, partial[gate * LANES], partial[(gate + PAIRS) * LANES]);
+  }
+#else
+#for r in 0..ROWS
+#for c in 0..COLUMNS / 2
+  store(row + ${r}, column + ${c}, sum_${r}_${c}, sum_${r}_${c + COLUMNS / 2});
+#endfor
+#endfor
+#endif
+}

@@ -1,0 +1,49 @@
+// What the matrix products share: bindings of their operands, and in the wide variant the sum over a workgroup's lanes.
+// input   [rows][K] f32
+// weight  [lines][K] as stored (lib/dtype.wgsl)
+// Where K is a multiple of 8 (constant QUADS), both are read in quads; else number by number, and a 16-bit row may start in mid-word.
+#include "lib/dtype.wgsl"
+
+// Sizes are no constants: the products of a model differ in them and share their compiled shaders all the same.
+struct Shape {
+  n: u32,
+  k: u32,
+  // column tiles in one row of workgroups
+  grid: u32,
+  // where `step` holds the number of rows in use
+  count_word: u32,
+}
+@group(0) @binding(8) var<uniform> shape: Shape;
+
+#if QUADS
+@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
+#else
+@group(0) @binding(1) var<storage, read> input: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<u32>;
+
+fn weight_at(element: u32) -> f32 {
+#if DTYPE == 0
+  return bitcast<f32>(weight[element]);
+#else
+  return unpack_pair(weight[element / 2])[element % 2];
+#endif
+}
+#endif
+
+#if WIDE
+var<workgroup> partial: array<f32, LANES * ROWS * COLUMNS>;
+
+/// Sum i of the tile is in partial[i * LANES] afterwards: lanes l and l + 32 first, then l + 16, and so on.
+fn reduce_lanes(lane: u32) {
+  for (var half = LANES / 2u; half > 0; half /= 2) {
+    workgroupBarrier();
+    if (lane < half) {
+      for (var i = 0u; i < ROWS * COLUMNS; i++) {
+        partial[i * LANES + lane] += partial[i * LANES + lane + half];
+      }
+    }
+  }
+  workgroupBarrier();
+}
+#endif

@@ -1,0 +1,53 @@
+// Body of a matrix product's thread: sum_R_C = the thread's share of input[row + R] . weight[line_C].
+// Order of a sum (batch invariance rests on it): k is cut into chunks of 8 (of 1 where K is no multiple of 8); the
+// thread takes chunks `first`, `first` + STRIDE, ... and adds their products one by one, k ascending, by fma. Neither
+// ROWS nor COLUMNS nor the other rows touch a row's order.
+// Needs: `row`, `first`, `line_C` (weight rows), bindings `input` and `weight`, constants ROWS, COLUMNS, K, STRIDE, DTYPE.
+#for r in 0..ROWS
+#for c in 0..COLUMNS
+  var sum_${r}_${c} = 0.0;
+#endfor
+#endfor
+#if QUADS
+  for (var chunk = first; chunk < shape.k / 8; chunk += STRIDE) {
+#for c in 0..COLUMNS
+#if DTYPE == 0
+    let at_${c} = (line_${c} * (shape.k / 8) + chunk) * 2;
+    let w_${c} = unpack_eight(weight[at_${c}], weight[at_${c} + 1]);
+#else
+    let w_${c} = unpack_eight(weight[line_${c} * (shape.k / 8) + chunk]);
+#endif
+#endfor
+#for r in 0..ROWS
+    {
+      let at = ((row + ${r}) * (shape.k / 8) + chunk) * 2;
+      let low = input[at];
+      let high = input[at + 1];
+#for c in 0..COLUMNS
+      sum_${r}_${c} = fma(low.x, w_${c}.low.x, sum_${r}_${c});
+      sum_${r}_${c} = fma(low.y, w_${c}.low.y, sum_${r}_${c});
+      sum_${r}_${c} = fma(low.z, w_${c}.low.z, sum_${r}_${c});
+      sum_${r}_${c} = fma(low.w, w_${c}.low.w, sum_${r}_${c});
+      sum_${r}_${c} = fma(high.x, w_${c}.high.x, sum_${r}_${c});
+      sum_${r}_${c} = fma(high.y, w_${c}.high.y, sum_${r}_${c});
+      sum_${r}_${c} = fma(high.z, w_${c}.high.z, sum_${r}_${c});
+      sum_${r}_${c} = fma(high.w, w_${c}.high.w, sum_${r}_${c});
+#endfor
+    }
+#endfor
+  }
+#else
+  for (var k = first; k < shape.k; k += STRIDE) {
+#for c in 0..COLUMNS
+    let w_${c} = weight_at(line_${c} * shape.k + k);
+#endfor
+#for r in 0..ROWS
+    {
+      let x = input[(row + ${r}) * shape.k + k];
+#for c in 0..COLUMNS
+      sum_${r}_${c} = fma(x, w_${c}, sum_${r}_${c});
+#endfor
+    }
+#endfor
+  }
+#endif

@@ -1,0 +1,36 @@
+import type { KernelCall } from '../gpu/kernel.ts';
+import { DTYPE_CODE, FLOAT_BYTES, type FloatDtype } from './dtype.ts';
+
+const WORKGROUP = 64;
+
+export interface EmbedArgs {
+  readonly label: string;
+  /** Rows to dispatch. */
+  readonly bucket: number;
+  readonly width: number;
+  readonly dtype: FloatDtype;
+  readonly scale: number;
+  /** [bucket] vec4<u32>(slot, position, token, active) */
+  readonly rows: GPUBuffer;
+  /** [vocabulary][width] as stored */
+  readonly weight: GPUBuffer;
+  /** [bucket][width] f32 */
+  readonly out: GPUBuffer;
+}
+
+/** out[r] = weight[token of row r] * scale, for active rows. */
+export function embed(a: EmbedArgs): KernelCall {
+  return {
+    label: a.label,
+    shader: 'embed.wgsl',
+    constants: { WIDTH: a.width, DTYPE: DTYPE_CODE[a.dtype], SCALE: a.scale, WORKGROUP },
+    bindings: [
+      { buffer: a.rows, access: 'read' },
+      { buffer: a.weight, access: 'read' },
+      { buffer: a.out, access: 'read_write' },
+    ],
+    workgroups: [Math.ceil(a.width / WORKGROUP), a.bucket, 1],
+    bytes: a.bucket * a.width * (FLOAT_BYTES[a.dtype] + 4),
+    flops: a.bucket * a.width,
+  };
+}

@@ -1,0 +1,46 @@
+import { EngineError } from '../api.ts';
+import type { Constants } from '../gpu/shader-source.ts';
+import { DTYPE_CODE, type FloatDtype } from './dtype.ts';
+
+/** What kernels on the paged KV pool have in common. */
+export interface PagedArgs {
+  readonly label: string;
+  /** Rows to dispatch. */
+  readonly bucket: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  /** A multiple of 8. */
+  readonly headDim: number;
+  readonly kvDtype: FloatDtype;
+  /** Tokens a block. */
+  readonly blockSize: number;
+  readonly maxBlocksPerSeq: number;
+  /** [bucket] vec4<u32>(slot, position, token, active) */
+  readonly rows: GPUBuffer;
+  /** [slot][maxBlocksPerSeq] u32 block ids */
+  readonly blockTable: GPUBuffer;
+  /** [block][token in block][kv head][dim] in `kvDtype` */
+  readonly kPool: GPUBuffer;
+  readonly vPool: GPUBuffer;
+}
+
+/** Constants of `lib/kv.wgsl` and its includers. Throws `EngineError` code `model` for heads that the kernels can't take. */
+export function pagedConstants(a: PagedArgs): Constants {
+  if (a.headDim % 8 !== 0) {
+    throw new EngineError('model', `${a.label}: heads of ${a.headDim} dimensions; the kernels need a multiple of 8.`);
+  }
+  if (a.numHeads % a.numKvHeads !== 0) {
+    throw new EngineError(
+      'model',
+      `${a.label}: ${a.numHeads} query heads can't share ${a.numKvHeads} KV heads evenly; check num_key_value_heads in config.json.`,
+    );
+  }
+  return {
+    HEADS: a.numHeads,
+    KV_HEADS: a.numKvHeads,
+    HEAD_DIM: a.headDim,
+    DTYPE: DTYPE_CODE[a.kvDtype],
+    BLOCK_SIZE: a.blockSize,
+    MAX_BLOCKS_PER_SEQ: a.maxBlocksPerSeq,
+  };
+}
