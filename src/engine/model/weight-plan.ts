@@ -126,11 +126,3 @@ export class WeightPlan {
     return name.endsWith('.rotary_emb.inv_freq') || (this.model.tiedEmbeddings && name === 'lm_head.weight');
   }
 }
-
-/** Bytes of GPU buffers that a checkpoint with these tensors takes. Throws `EngineError` code `model` when they do not fit the model. */
-export function weightBytes(model: ModelSpec, tensors: readonly TensorInfo[]): number {
-  const plan = new WeightPlan(model);
-  plan.place(tensors, model.architecture);
-  plan.finish(model.architecture);
-  return plan.bytes;
-}
