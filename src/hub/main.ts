@@ -18,7 +18,7 @@ import { isRoot, thisMachine } from './launch/machine.ts';
 import { isLoopback, isWildcard, lanAddresses, origin } from './launch/network.ts';
 import { followNode } from './launch/node-progress.ts';
 import { build, isStale } from './launch/page-build.ts';
-import { closeOnSignals } from './launch/shutdown.ts';
+import { closeOnSignals, endWithNpm } from './launch/shutdown.ts';
 import { fingerprint, publicKeyHash } from './launch/tls.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -66,6 +66,7 @@ async function main(): Promise<void> {
     },
     Date.now,
   );
+  endWithNpm();
   say(`The hub is at ${hub.url}.`);
   if (options.nodes > 0) nodes = await startNodes(parsed, config, hub);
   say(bannerOf(parsed, config, hub, lan));

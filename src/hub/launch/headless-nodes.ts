@@ -46,7 +46,12 @@ export async function launchNodes(options: HeadlessOptions): Promise<HeadlessNod
       context = await open(options, adapter);
     }
     const pages: Page[] = [];
-    for (let i = 0; i < options.count; i++) pages.push(await openNode(context, options, adapter));
+    for (let i = 0; i < options.count; i++) {
+      // A browser starts with one empty page.
+      const page = context.pages()[i] ?? (await context.newPage());
+      pages.push(page);
+      await openNode(page, options, adapter);
+    }
     let closing = false;
     context.on('close', () => {
       if (!closing)
@@ -88,7 +93,7 @@ async function open({ executable, isRoot, trustedKey, hubUrl }: HeadlessOptions,
 
 /** Asks the browser on a page of the hub, since WebGPU is for secure contexts only. */
 async function hasHardwareAdapter(context: BrowserContext, hubUrl: string): Promise<boolean> {
-  const page = await context.newPage();
+  const page = context.pages()[0] ?? (await context.newPage());
   await page.goto(`${hubUrl}/live`);
   const software = await page.evaluate(async () => {
     const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' });
@@ -97,18 +102,16 @@ async function hasHardwareAdapter(context: BrowserContext, hubUrl: string): Prom
     const names = `${vendor} ${architecture} ${device} ${description}`;
     return adapter.info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|basic render|software/i.test(names);
   });
-  await page.close();
   return !software;
 }
 
-async function openNode(context: BrowserContext, options: HeadlessOptions, adapter: AdapterChoice): Promise<Page> {
-  const page = await context.newPage();
+async function openNode(page: Page, options: HeadlessOptions, adapter: AdapterChoice): Promise<void> {
+  const { say } = options;
   page.on('crash', () =>
-    options.say('The page of a headless node crashed, and the node is gone. Start the hub again to have it back.'),
+    say('The page of a headless node crashed, and the node with it. Start the hub again to have it back.'),
   );
-  page.on('pageerror', (error) => options.say(`A headless node reports an error: ${error.message}`));
+  page.on('pageerror', (error) => say(`The page of a headless node reports: ${error.message}`));
   await page.goto(nodeUrl(options, adapter));
-  return page;
 }
 
 /** Address of a page that joins on its own: the token stays in the fragment, which no server sees. */

@@ -22,7 +22,7 @@ interface Shown {
  */
 export async function followNode(page: Page, tell: (phase: string) => void, timeoutMs: number): Promise<NodeStart> {
   const end = Date.now() + timeoutMs;
-  let phase = 'opening';
+  let phase = 'idle';
   while (Date.now() < end) {
     const shown = await look(page).catch((error: unknown): Shown => {
       return { phase: 'gone', problem: `its page ended: ${error instanceof Error ? error.message : String(error)}` };

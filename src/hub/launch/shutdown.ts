@@ -47,3 +47,20 @@ export function closeOnSignals(
   };
   for (const signal of SIGNALS) source.on(signal, onSignal);
 }
+
+const LOOK_MS = 500;
+
+/**
+ * Under `npm start` a SIGTERM for npm ends the shell between, and this process never hears of it: when the parent is gone, act
+ * as if the signal had come here. Started otherwise, a process may well outlive its parent, and this does nothing.
+ */
+export function endWithNpm(): void {
+  if (process.env.npm_lifecycle_event !== 'start') return;
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    process.kill(process.pid, 'SIGTERM');
+  }, LOOK_MS);
+  timer.unref();
+}
