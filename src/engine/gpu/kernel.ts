@@ -1,5 +1,8 @@
 import type { Constants } from './shader-source.ts';
 
+/** `@binding` of a call's `params`. */
+export const PARAMS_BINDING = 8;
+
 /** How a shader binds a buffer; the position in `bindings` is the `@binding` number, the group is 0. */
 export interface Binding {
   readonly buffer: GPUBuffer;
@@ -17,6 +20,8 @@ export interface KernelCall {
   readonly shader: string;
   readonly constants: Constants;
   readonly bindings: readonly Binding[];
+  /** Numbers that differ between calls which share a compiled shader: a uniform of u32 at `@binding(8)`, after all storage bindings. */
+  readonly params?: readonly number[];
   readonly workgroups: readonly [x: number, y: number, z: number];
   /** Bytes moved and floating point operations of one dispatch with all rows in use, for rooflines. */
   readonly bytes: number;

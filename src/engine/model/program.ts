@@ -225,6 +225,7 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
         logits: b.logits,
         samples: b.samples,
         logprobs: b.logprobs,
+        scratch: b.scratch,
       }),
     );
   }
