@@ -1,0 +1,97 @@
+import path from 'node:path';
+import { Writable } from 'node:stream';
+import { type BrowserContext, test as base, expect, type Page } from '@playwright/test';
+import { pino } from 'pino';
+import { DEFAULT_LIMITS, type HubConfig } from '../../src/hub/config.ts';
+import { type Hub, startHub } from '../../src/hub/hub.ts';
+import { chromiumArgs } from '../../src/hub/launch/chromium-args.ts';
+import { findChromium } from '../../src/hub/launch/find-chromium.ts';
+import { isRoot, thisMachine } from '../../src/hub/launch/machine.ts';
+
+export const ROOT = path.resolve(import.meta.dirname, '../..');
+const PICO = path.join(ROOT, 'models/quire-pico');
+
+/** Loading, compiling and the self-test take their time on a software adapter. */
+export const READY_MS = 120_000;
+
+/** A hub of this test, with the page as it was built, and what it logged. */
+export interface TestHub {
+  readonly hub: Hub;
+  readonly url: string;
+  /** How many requests for model files were answered. */
+  modelRequests(): number;
+}
+
+interface Fixtures {
+  /** Starts a hub that is closed at the end of the test. */
+  startTestHub: (config?: Partial<HubConfig>) => Promise<TestHub>;
+}
+
+export const test = base.extend<Fixtures>({
+  // biome-ignore lint/correctness/noEmptyPattern: Playwright reads the fixtures that are wanted from the pattern
+  startTestHub: async ({}, use) => {
+    const hubs: Hub[] = [];
+    await use(async (config = {}) => {
+      const messages: string[] = [];
+      const sink = new Writable({
+        write(line: Buffer, _encoding, done) {
+          messages.push((JSON.parse(line.toString()) as { msg: string }).msg);
+          done();
+        },
+      });
+      const hub = await startHub({ ...CONFIG, ...config }, { log: pino({ level: 'debug' }, sink) });
+      hubs.push(hub);
+      return { hub, url: hub.url, modelRequests: () => messages.filter((message) => message === '/models/').length };
+    });
+    for (const hub of hubs) await hub.close({ graceSeconds: 0 });
+  },
+});
+
+const executablePath = findChromium(thisMachine, process.env.QUIRE_CHROMIUM ?? null);
+if (executablePath === null)
+  throw new Error('No Chromium found. Run npm run test:e2e through npm test, which installs one.');
+
+/** Every test of a file runs in one Chromium on the software adapter. */
+export const BROWSER = {
+  launchOptions: {
+    executablePath,
+    chromiumSandbox: !isRoot,
+    args: chromiumArgs({ adapter: 'software', isRoot, trustedKey: null, trustedOrigin: null }),
+  },
+};
+
+const CONFIG: HubConfig = {
+  host: '127.0.0.1',
+  port: 0,
+  tls: null,
+  models: [{ folder: PICO, servedName: null }],
+  apiKeys: [],
+  joinToken: null,
+  allowedOrigins: [],
+  allowedHosts: [],
+  blockSize: 16,
+  hashAlgo: 'xxh3',
+  nodeOptions: {},
+  maxModelLen: null,
+  skipTokenizerInit: false,
+  chatTemplate: null,
+  generationConfig: 'auto',
+  endpointTypes: ['chat', 'completions'],
+  staticDir: path.join(ROOT, 'dist/page'),
+  graceSeconds: 0,
+  limits: DEFAULT_LIMITS,
+};
+
+/** Opens a page that joins, and waits until it serves. */
+export async function openReadyNode(context: BrowserContext, url: string): Promise<Page> {
+  const page = await context.newPage();
+  await page.goto(`${url}/?allow-software-adapter`);
+  await expectStage(page, 'ready');
+  return page;
+}
+
+export async function expectStage(page: Page, stage: string): Promise<void> {
+  await expect(page.getByTestId('stage')).toHaveAttribute('data-state', stage, { timeout: READY_MS });
+}
+
+export { expect };
