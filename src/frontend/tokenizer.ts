@@ -61,7 +61,6 @@ export class ChatTokenizer {
 
   /** Token ids of a text. Special tokens written in the text become their ids; `addSpecialTokens` adds BOS and the like as the model's post-processor says. */
   encode(text: string, addSpecialTokens: boolean): number[] {
-    if (text === '' && !addSpecialTokens) return [];
     return this.#tokenizer.encode(text, { add_special_tokens: addSpecialTokens }).ids;
   }
 

@@ -211,6 +211,17 @@ describe('/v1/chat/completions, by the official client', () => {
     expect(whole.choices[0]?.message.content).toBe('one two thre');
   });
 
+  test('a stop string in the middle of a frame: nothing after its token counts', async () => {
+    const said = pico.encode('one two. three four five', false);
+    const { client } = testApi([servedModel(new ScriptedBackend({ tokens: () => [...said, EOS], frame: 100 }))]);
+    const request = { ...base, stop: '.', return_token_ids: true, logprobs: true };
+    const answer = await client.chat.completions.create(request);
+    const upToStop = pico.encode('one two.', false);
+    expect(answer.choices[0]).toMatchObject({ message: { content: 'one two' }, token_ids: upToStop });
+    expect(answer.choices[0]?.logprobs?.content).toHaveLength(upToStop.length);
+    expect(answer.usage?.completion_tokens).toBe(upToStop.length);
+  });
+
   test('of n choices one that met its stop string waits for the others; then computing ends', async () => {
     const words = ['a STOP b c d e f g h', 'x y z'];
     const backend = new ScriptedBackend({ tokens: (_, choice) => [...pico.encode(words[choice] ?? '', false), EOS] });

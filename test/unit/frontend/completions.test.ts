@@ -85,6 +85,21 @@ describe('/v1/completions, by the official client', () => {
     expect(backend.framesGiven).toBeLessThan(20);
   });
 
+  test('a prompt whose stop string came is computed no further while the others go on', async () => {
+    let abortedEarly = false;
+    const backend = new ScriptedBackend({
+      tokens: (request) =>
+        pico.encode(request.prompt[0] === 5 ? 'a STOP b c d e f g h' : 'b c d e f g h i j k l m', false),
+      pause(request, frame) {
+        if (request.prompt[0] === 6 && frame === 10) abortedEarly = backend.signals[0]?.aborted === true;
+      },
+    });
+    const { client } = testApi([servedModel(backend)]);
+    const answer = await client.completions.create({ model, prompt: [[5], [6]], stop: 'STOP', max_tokens: 12 });
+    expect(answer.choices.map((choice) => choice.finish_reason)).toEqual(['stop', 'length']);
+    expect(abortedEarly).toBe(true);
+  });
+
   test("vLLM's return_token_ids, whole and streamed", async () => {
     const backend = new ScriptedBackend({ ...saying('Hello there.'), frame: 2 });
     const { client } = testApi([servedModel(backend)]);
