@@ -97,11 +97,12 @@ fn choose(i: u32, lane: u32, p: Params) -> u32 {
     // Never above the largest: log(1) need not be exactly 0.
     floor = clamp(best.value + p.temperature * log(p.min_p), floor, best.value);
   }
-  if (p.top_k > 0u && p.top_k < VOCAB) {
-    floor = threshold(row, lane, floor, f32(p.top_k), false);
-  }
-  if (p.top_p < 1.0) {
-    floor = threshold(row, lane, floor, p.top_p, true);
+  // First top-k, then top-p: a loop, so that compilers which inline everything do that once.
+  for (var phase = 0u; phase < 2u; phase++) {
+    let weighs = phase == 1u;
+    if (select(p.top_k > 0u && p.top_k < VOCAB, p.top_p < 1.0, weighs)) {
+      floor = threshold(row, lane, floor, select(f32(p.top_k), p.top_p, weighs), weighs);
+    }
   }
   return draw(row, lane, floor, p);
 }

@@ -1,6 +1,6 @@
-// Reductions over the LANES threads of a workgroup that works on one row. Lane l sees the row's entries l, l + LANES, ...
-// in that order; lanes are combined by halving (l with l + LANES / 2, then LANES / 4, ...). The order depends on LANES
-// and the row's length alone: never on the bucket, the row's place or other rows.
+// Reductions over the LANES threads of a workgroup that works on one row. Each lane brings the sum, or the best, of its own
+// part of the row; lanes are combined by halving (l with l + LANES / 2, then with l + LANES / 4, ...). The order depends
+// on LANES alone: never on the bucket, the row's place or other rows.
 // Results are the same in every lane, and uniform for the compiler, so that barriers may depend on them.
 
 struct Best {

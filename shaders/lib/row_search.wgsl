@@ -131,14 +131,12 @@ fn threshold(row: Row, lane: u32, floor: f32, goal: f32, weighs: bool) -> f32 {
     return floor;
   }
   var count_low = tail.count.x;
-  var amount_low = tail.amount.x;
   var count_high = 0.0;
   for (var pass_number = 0u; pass_number < MAX_PASSES; pass_number++) {
     #for j in 0..4
     if (tail.amount[${j}] >= wanted) {
       low = pivots[${j}];
       count_low = tail.count[${j}];
-      amount_low = tail.amount[${j}];
     }
     #endfor
     #for j in 0..4
@@ -148,7 +146,8 @@ fn threshold(row: Row, lane: u32, floor: f32, goal: f32, weighs: bool) -> f32 {
     }
     #endfor
     keep(row, lane, low);
-    if (count_low - count_high <= 1.0 || amount_low == wanted) {
+    let is_exact = !weighs && count_low == wanted;
+    if (is_exact || count_low - count_high <= 1.0) {
       break;
     }
     pivots = low + (high - low) * vec4<f32>(0.2, 0.4, 0.6, 0.8);
