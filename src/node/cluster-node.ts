@@ -277,7 +277,8 @@ function differs(a: Welcome, b: Welcome): boolean {
 }
 
 function messageCode(error: unknown): ErrorCode {
-  return error instanceof EngineError && error.code === 'invalid_request' ? 'invalid_request' : 'engine';
+  if (!(error instanceof EngineError)) return 'engine';
+  return error.code === 'invalid_request' || error.code === 'overloaded' ? error.code : 'engine';
 }
 
 function wordsOf(error: unknown): string {
