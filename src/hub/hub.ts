@@ -133,7 +133,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   let endGrace = () => {};
   const shutDown = async (graceSeconds: number) => {
     log.info({ graceSeconds, inflight: dispatcher.inflight }, 'the hub stops');
-    void server.stopListening();
+    server.stopListening();
     for (const socket of registry.sockets()) socket.send({ type: 'drain', reason: 'the hub stops', graceSeconds });
     const idle = dispatcher.stop();
     const over = new Promise<void>((resolve) => {

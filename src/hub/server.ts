@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { getRequestListener } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { type WebSocket, WebSocketServer } from 'ws';
@@ -13,9 +14,9 @@ import { closeWebSocket } from './websocket.ts';
 
 export interface HubServer {
   readonly port: number;
-  /** No new connections; idle ones are closed. Resolves when the last connection has ended. */
-  stopListening(): Promise<void>;
-  /** Closes node sockets, lets answers that are being written end for a moment, then closes everything. */
+  /** No new connections; idle ones are closed. */
+  stopListening(): void;
+  /** After `stopListening`: closes node sockets, gives the answers that are being written a moment, then closes all connections. */
   close(): Promise<void>;
 }
 
@@ -51,26 +52,45 @@ export async function startServer({ config, policy, app, join, full }: ServerPar
     if (refusal !== null) refuse(stream, refusal);
     else sockets.handleUpgrade(request, stream, head, join);
   });
+  const answers = countAnswers(server);
+  const closed = new Promise<void>((resolve) => server.once('close', () => resolve()));
   await listen(server, config);
-  let closed: Promise<void> | null = null;
-  const stopListening = () => {
-    closed ??= new Promise((resolve) => server.close(() => resolve()));
-    server.closeIdleConnections();
-    return closed;
-  };
   return {
     port: (server.address() as AddressInfo).port,
-    stopListening,
-    async close() {
-      const listening = stopListening();
-      sockets.close();
-      await Promise.all([...sockets.clients].map((socket) => closeWebSocket(socket, CLOSE.goingAway, 'the hub ends')));
-      const idle = setInterval(() => server.closeIdleConnections(), 50);
-      const cut = setTimeout(() => server.closeAllConnections(), LAST_WRITES_MS);
-      await listening;
-      clearInterval(idle);
-      clearTimeout(cut);
+    stopListening() {
+      server.close();
+      server.closeIdleConnections();
     },
+    async close() {
+      sockets.close();
+      await Promise.all([
+        Promise.race([answers.ended(), delay(LAST_WRITES_MS, undefined, { ref: false })]),
+        ...[...sockets.clients].map((socket) => closeWebSocket(socket, CLOSE.goingAway, 'the hub ends')),
+      ]);
+      // Also the connections that browsers open ahead of any request, which do not count as idle.
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+/** Counts the answers that are being written. */
+function countAnswers(server: Server): { ended(): Promise<void> } {
+  let open = 0;
+  let whenEnded = () => {};
+  server.on('request', (_request, response) => {
+    open += 1;
+    response.once('close', () => {
+      open -= 1;
+      if (open === 0) whenEnded();
+    });
+  });
+  return {
+    ended: () =>
+      new Promise((resolve) => {
+        whenEnded = resolve;
+        if (open === 0) resolve();
+      }),
   };
 }
 

@@ -1,0 +1,199 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Hub } from '../../src/hub/hub.ts';
+import { ClusterState } from '../../src/protocol/cluster-state.ts';
+import { ScriptedNode } from '../support/scripted-node.ts';
+import { startTestHub } from '../support/test-hub.ts';
+
+let hub: Hub;
+beforeEach(async () => {
+  hub = await startTestHub();
+});
+afterEach(() => hub.close());
+
+async function json(route: string): Promise<{ status: number; body: unknown }> {
+  const response = await fetch(hub.url + route);
+  return { status: response.status, body: await response.json() };
+}
+
+/** Value of one series; undefined where it is not there. */
+async function metric(series: string): Promise<number | undefined> {
+  const text = await (await fetch(`${hub.url}/metrics`)).text();
+  const line = text.split('\n').find((each) => each.startsWith(`${series} `));
+  return line === undefined ? undefined : Number(line.slice(series.length + 1));
+}
+
+async function complete(max_tokens: number): Promise<void> {
+  const body = JSON.stringify({ model: 'quire-pico', prompt: [1, 2, 3], max_tokens });
+  const response = await fetch(`${hub.url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body,
+  });
+  expect(response.status).toBe(200);
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+describe('health', () => {
+  it('is 503 until a node is ready, lists every node with its stage, and is 503 again when it left', async () => {
+    expect(await json('/live')).toMatchObject({ status: 200, body: { status: 'live' } });
+    expect(await json('/health')).toMatchObject({ status: 503, body: { status: 'unhealthy', instances: [] } });
+    const node = await ScriptedNode.greet(hub.url);
+    node.send({ type: 'stage', stage: 'downloading', detail: 'model.safetensors', loadedBytes: 1, totalBytes: 2 });
+    await until(() => hub.state().nodes[0]?.stage === 'downloading');
+    const instance = { instance_id: node.id, status: 'downloading', detail: 'model.safetensors', adapter: null };
+    expect(await json('/health')).toMatchObject({ status: 503, body: { instances: [instance] } });
+    node.send({ type: 'register', card: node.card() });
+    await node.next('registered');
+    expect(await json('/health')).toMatchObject({
+      status: 200,
+      body: {
+        status: 'healthy',
+        endpoints: ['quire-pico'],
+        instances: [{ status: 'ready', adapter: 'scripted adapter' }],
+      },
+    });
+    await node.leave();
+    await until(() => hub.state().nodes.length === 0);
+    expect((await json('/health')).status).toBe(503);
+  });
+});
+
+describe('the cluster’s state', () => {
+  it('is what the schema says, with the load that the node told and the hub’s own count', async () => {
+    const node = await ScriptedNode.join(hub.url, { reply: null });
+    node.load({ steps: 7 }, { running: 2, usedBlocks: 5 });
+    void complete(4).catch(() => {});
+    await node.next('generate');
+    await until(() => hub.state().nodes[0]?.load !== null);
+    const state = ClusterState.parse((await json('/cluster/state')).body);
+    expect(state).toMatchObject({
+      inflightRequests: 1,
+      models: [{ name: 'quire-pico', readyNodes: 1, maxModelLen: 2048 }],
+      nodes: [
+        {
+          id: node.id,
+          stage: 'ready',
+          agent: 'scripted node',
+          activeRequests: 1,
+          activeSequences: 1,
+          load: { running: 2, usedBlocks: 5, counters: { steps: 7 } },
+          kvEvents: { count: 0, gaps: 0 },
+        },
+      ],
+    });
+    expect(JSON.stringify(state)).not.toContain(node.welcome?.resumeToken);
+  });
+
+  it('counts KV events in order and their gaps', async () => {
+    const node = await ScriptedNode.join(hub.url);
+    const cleared = (eventId: number) => ({ type: 'cleared' as const, eventId });
+    node.send({ type: 'kv_events', rank: 0, events: [cleared(1), cleared(2), cleared(5)] });
+    expect(await node.next('kv_snapshot_request')).toEqual({ type: 'kv_snapshot_request', rank: 0 });
+    node.send({ type: 'kv_snapshot', rank: 0, snapshot: { lastEventId: 5, blocks: [] } });
+    node.send({ type: 'kv_events', rank: 0, events: [cleared(6)] });
+    await until(() => hub.state().nodes[0]?.kvEvents.count === 6);
+    expect(hub.state().nodes[0]?.kvEvents).toEqual({ count: 6, gaps: 1 });
+  });
+});
+
+describe('metrics', () => {
+  it('count requests and tokens under the names of Dynamo and vLLM', async () => {
+    await ScriptedNode.join(hub.url);
+    await complete(5);
+    await complete(7);
+    const labels = '{model="quire-pico",endpoint="completions",request_type="unary",status="success"}';
+    expect(await metric(`dynamo_frontend_requests_total${labels}`)).toBe(2);
+    for (const histogram of ['time_to_first_token_seconds', 'request_duration_seconds', 'input_sequence_tokens']) {
+      expect(await metric(`dynamo_frontend_${histogram}_count{model="quire-pico"}`)).toBe(2);
+    }
+    expect(await metric('dynamo_frontend_output_sequence_tokens_sum{model="quire-pico"}')).toBe(12);
+    expect(await metric('dynamo_frontend_input_sequence_tokens_sum{model="quire-pico"}')).toBe(6);
+    expect(await metric('dynamo_frontend_inter_token_latency_seconds_count{model="quire-pico"}')).toBe(10);
+    expect(await metric('vllm:generation_tokens_total{model_name="quire-pico"}')).toBe(12);
+    expect(await metric('vllm:prompt_tokens_total{model_name="quire-pico"}')).toBe(6);
+    expect(await metric('dynamo_frontend_inflight_requests')).toBe(0);
+  });
+
+  it('show what runs now, what waits, and what each node tells', async () => {
+    const node = await ScriptedNode.join(hub.url, { reply: null });
+    void complete(4).catch(() => {});
+    await node.next('generate');
+    expect(await metric('dynamo_frontend_inflight_requests')).toBe(1);
+    expect(await metric('dynamo_frontend_queued_requests')).toBe(1);
+    const told = { steps: 9, mixedSteps: 2, submits: 11, overlappedSubmits: 10, decodeRows: 30 };
+    node.load(told, { running: 3, waiting: 1, usedBlocks: 32, totalBlocks: 128 });
+    await until(() => hub.state().nodes[0]?.load !== null);
+    expect(await metric('vllm:num_requests_running{model_name="quire-pico"}')).toBe(3);
+    expect(await metric('vllm:num_requests_waiting{model_name="quire-pico"}')).toBe(1);
+    expect(await metric('vllm:kv_cache_usage_perc{model_name="quire-pico"}')).toBe(0.25);
+    const own = `{node="${node.id}",model_name="quire-pico"}`;
+    expect(await metric(`quire_node_steps_total${own}`)).toBe(9);
+    expect(await metric(`quire_node_mixed_steps_total${own}`)).toBe(2);
+    expect(await metric(`quire_node_overlapped_submits_total${own}`)).toBe(10);
+    expect(await metric('quire_nodes{model_name="quire-pico",stage="ready"}')).toBe(1);
+    await node.leave();
+    await until(() => hub.state().nodes.length === 0);
+    expect(await metric(`quire_node_steps_total${own}`)).toBeUndefined();
+    expect(await metric('vllm:num_requests_running{model_name="quire-pico"}')).toBe(0);
+  });
+
+  it('the cluster’s preemptions never fall, though nodes come and go', async () => {
+    const preemptions = () => metric('vllm:num_preemptions_total{model_name="quire-pico"}');
+    const loaded = (steps: number) => until(() => hub.state().nodes.some(({ load }) => load?.counters.steps === steps));
+    const first = await ScriptedNode.join(hub.url);
+    first.load({ preemptions: 4, steps: 1 });
+    await loaded(1);
+    expect(await preemptions()).toBe(4);
+    first.load({ preemptions: 6, steps: 2 });
+    await loaded(2);
+    expect(await preemptions()).toBe(6);
+    await first.leave();
+    const second = await ScriptedNode.join(hub.url);
+    second.load({ preemptions: 1, steps: 3 });
+    await loaded(3);
+    expect(await preemptions()).toBe(7);
+  });
+});
+
+describe('the page', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'quire-page-'));
+    await mkdir(path.join(folder, 'assets'));
+    await writeFile(path.join(folder, 'index.html'), '<!doctype html><title>Quire</title>');
+    await writeFile(path.join(folder, 'assets/worker-abc123.js'), 'export {};');
+    await hub.close();
+    hub = await startTestHub({ staticDir: folder, apiKeys: ['key'], joinToken: 'ticket' });
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  it('comes with its types, hashed files for ever and the rest checked each time, and needs no key', async () => {
+    const index = await fetch(`${hub.url}/`);
+    expect(index.status).toBe(200);
+    expect(index.headers.get('content-type')).toMatch(/^text\/html/);
+    expect(index.headers.get('cache-control')).toBe('no-cache');
+    expect(await index.text()).toContain('Quire');
+    const script = await fetch(`${hub.url}/assets/worker-abc123.js`);
+    expect(script.headers.get('content-type')).toMatch(/^text\/javascript/);
+    expect(script.headers.get('cache-control')).toContain('immutable');
+    expect((await fetch(`${hub.url}/assets/none.js`)).status).toBe(404);
+  });
+});
+
+describe('endpoints', () => {
+  it('one that is not among --endpoint-types is not there, the other is', async () => {
+    await hub.close();
+    hub = await startTestHub({ endpointTypes: ['completions'] });
+    await ScriptedNode.join(hub.url);
+    await complete(1);
+    const response = await fetch(`${hub.url}/v1/chat/completions`, { method: 'POST', body: '{}' });
+    expect(response.status).toBe(404);
+    expect(await response.json()).toMatchObject({ error: { message: expect.stringContaining('--endpoint-types') } });
+  });
+});
