@@ -15,7 +15,9 @@ export class ActiveRequest {
   /** Whether any token came. */
   begun = false;
   stopIdleTimer: () => void = () => {};
-  readonly #logs: Map<number, TokenLog>;
+  readonly #logs: ReadonlyMap<number, TokenLog>;
+  /** Choices without their end. */
+  #unfinished: number;
 
   constructor(
     readonly request: GenerateRequest,
@@ -30,6 +32,7 @@ export class ActiveRequest {
       promptLogprobs: sampling.promptLogprobs === null ? null : prompt.length,
     };
     this.#logs = new Map(choices.map(({ choice }) => [choice, new TokenLog(rules)]));
+    this.#unfinished = this.#logs.size;
   }
 
   take(frame: AttemptFrame): FrameOutcome {
@@ -40,8 +43,8 @@ export class ActiveRequest {
     if (appended.kind === 'accepted') {
       this.begun = true;
       this.queue.push(appended.frame);
+      if (log.finished) this.#unfinished -= 1;
     }
-    const finished = [...this.#logs.values()].every((each) => each.finished);
-    return { kind: finished ? 'finished' : 'taken' };
+    return { kind: this.#unfinished === 0 ? 'finished' : 'taken' };
   }
 }

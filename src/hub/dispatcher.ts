@@ -47,9 +47,10 @@ export class Dispatcher implements FrameSink {
     return queued;
   }
 
-  requestsOn(socket: NodeSocket): number {
-    let requests = 0;
-    for (const active of this.#active.values()) if (active.socket === socket) requests += 1;
+  /** Requests on each node that has any. */
+  perNode(): ReadonlyMap<NodeSocket, number> {
+    const requests = new Map<NodeSocket, number>();
+    for (const { socket } of this.#active.values()) requests.set(socket, (requests.get(socket) ?? 0) + 1);
     return requests;
   }
 

@@ -56,12 +56,14 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const router = new LeastLoadedRouter();
   const { limits } = config;
   const dispatcher = new Dispatcher({ ready: (model) => registry.ready(model), router, clock, limits, log });
-  const nodes = (): ClusterNode[] =>
-    registry
+  const nodes = (): ClusterNode[] => {
+    const requests = dispatcher.perNode();
+    return registry
       .sockets()
       .map((socket) =>
-        describeNode(socket, { requests: dispatcher.requestsOn(socket), sequences: router.sequences(socket.id) }),
+        describeNode(socket, { requests: requests.get(socket) ?? 0, sequences: router.sequences(socket.id) }),
       );
+  };
   const maxModelLen = ({ name, spec }: ModelFolder): number => {
     const ready = registry.ready(name).map((socket) => socket.card?.maxModelLen ?? 0);
     return Math.min(
@@ -123,7 +125,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       return open.size >= limits.maxNodes ? `The hub has ${limits.maxNodes} nodes, which is its limit.` : null;
     },
     join(socket) {
-      const node = new NodeSocket({ wire: wireOf(socket), desk: registry, sink: dispatcher, clock, limits });
+      const node = new NodeSocket({ wire: wireOf(socket), desk: registry, sink: dispatcher, clock, limits, log });
       open.add(node);
       socket.once('close', () => open.delete(node));
       connect(socket, node);
@@ -143,7 +145,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     await Promise.race([idle, over]);
     cancelTimer();
     dispatcher.failAll('The hub stopped before this request was done. Send it again.');
-    for (const node of open) node.refuse({ close: CLOSE.goingAway, code: 'overloaded', message: 'the hub stops' });
+    for (const node of open) node.end(CLOSE.goingAway, 'the hub stops');
     await server.close();
   };
   return {

@@ -1,3 +1,4 @@
+import type { Logger } from 'pino';
 import { CLOSE, type CloseCode } from '../protocol/close-codes.ts';
 import type { KvEvent } from '../protocol/kv-events.ts';
 import {
@@ -6,12 +7,14 @@ import {
   encode,
   type HubMessage,
   type Load,
-  NodeMessage,
+  type NodeMessage,
   type NodeStage,
 } from '../protocol/messages.ts';
 import type { Clock } from './clock.ts';
 import type { HubLimits } from './config.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { KvLedger } from './kv-ledger.ts';
+import { parseMessage } from './parse-message.ts';
 import { TokenBucket } from './token-bucket.ts';
 import type { AttemptFrame } from './token-log.ts';
 
@@ -63,11 +66,11 @@ export interface NodeSocketOptions {
   readonly sink: FrameSink;
   readonly clock: Clock;
   readonly limits: HubLimits;
+  readonly log: Logger;
 }
 
 /** Before `hello` nobody is known; a stranger's first message is small. */
 const MAX_HELLO_CHARS = 64 << 10;
-const MAX_MISSED_PINGS = 2;
 /** Data-parallel ranks of one node. */
 const MAX_RANKS = 64;
 
@@ -92,16 +95,22 @@ export class NodeSocket {
   readonly #options: NodeSocketOptions;
   readonly #messages: TokenBucket;
   readonly #bytes: TokenBucket;
-  #stopTimer: () => void;
-  #nonce = 0;
-  #unanswered = 0;
+  readonly #stopHelloTimer: () => void;
+  readonly #heartbeat: Heartbeat;
 
   constructor(options: NodeSocketOptions) {
     const { clock, limits } = options;
     this.#options = options;
     this.#messages = new TokenBucket(limits.messagesPerSecond, clock);
     this.#bytes = new TokenBucket(limits.bytesPerSecond, clock);
-    this.#stopTimer = clock.after(limits.helloMs, () =>
+    this.#heartbeat = new Heartbeat({
+      clock,
+      ms: limits.pingMs,
+      ping: (nonce) => this.send({ type: 'ping', nonce }),
+      dead: (unanswered) =>
+        this.refuse({ close: CLOSE.timeout, code: 'protocol', message: `${unanswered} pings without an answer` }),
+    });
+    this.#stopHelloTimer = clock.after(limits.helloMs, () =>
       this.refuse({ close: CLOSE.timeout, code: 'protocol', message: `no hello within ${limits.helloMs} ms` }),
     );
   }
@@ -117,8 +126,13 @@ export class NodeSocket {
       });
       return;
     }
-    const message = this.#parse(text);
-    if (message !== null) this.#handle(message);
+    if (this.state === 'opening' && text.length > MAX_HELLO_CHARS) {
+      this.#broken('a hello of more than 64 KiB');
+      return;
+    }
+    const parsed = parseMessage(text);
+    if (parsed.ok) this.#handle(parsed.message);
+    else this.#broken(parsed.why);
   }
 
   /** The other side (or the network) closed; also called once after `refuse`. */
@@ -131,7 +145,7 @@ export class NodeSocket {
     if (this.state === 'closed') return;
     const { wire, limits } = this.#options;
     if (wire.bufferedAmount > limits.maxBufferedBytes) {
-      this.#end(CLOSE.slowReader, `the node does not read: ${wire.bufferedAmount} bytes wait for it`);
+      this.end(CLOSE.slowReader, `the node does not read: ${wire.bufferedAmount} bytes wait for it`);
     } else {
       wire.send(encode(message));
     }
@@ -140,11 +154,14 @@ export class NodeSocket {
   /** Says why, and closes. */
   refuse({ close, code, message }: Refusal): void {
     if (this.state === 'closed') return;
+    this.#options.log.warn({ node: this.id, agent: this.agent, code }, `a node is refused: ${message}`);
     this.#options.wire.send(encode({ type: 'error', code, message: message.slice(0, 4096) }));
-    this.#end(close, message);
+    this.end(close, message);
   }
 
-  #end(code: CloseCode, reason: string): void {
+  /** Closes without an `error` message: the node did nothing wrong, or would not read it. */
+  end(code: CloseCode, reason: string): void {
+    if (this.state === 'closed') return;
     this.#options.wire.close(code, closeReason(reason));
     this.#leave(reason);
   }
@@ -153,30 +170,17 @@ export class NodeSocket {
     const greeted = this.state !== 'opening';
     this.state = 'closed';
     this.detail = reason;
-    this.#stopTimer();
+    this.#stopHelloTimer();
+    this.#heartbeat.stop();
     if (!greeted) return;
+    this.#options.log.info({ node: this.id }, `a node left: ${reason}`);
     this.#options.desk.left(this);
     this.#options.sink.lost(this, reason);
   }
 
-  #parse(text: string): NodeMessage | null {
-    if (this.state === 'opening' && text.length > MAX_HELLO_CHARS) return this.#broken('a hello of more than 64 KiB');
-    let json: unknown;
-    try {
-      json = JSON.parse(text);
-    } catch {
-      return this.#broken('not JSON');
-    }
-    const parsed = NodeMessage.safeParse(json);
-    if (parsed.success) return parsed.data;
-    const issue = parsed.error.issues[0];
-    return this.#broken(`${issue?.path.join('.') || 'message'}: ${issue?.message ?? 'not as the protocol says'}`);
-  }
-
-  /** A rule was broken: the socket is closed, and there is no message. */
-  #broken(why: string): null {
+  /** A rule was broken. */
+  #broken(why: string): void {
     this.refuse({ close: CLOSE.protocol, code: 'protocol', message: why });
-    return null;
   }
 
   #handle(message: NodeMessage): void {
@@ -211,7 +215,7 @@ export class NodeSocket {
         this.load = message.load;
         break;
       case 'pong':
-        this.#pong(message.nonce);
+        this.#heartbeat.answered(message.nonce);
         break;
       case 'drain':
         this.#drain(message.reason);
@@ -230,14 +234,15 @@ export class NodeSocket {
       this.refuse(answer);
       return;
     }
-    this.#stopTimer();
+    this.#stopHelloTimer();
     this.state = 'greeted';
     this.id = answer.node;
     this.epoch = answer.epoch;
     this.model = answer.model.name;
     this.joinedAt = Date.now();
     this.send(answer);
-    this.#pingLater();
+    this.#options.log.info({ node: this.id, model: this.model, epoch: this.epoch }, `a node joins: ${this.agent}`);
+    this.#heartbeat.start();
     this.#options.desk.changed(this);
   }
 
@@ -255,6 +260,9 @@ export class NodeSocket {
     this.state = 'ready';
     this.stage = 'ready';
     this.send({ type: 'registered', node: this.id });
+    const { adapter, totalBlocks, maxNumSeqs } = card;
+    const fields = { node: this.id, model: this.model, software: adapter.software, totalBlocks, maxNumSeqs };
+    this.#options.log.info(fields, `a node is ready: ${adapter.description || adapter.vendor}`);
     this.#options.desk.changed(this);
   }
 
@@ -283,7 +291,10 @@ export class NodeSocket {
   #ledger(rank: number): KvLedger | null {
     const known = this.kv.get(rank);
     if (known !== undefined) return known;
-    if (this.kv.size >= MAX_RANKS) return this.#broken(`rank ${rank}; a node has at most ${MAX_RANKS} ranks`);
+    if (this.kv.size >= MAX_RANKS) {
+      this.#broken(`rank ${rank}; a node has at most ${MAX_RANKS} ranks`);
+      return null;
+    }
     const ledger = new KvLedger();
     this.kv.set(rank, ledger);
     return ledger;
@@ -294,29 +305,6 @@ export class NodeSocket {
     this.stage = 'draining';
     this.detail = reason;
     this.#options.desk.changed(this);
-  }
-
-  /** Nonces count from 1, so an answer tells how many newer pings are still on their way. */
-  #pong(nonce: number): void {
-    if (nonce <= this.#nonce) this.#unanswered = Math.min(this.#unanswered, this.#nonce - nonce);
-  }
-
-  #pingLater(): void {
-    const { clock, limits } = this.#options;
-    this.#stopTimer = clock.after(limits.pingMs, () => {
-      if (this.#unanswered >= MAX_MISSED_PINGS) {
-        this.refuse({
-          close: CLOSE.timeout,
-          code: 'protocol',
-          message: `${this.#unanswered} pings without an answer`,
-        });
-        return;
-      }
-      this.#nonce += 1;
-      this.#unanswered += 1;
-      this.send({ type: 'ping', nonce: this.#nonce });
-      if (this.state !== 'closed') this.#pingLater();
-    });
   }
 }
 

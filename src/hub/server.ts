@@ -30,6 +30,9 @@ export interface ServerParts {
   full(): string | null;
 }
 
+/** How long a client may take to send its headers, and its whole request. Answers may take as long as they want. */
+const HEADERS_MS = 15_000;
+const REQUEST_MS = 60_000;
 /** How long answers may go on being written once the hub has nothing more to say. */
 const LAST_WRITES_MS = 1000;
 
@@ -37,6 +40,8 @@ const LAST_WRITES_MS = 1000;
 export async function startServer({ config, policy, app, join, full }: ServerParts): Promise<HubServer> {
   const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const server: Server = config.tls ? createTlsServer({ ...config.tls }, listener) : createServer(listener);
+  server.headersTimeout = HEADERS_MS;
+  server.requestTimeout = REQUEST_MS;
   server.maxConnections = config.limits.maxNodes + config.limits.maxInflight + 1024;
   const sockets = new WebSocketServer({
     noServer: true,

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { DEFAULT_LIMITS, type HubConfig, type HubLimits } from '../../src/hub/config.ts';
 import { type Hub, startHub } from '../../src/hub/hub.ts';
 
@@ -9,6 +9,7 @@ export const PICO = path.resolve(import.meta.dirname, '../../models/quire-pico')
 export function startTestHub(
   config: Partial<Omit<HubConfig, 'limits'>> = {},
   limits: Partial<HubLimits> = {},
+  log: Logger = pino({ level: 'silent' }),
 ): Promise<Hub> {
   const whole: HubConfig = {
     host: '127.0.0.1',
@@ -32,5 +33,5 @@ export function startTestHub(
     ...config,
     limits: { ...DEFAULT_LIMITS, ...limits },
   };
-  return startHub(whole, { log: pino({ level: 'silent' }) });
+  return startHub(whole, { log });
 }

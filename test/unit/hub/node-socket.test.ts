@@ -1,4 +1,5 @@
 import * as fc from 'fast-check';
+import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_LIMITS } from '../../../src/hub/config.ts';
 import { type FrameSink, type NodeDesk, NodeSocket, type Refusal, type Wire } from '../../../src/hub/node-socket.ts';
@@ -58,7 +59,14 @@ function setUp(limits: Partial<typeof DEFAULT_LIMITS> = {}) {
     failed: (_, failure) => void told.push(`failed ${failure.request}`),
     lost: (_, reason) => void told.push(`lost: ${reason}`),
   };
-  const socket = new NodeSocket({ wire, desk, sink, clock, limits: { ...DEFAULT_LIMITS, ...limits } });
+  const socket = new NodeSocket({
+    wire,
+    desk,
+    sink,
+    clock,
+    limits: { ...DEFAULT_LIMITS, ...limits },
+    log: pino({ level: 'silent' }),
+  });
   const say = (...messages: NodeMessage[]) => {
     for (const message of messages) socket.receive(encode(message));
   };
