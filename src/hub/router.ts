@@ -63,9 +63,12 @@ export class LeastLoadedRouter implements Router {
   }
 
   #before(a: Candidate, b: Candidate): boolean {
-    const load = (c: Candidate) => this.sequences(c.id) / Math.max(1, c.card.maxNumSeqs);
-    const difference = load(a) - load(b);
+    const difference = this.#load(a) - this.#load(b);
     if (difference !== 0) return difference < 0;
     return (this.#lastChosen.get(a.id) ?? 0) < (this.#lastChosen.get(b.id) ?? 0);
+  }
+
+  #load({ id, card }: Candidate): number {
+    return this.sequences(id) / Math.max(1, card.maxNumSeqs);
   }
 }
