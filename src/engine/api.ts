@@ -64,6 +64,7 @@ export type EngineErrorCode =
   | 'invalid_request'
   | 'overloaded'
   | 'no_adapter'
+  | 'software_adapter'
   | 'out_of_memory'
   | 'device_lost'
   | 'self_test'

@@ -13,7 +13,7 @@ export interface Gpu {
 
 /**
  * Opens a device with the adapter's own limits and every wanted feature that it has.
- * Throws `EngineError` code `no_adapter` when there is none, or when only a software adapter is there and it was not asked for.
+ * Throws `EngineError` code `no_adapter` when there is none, `software_adapter` when it is software and that was not asked for.
  */
 export async function openGpu(gpu: GPU | undefined, options: { allowSoftware: boolean }): Promise<Gpu> {
   if (!gpu) {
@@ -32,7 +32,7 @@ export async function openGpu(gpu: GPU | undefined, options: { allowSoftware: bo
   const card = describeAdapter(adapter);
   if (card.software && !options.allowSoftware) {
     throw new EngineError(
-      'no_adapter',
+      'software_adapter',
       `The only adapter is software (${card.description || card.device}), far slower than a GPU. Add ?allow-software-adapter to the page's address to lend it all the same.`,
     );
   }
