@@ -3,11 +3,11 @@
 // Query head h reads KV head h / (HEADS / KV_HEADS).
 // Layout:    q, out [rows][HEADS][HEAD_DIM] f32; pools and block table as in lib/kv.wgsl, DTYPE as in lib/dtype.wgsl.
 // Sums:      f32. A score: each component of a quad apart by fma, quads ascending, then x + y + z + w. Softmax: online
-//            (Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867), positions ascending one by one; the running
-//            sums shrink when a new maximum appears. The order depends on the row's position and window alone.
+//            (Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867), positions ascending one by one, sums scaled
+//            to the maximum so far. The order depends on the row's position and window alone.
 // One thread a row and head: no barriers, no workgroup memory.
-// Constants: HEADS, KV_HEADS, HEAD_DIM (multiple of 8), SCALE, WINDOW, CAP, HAS_CAP, DTYPE, BLOCK_SIZE, MAX_BLOCKS_PER_SEQ, WORKGROUP,
-//            which divides rows * HEADS. Features: none.
+// Constants: HEADS, KV_HEADS, HEAD_DIM (multiple of 8), SCALE, WINDOW, CAP, HAS_CAP, DTYPE, BLOCK_SIZE, MAX_BLOCKS_PER_SEQ,
+//            WORKGROUP (divides HEADS). Features: none.
 // Bindings:  0 rows (slot, position, token, active); 1 blockTable; 2 q; 3 kPool; 4 vPool; 5 out.
 #include "lib/dtype.wgsl"
 #include "lib/kv.wgsl"
@@ -39,7 +39,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 #if WINDOW > 0
   first = max(place.y + 1, WINDOW) - WINDOW;
 #endif
-  var top = -3.0e38;
+  var top = -1.0e30;
   var weights = 0.0;
   for (var position = first; position <= place.y; position++) {
     let element = kv_element(place.x, position, head / (HEADS / KV_HEADS));
@@ -56,16 +56,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
 #endfor
     let score = softcap(dots.x + dots.y + dots.z + dots.w);
-    if (score > top) {
-      let shrink = exp(top - score);
-      weights *= shrink;
-#for i in 0..HEAD_DIM / 4
-      sum_${i} *= shrink;
-#endfor
-      top = score;
-    }
-    let weight = exp(score - top);
-    weights += weight;
+    // Always shrunk, often by 1: a branch here costs more than the products on an adapter that runs lanes in lockstep.
+    let new_top = max(top, score);
+    let shrink = exp(top - new_top);
+    let weight = exp(score - new_top);
+    weights = fma(weights, shrink, weight);
+    top = new_top;
 #for i in 0..HEAD_DIM / 8
     {
 #if DTYPE == 0
@@ -73,8 +69,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 #else
       let v = unpack_eight(v_pool[element / 8 + ${i}]);
 #endif
-      sum_${2 * i} = fma(vec4(weight), v.low, sum_${2 * i});
-      sum_${2 * i + 1} = fma(vec4(weight), v.high, sum_${2 * i + 1});
+      sum_${2 * i} = fma(vec4(weight), v.low, sum_${2 * i} * shrink);
+      sum_${2 * i + 1} = fma(vec4(weight), v.high, sum_${2 * i + 1} * shrink);
     }
 #endfor
   }

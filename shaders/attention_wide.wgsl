@@ -41,13 +41,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #if WINDOW > 0
   first = max(place.y + 1, WINDOW) - WINDOW;
 #endif
-  var top = -3.0e38;
+  var top = -1.0e30;
   var weights = 0.0;
   workgroupBarrier();
   for (var tile = first / LANES; tile <= place.y / LANES; tile++) {
     let position = tile * LANES + lane;
     let seen = position >= first && position <= place.y;
-    var score = -3.0e38;
+    var score = -1.0e30;
     if (seen) {
       let element = kv_element(place.x, position, head / (HEADS / KV_HEADS));
       tile_elements[lane] = element;

@@ -1,11 +1,11 @@
-// Gated activation: out[r][j] = act(sum_k input[r][k] * weight[j][k]) * sum_k input[r][k] * weight[N + j][k],
+// Gated activation: out[r][j] = act(sum_k input[r][k] * weight[j][k]) * sum_k input[r][k] * weight[n + j][k],
 //   act = silu(x) = x / (1 + exp(-x)), or gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
 //   (0.5 x (1 + tanh(u)), rewritten by tanh(u) = 2 / (1 + exp(-2u)) - 1).
-// Layout:    input [rows][K] f32, weight [2N][K] f32/bf16/f16 as stored (all gate rows, then all up rows), out [rows][N] f32.
+// Layout:    input [rows][k] f32, weight [2n][k] f32/bf16/f16 as stored (all gate rows, then all up rows), out [rows][n] f32.
 // Sums:      f32, in the order of lib/tile.wgsl, as in matmul.wgsl.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
-// Constants: QUADS, DTYPE, ROWS, COLUMNS (even), LANES, STRIDE, WIDE, GELU, WORKGROUP; N, K, COUNT_WORD, GRID are in `shape`.
-// Bindings:  0 step [COUNT_WORD] = rows in use; 1 input; 2 weight; 3 out. Features: none.
+// Constants: QUADS, DTYPE, ROWS, COLUMNS (even), LANES, WORKGROUP, WIDE, GELU. Features: none.
+// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 8 shape (n, k, grid, count_word).
 #include "lib/product.wgsl"
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
@@ -23,12 +23,6 @@ fn activate(x: f32) -> f32 {
   return x / (1.0 + exp(min(exponent, 80.0)));
 }
 
-fn store(row: u32, column: u32, gate: f32, up: f32) {
-  if (row < step[shape.count_word] && column < shape.n) {
-    out[row * shape.n + column] = activate(gate) * up;
-  }
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
 #if WIDE
@@ -39,12 +33,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let first = 0u;
 #endif
   let row = group.z * ROWS;
-  if (row >= step[shape.count_word] || column >= shape.n) {
+  let rows = step[shape.count_word];
+  let n = shape.n;
+  if (row >= rows || column >= n) {
     return;
   }
 #for c in 0..COLUMNS / 2
-  let line_${c} = min(column + ${c}, shape.n - 1);
-  let line_${c + COLUMNS / 2} = shape.n + line_${c};
+  let line_${c} = min(column + ${c}, n - 1);
+  let line_${c + COLUMNS / 2} = n + line_${c};
 #endfor
 #include "lib/tile.wgsl"
 #if WIDE
@@ -54,14 +50,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endfor
 #endfor
   reduce_lanes(lane);
-  if (lane < ROWS * PAIRS) {
+  let own_row = row + lane / PAIRS;
+  let own_column = column + lane % PAIRS;
+  if (lane < ROWS * PAIRS && own_row < rows && own_column < n) {
     let gate = lane / PAIRS * COLUMNS + lane % PAIRS;
-    store(row + lane / PAIRS, column + lane % PAIRS, partial[gate * LANES], partial[(gate + PAIRS) * LANES]);
+    out[own_row * n + own_column] = activate(partial[gate * LANES]) * partial[(gate + PAIRS) * LANES];
   }
 #else
 #for r in 0..ROWS
 #for c in 0..COLUMNS / 2
-  store(row + ${r}, column + ${c}, sum_${r}_${c}, sum_${r}_${c + COLUMNS / 2});
+  if (row + ${r} < rows && column + ${c} < n) {
+    out[(row + ${r}) * n + column + ${c}] = activate(sum_${r}_${c}) * sum_${r}_${c + COLUMNS / 2};
+  }
 #endfor
 #endfor
 #endif

@@ -1,13 +1,12 @@
 // Matrix product: out[r][j] = sum_k input[r][k] * weight[j][k]  (+ bias[j])  (+ the old out[r][j] when ACCUMULATE).
-// Layout:    input [rows][K] f32, weight [N][K] f32/bf16/f16 as stored, bias [N] f32, out [rows][N] f32.
+// Layout:    input [rows][k] f32, weight [n][k] f32/bf16/f16 as stored, bias [n] f32, out [rows][n] f32.
 // Sums:      f32, in the order of lib/tile.wgsl, the same whatever the bucket, the row's place and the other rows.
 //            Then + bias, then + the old value.
 // Variants:  scalar (LANES 1): a thread computes ROWS x COLUMNS outputs alone; no barriers, no workgroup memory.
 //            WIDE: a workgroup of LANES lanes computes them, lane l taking every LANES-th chunk of k; then the lanes
 //            are added as a tree (lib/product.wgsl). The two variants differ in their last bits.
-// Constants: QUADS, DTYPE, ROWS, COLUMNS, LANES, STRIDE (= LANES), WIDE, BIAS, ACCUMULATE, WORKGROUP. N, K, COUNT_WORD and GRID (column
-//            tiles per row of workgroups: one dimension of a dispatch holds 65,535 only) are in `shape`.
-// Bindings:  0 step [COUNT_WORD] = rows in use; 1 input; 2 weight; 3 out; 4 bias (when BIAS). Features: none.
+// Constants: QUADS, DTYPE, ROWS, COLUMNS, LANES, WORKGROUP, WIDE, BIAS, ACCUMULATE. Features: none.
+// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 bias (when BIAS); 8 shape (n, k, grid, count_word).
 #include "lib/product.wgsl"
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
@@ -16,11 +15,7 @@
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 #endif
 
-fn store(row: u32, column: u32, sum: f32) {
-  if (row >= step[shape.count_word] || column >= shape.n) {
-    return;
-  }
-  let at = row * shape.n + column;
+fn store(at: u32, column: u32, sum: f32) {
   var value = sum;
 #if BIAS
   value += bias[column];
@@ -41,11 +36,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let first = 0u;
 #endif
   let row = group.z * ROWS;
-  if (row >= step[shape.count_word] || column >= shape.n) {
+  let rows = step[shape.count_word];
+  let n = shape.n;
+  if (row >= rows || column >= n) {
     return;
   }
 #for c in 0..COLUMNS
-  let line_${c} = min(column + ${c}, shape.n - 1);
+  let line_${c} = min(column + ${c}, n - 1);
 #endfor
 #include "lib/tile.wgsl"
 #if WIDE
@@ -55,13 +52,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endfor
 #endfor
   reduce_lanes(lane);
-  if (lane < ROWS * COLUMNS) {
-    store(row + lane / COLUMNS, column + lane % COLUMNS, partial[lane * LANES]);
+  let own_row = row + lane / COLUMNS;
+  let own_column = column + lane % COLUMNS;
+  if (lane < ROWS * COLUMNS && own_row < rows && own_column < n) {
+    store(own_row * n + own_column, own_column, partial[lane * LANES]);
   }
 #else
 #for r in 0..ROWS
 #for c in 0..COLUMNS
-  store(row + ${r}, column + ${c}, sum_${r}_${c});
+  if (row + ${r} < rows && column + ${c} < n) {
+    store((row + ${r}) * n + column + ${c}, column + ${c}, sum_${r}_${c});
+  }
 #endfor
 #endfor
 #endif

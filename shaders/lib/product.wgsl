@@ -1,7 +1,7 @@
 // What the matrix products share: bindings of their operands, and in the wide variant the sum over a workgroup's lanes.
-// input   [rows][K] f32
-// weight  [lines][K] as stored (lib/dtype.wgsl)
-// Where K is a multiple of 8 (constant QUADS), both are read in quads; else number by number, and a 16-bit row may start in mid-word.
+// input   [rows][k] f32
+// weight  [lines][k] as stored (lib/dtype.wgsl)
+// Where k is a multiple of 8 (constant QUADS), both are read in quads; else number by number: a 16-bit row may start in mid-word.
 #include "lib/dtype.wgsl"
 
 // Sizes are no constants: the products of a model differ in them and share their compiled shaders all the same.

@@ -1,26 +1,27 @@
 // Body of a matrix product's thread: sum_R_C = the thread's share of input[row + R] . weight[line_C].
-// Order of a sum (batch invariance rests on it): k is cut into chunks of 8 (of 1 where K is no multiple of 8); the
-// thread takes chunks `first`, `first` + STRIDE, ... and adds their products one by one, k ascending, by fma. Neither
+// Order of a sum (batch invariance rests on it): k is cut into chunks of 8 (of 1 where k is no multiple of 8); the
+// thread takes chunks `first`, `first` + LANES, ... and adds their products one by one, k ascending, by fma. Neither
 // ROWS nor COLUMNS nor the other rows touch a row's order.
-// Needs: `row`, `first`, `line_C` (weight rows), bindings `input` and `weight`, constants ROWS, COLUMNS, K, STRIDE, DTYPE.
+// Needs: lib/product.wgsl, `row`, `first`, `line_C` (weight rows), constants ROWS, COLUMNS, LANES, QUADS, DTYPE.
 #for r in 0..ROWS
 #for c in 0..COLUMNS
   var sum_${r}_${c} = 0.0;
 #endfor
 #endfor
 #if QUADS
-  for (var chunk = first; chunk < shape.k / 8; chunk += STRIDE) {
+  let chunks = shape.k / 8;
+  for (var chunk = first; chunk < chunks; chunk += LANES) {
 #for c in 0..COLUMNS
 #if DTYPE == 0
-    let at_${c} = (line_${c} * (shape.k / 8) + chunk) * 2;
+    let at_${c} = (line_${c} * chunks + chunk) * 2;
     let w_${c} = unpack_eight(weight[at_${c}], weight[at_${c} + 1]);
 #else
-    let w_${c} = unpack_eight(weight[line_${c} * (shape.k / 8) + chunk]);
+    let w_${c} = unpack_eight(weight[line_${c} * chunks + chunk]);
 #endif
 #endfor
 #for r in 0..ROWS
     {
-      let at = ((row + ${r}) * (shape.k / 8) + chunk) * 2;
+      let at = ((row + ${r}) * chunks + chunk) * 2;
       let low = input[at];
       let high = input[at + 1];
 #for c in 0..COLUMNS
@@ -37,13 +38,14 @@
 #endfor
   }
 #else
-  for (var k = first; k < shape.k; k += STRIDE) {
+  let length = shape.k;
+  for (var k = first; k < length; k += LANES) {
 #for c in 0..COLUMNS
-    let w_${c} = weight_at(line_${c} * shape.k + k);
+    let w_${c} = weight_at(line_${c} * length + k);
 #endfor
 #for r in 0..ROWS
     {
-      let x = input[(row + ${r}) * shape.k + k];
+      let x = input[(row + ${r}) * length + k];
 #for c in 0..COLUMNS
       sum_${r}_${c} = fma(x, w_${c}, sum_${r}_${c});
 #endfor

@@ -3,7 +3,8 @@ import { FLOAT_BYTES } from './dtype.ts';
 import { type PagedArgs, pagedConstants } from './paged.ts';
 import type { KernelVariant } from './variant.ts';
 
-const MAX_WORKGROUP = 64;
+/** Most threads of a workgroup; a software adapter gives each workgroup to one core. */
+const WORKGROUP = { scalar: 16, wide: 64 } as const;
 
 export interface AttentionArgs extends PagedArgs {
   readonly variant: KernelVariant;
@@ -24,7 +25,7 @@ export interface AttentionArgs extends PagedArgs {
  */
 export function attention(a: AttentionArgs): KernelCall {
   const wide = a.variant === 'wide';
-  const workgroup = wide ? MAX_WORKGROUP : largestDivisor(a.numHeads, MAX_WORKGROUP);
+  const workgroup = wide ? WORKGROUP.wide : largestDivisor(a.numHeads, WORKGROUP.scalar);
   const longest = a.maxBlocksPerSeq * a.blockSize;
   const seen = a.slidingWindow > 0 ? Math.min(a.slidingWindow, longest) : longest;
   return {
@@ -36,7 +37,7 @@ export function attention(a: AttentionArgs): KernelCall {
       WINDOW: a.slidingWindow,
       CAP: a.softcap,
       HAS_CAP: Number(a.softcap > 0),
-      ...(wide ? { LANES: MAX_WORKGROUP } : { WORKGROUP: workgroup }),
+      ...(wide ? { LANES: workgroup } : { WORKGROUP: workgroup }),
     },
     bindings: [
       { buffer: a.rows, access: 'read' },

@@ -5,7 +5,8 @@ import type { KernelVariant } from './variant.ts';
 
 /** Column tiles in one row of workgroups; a dispatch takes at most 65,535 in each dimension. */
 const MAX_GRID = 32_768;
-const WORKGROUP = 64;
+/** Threads of a workgroup. A software adapter gives each workgroup to one core, so that small ones share a product evenly. */
+const WORKGROUP = { scalar: 16, wide: 64 } as const;
 
 export interface ProductArgs {
   readonly label: string;
@@ -41,10 +42,12 @@ export function product(
   readonly flops: number;
 } {
   const wide = a.variant === 'wide';
-  // Few tile heights, since each is a shader of its own to compile, and these are the largest ones.
+  const workgroup = WORKGROUP[a.variant];
+  // 8 x 8 outputs a thread are fastest on SwiftShader; for one row, 4 columns leave more threads. Few tile heights,
+  // since each is a shader of its own to compile, and these are the largest ones.
   const rows = a.bucket === 1 ? 1 : a.bucket <= 4 || wide ? 4 : 8;
   const columns = wide || rows === 1 ? 4 : 8;
-  const columnsPerGroup = (columns / lines) * (wide ? 1 : WORKGROUP);
+  const columnsPerGroup = (columns / lines) * (wide ? 1 : workgroup);
   const groups = Math.ceil(a.n / columnsPerGroup);
   const grid = Math.min(groups, MAX_GRID);
   return {
@@ -53,9 +56,8 @@ export function product(
       DTYPE: DTYPE_CODE[a.dtype],
       ROWS: rows,
       COLUMNS: columns,
-      LANES: wide ? WORKGROUP : 1,
-      STRIDE: wide ? WORKGROUP : 1,
-      WORKGROUP,
+      LANES: wide ? workgroup : 1,
+      WORKGROUP: workgroup,
       WIDE: Number(wide),
     },
     bindings: [

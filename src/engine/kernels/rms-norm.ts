@@ -3,7 +3,7 @@ import type { KernelVariant } from './variant.ts';
 
 /** Threads of one row: four run in lockstep on a software adapter; a GPU gives a workgroup. */
 const LANES = { scalar: 4, wide: 64 } as const;
-const WORKGROUP = 64;
+const WORKGROUP = { scalar: 16, wide: 64 } as const;
 
 export interface RmsNormArgs {
   readonly label: string;
@@ -30,6 +30,7 @@ export interface RmsNormArgs {
 /** out[r] = x / sqrt(mean(x^2) + eps) * (weight + offset), x the row's input. */
 export function rmsNorm(a: RmsNormArgs): KernelCall {
   const lanes = LANES[a.variant];
+  const workgroup = WORKGROUP[a.variant];
   return {
     label: a.label,
     shader: 'rms_norm.wgsl',
@@ -40,7 +41,7 @@ export function rmsNorm(a: RmsNormArgs): KernelCall {
       GATHER: a.gather ?? -1,
       COUNT_WORD: a.countWord,
       LANES: lanes,
-      WORKGROUP,
+      WORKGROUP: workgroup,
       WIDE: Number(a.variant === 'wide'),
     },
     bindings: [
@@ -49,7 +50,7 @@ export function rmsNorm(a: RmsNormArgs): KernelCall {
       { buffer: a.weight, access: 'read' },
       { buffer: a.out, access: 'read_write' },
     ],
-    workgroups: [Math.ceil((a.bucket * lanes) / WORKGROUP), 1, 1],
+    workgroups: [Math.ceil((a.bucket * lanes) / workgroup), 1, 1],
     bytes: a.bucket * a.width * 8 + a.width * 4,
     flops: a.bucket * a.width * 4,
   };

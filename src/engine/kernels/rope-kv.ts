@@ -6,7 +6,7 @@ import type { KernelVariant } from './variant.ts';
 
 /** Threads of one head. */
 const LANES = { scalar: 4, wide: 32 } as const;
-const WORKGROUP = { scalar: 64, wide: 32 } as const;
+const WORKGROUP = { scalar: 16, wide: 32 } as const;
 
 export interface RopeKvArgs extends PagedArgs {
   readonly variant: KernelVariant;
