@@ -44,6 +44,8 @@ export class StepLoop implements Engine {
   private readonly promptLogprobs = new Map<Sequence, (TokenLogprob | null)[]>();
   private readonly started = new Set<Sequence>();
   private readonly flight: (InFlight | null)[] = [];
+  /** Cleared in the very turn that finds nothing to do, so that a request of the next turn starts the loop anew. */
+  private active = false;
   private running: Promise<void> | null = null;
   private closed = false;
 
@@ -64,9 +66,9 @@ export class StepLoop implements Engine {
     this.parts.scheduler.add(
       request.choices.map((choice) => new Sequence(request, choice.choice, choice.generated, this.info.maxModelLen)),
     );
-    this.running ??= this.run().finally(() => {
-      this.running = null;
-    });
+    if (this.active) return;
+    this.active = true;
+    this.running = this.run();
   }
 
   cancel(request: string): void {
@@ -148,6 +150,7 @@ export class StepLoop implements Engine {
       this.flight.push(null);
     } else {
       this.flight.length = 0;
+      this.active = false;
       return false;
     }
     return true;
