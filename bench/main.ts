@@ -1,0 +1,41 @@
+/** `npm run bench`: all figures as Markdown tables. `-- --only=engine,hub` selects; `-- --adapter=default` uses the machine's own GPU. */
+import { openDawn } from '../test/gpu/dawn.ts';
+import { adapterTable, measureAdapter, type Yardsticks } from './adapter.ts';
+import { benchColdEngine, benchColdPage, benchNpmStart } from './cold-start.ts';
+import { benchCompile } from './compile.ts';
+import { benchEngine } from './engine.ts';
+import { benchHub } from './hub.ts';
+import { loadLine, surroundings } from './machine.ts';
+import { benchPage } from './page.ts';
+
+const gpu = await openDawn();
+let yardsticks: Promise<Yardsticks> | undefined;
+const measured = () => {
+  yardsticks ??= measureAdapter(gpu);
+  return yardsticks;
+};
+const { software } = gpu.adapter;
+
+/** In the order in which they run: the cold start first, while this process has compiled nothing. */
+const PARTS: Readonly<Record<string, () => Promise<string>>> = {
+  'cold-engine': benchColdEngine,
+  'cold-page': () => benchColdPage(software),
+  'npm-start': benchNpmStart,
+  adapter: async () => adapterTable(gpu, await measured()),
+  engine: async () => benchEngine(await measured()),
+  page: () => benchPage(software),
+  hub: benchHub,
+  compile: benchCompile,
+};
+
+const only = process.argv.find((arg) => arg.startsWith('--only='))?.slice('--only='.length);
+const wanted = only?.split(',') ?? Object.keys(PARTS);
+const unknown = wanted.find((name) => PARTS[name] === undefined);
+if (unknown !== undefined) {
+  console.error(`There is no part ${unknown}. Parts: ${Object.keys(PARTS).join(', ')}.`);
+  process.exit(2);
+}
+console.log(`${surroundings()}\n`);
+for (const [name, part] of Object.entries(PARTS)) if (wanted.includes(name)) console.log(await part());
+console.log(loadLine('at the end'));
+gpu.device.destroy();
