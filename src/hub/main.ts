@@ -15,7 +15,7 @@ import { hubConfig } from './launch/hub-config.ts';
 import { ensureChromium } from './launch/install-chromium.ts';
 import { thisInstaller } from './launch/installer.ts';
 import { isRoot, thisMachine } from './launch/machine.ts';
-import { isLoopback, isWildcard, lanAddresses, origin } from './launch/network.ts';
+import { lanAddresses, origin, reachableHosts } from './launch/network.ts';
 import { followNode } from './launch/node-progress.ts';
 import { build, isStale } from './launch/page-build.ts';
 import { closeOnSignals, endWithNpm } from './launch/shutdown.ts';
@@ -108,11 +108,10 @@ async function startNodes({ options }: Parsed, config: HubConfig, hub: Hub): Pro
 
 function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonly string[]): string {
   const scheme = config.tls === null ? 'http' : 'https';
-  const reachable = isWildcard(config.host) ? lan : isLoopback(config.host) ? [] : [config.host];
   const ready = hub.state().nodes.filter((node) => node.stage === 'ready');
   return banner({
     url: hub.url,
-    lanUrls: reachable.map((host) => origin(scheme, host, hub.port)),
+    lanUrls: reachableHosts(config.host, lan).map((host) => origin(scheme, host, hub.port)),
     model: hub.models[0] ?? '',
     endpointTypes: config.endpointTypes,
     adapters: ready.flatMap(({ card }) => (card === null ? [] : [adapterText(card.adapter)])),

@@ -150,11 +150,13 @@ test('what cannot be is one clear line and exit code 2', async () => {
     [['--router-mode', 'kv'], /not yet/],
     [['--chromium', '/nowhere/chrome'], /no browser at \/nowhere\/chrome/],
   ];
-  for (const [flags, line] of cases) {
-    const hub = start(flags, DIRECT);
-    expect(await hub.exited, flags.join(' ')).toBe(2);
-    expect(hub.output().trim()).toMatch(line);
-    expect(hub.output().trim().split('\n')).toHaveLength(1);
-  }
+  await Promise.all(
+    cases.map(async ([flags, line]) => {
+      const hub = start(flags, DIRECT);
+      expect(await hub.exited, flags.join(' ')).toBe(2);
+      expect(hub.output().trim()).toMatch(line);
+      expect(hub.output().trim().split('\n')).toHaveLength(1);
+    }),
+  );
   await new Promise((resolve) => taken.close(resolve));
 });

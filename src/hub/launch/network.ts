@@ -20,6 +20,14 @@ export function lanAddresses(interfaces: Interfaces): string[] {
   return [...new Set([...of('IPv4'), ...of('IPv6')])];
 }
 
+/** The addresses for others of a hub that listens on `host`; `lan` are the machine's. None where it listens on loopback alone. */
+export function reachableHosts(host: string, lan: readonly string[]): readonly string[] {
+  if (isLoopback(host)) return [];
+  if (!isWildcard(host)) return [host];
+  // 0.0.0.0 takes IPv4 alone, :: takes both.
+  return host === '0.0.0.0' ? lan.filter((address) => !address.includes(':')) : lan;
+}
+
 /** `host:port` as it stands in a URL. */
 export function origin(scheme: 'http' | 'https', host: string, port: number): string {
   return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;

@@ -3,7 +3,7 @@ import { createServer, request } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { NetworkInterfaceInfo } from 'node:os';
 import { expect, test } from 'vitest';
-import { isLoopback, isWildcard, lanAddresses, origin } from '../../../src/hub/launch/network.ts';
+import { isLoopback, isWildcard, lanAddresses, origin, reachableHosts } from '../../../src/hub/launch/network.ts';
 import { fingerprint, publicKeyHash, selfSigned } from '../../../src/hub/launch/tls.ts';
 
 test('loopback and wildcard', () => {
@@ -27,6 +27,14 @@ test("the machine's addresses: others' first, without loopback, link-local and d
     gone: undefined,
   };
   expect(lanAddresses(interfaces)).toEqual(['192.168.1.5', '10.0.0.2', '2001:db8::7']);
+});
+
+test('others reach a hub where it listens, and by no other protocol', () => {
+  const lan = ['192.168.1.5', '2001:db8::7'];
+  expect(reachableHosts('127.0.0.1', lan)).toEqual([]);
+  expect(reachableHosts('0.0.0.0', lan)).toEqual(['192.168.1.5']);
+  expect(reachableHosts('::', lan)).toEqual(lan);
+  expect(reachableHosts('lab-7', lan)).toEqual(['lab-7']);
 });
 
 test('IPv6 goes into brackets', () => {
