@@ -90,8 +90,11 @@ export async function openReadyNode(context: BrowserContext, url: string): Promi
   return page;
 }
 
-export async function expectStage(page: Page, stage: string): Promise<void> {
-  await expect(page.getByTestId('stage')).toHaveAttribute('data-state', stage, { timeout: READY_MS });
+/** Waits until the page's node has come as far as it goes by itself: it serves, or it will not. */
+export async function expectStage(page: Page, stage: 'ready' | 'refused'): Promise<void> {
+  const element = page.getByTestId('stage');
+  await expect(element).toHaveAttribute('data-state', /^(ready|refused|gone)$/, { timeout: READY_MS });
+  await expect(element).toHaveAttribute('data-state', stage, { timeout: 1000 });
 }
 
 export { expect };

@@ -17,7 +17,7 @@ test('a page joins, chats with the cluster, shows its speed, and leaves', async 
   expect(counters?.sampledTokens).toBeGreaterThan(5);
 
   await page.getByTestId('leave').click();
-  await expectStage(page, 'idle');
+  await expect(page.getByTestId('stage')).toHaveAttribute('data-state', 'idle');
   expect(hub.state().nodes).toEqual([]);
 });
 

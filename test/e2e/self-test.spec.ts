@@ -1,42 +1,41 @@
-import type { BrowserContext, Page } from '@playwright/test';
-import { BROWSER, expect, expectStage, test } from './fixture.ts';
+import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { BROWSER, expect, expectStage, ROOT, test } from './fixture.ts';
 
 test.use(BROWSER);
 
-/** Opens the page with its worker's script changed on the way. */
-async function openWith(context: BrowserContext, url: string, change: (script: string) => string): Promise<Page> {
-  let changed = false;
-  await context.route('**/assets/worker-*.js', async (route) => {
-    const response = await route.fetch();
-    const script = await response.text();
-    const body = change(script);
-    changed = body !== script;
-    await route.fulfill({ response, body });
-  });
-  const page = await context.newPage();
-  await page.goto(`${url}/?allow-software-adapter`);
-  await expectStage(page, 'refused');
-  expect(changed).toBe(true);
+/** The built page with its worker's script changed. */
+async function changedPage(folder: string, change: (script: string) => string): Promise<string> {
+  const page = path.join(folder, 'page');
+  await cp(path.join(ROOT, 'dist/page'), page, { recursive: true });
+  const assets = path.join(page, 'assets');
+  const worker = (await readdir(assets)).find((name) => /^worker-.*\.js$/.test(name));
+  if (worker === undefined) throw new Error(`The build has no worker in ${assets}.`);
+  const script = await readFile(path.join(assets, worker), 'utf8');
+  const changed = change(script);
+  expect(changed).not.toBe(script);
+  await writeFile(path.join(assets, worker), changed);
   return page;
 }
 
-test('a GPU that computes nothing does not get to serve', async ({ startTestHub, context }) => {
-  const { hub, url } = await startTestHub();
-  const page = await openWith(
-    context,
-    url,
-    (script) => `GPUComputePassEncoder.prototype.dispatchWorkgroups = () => {};\n${script}`,
-  );
-  await expect(page.getByTestId('problem')).toContainText(/self-test failed on ".*swiftshader/);
-  expect(hub.state().nodes).toEqual([]);
-});
-
-test('one wrong constant in one shader keeps the node out', async ({ startTestHub, context }) => {
-  const { hub, url } = await startTestHub();
-  const page = await openWith(context, url, (script) => script.replace(/inverseSqrt\(/, '1.01 * inverseSqrt('));
-  await expect(page.getByTestId('problem')).toContainText('self-test failed');
-  expect(hub.state().nodes).toEqual([]);
-});
+for (const [what, change] of [
+  [
+    'a GPU that computes nothing does',
+    (script: string) => `GPUComputePassEncoder.prototype.dispatchWorkgroups = () => {};\n${script}`,
+  ],
+  [
+    'one wrong constant in one shader does',
+    (script: string) => script.replace('= inverseSqrt(sum', '= 1.01 * inverseSqrt(sum'),
+  ],
+] as const) {
+  test(`${what} not get to serve`, async ({ startTestHub, page }, testInfo) => {
+    const { hub, url } = await startTestHub({ staticDir: await changedPage(testInfo.outputPath(), change) });
+    await page.goto(`${url}/?allow-software-adapter`);
+    await expectStage(page, 'refused');
+    await expect(page.getByTestId('problem')).toContainText(/self-test failed on ".*swiftshader/);
+    expect(hub.state().nodes).toEqual([]);
+  });
+}
 
 test('weights that were changed on the way keep the node out', async ({ startTestHub, context }) => {
   const { hub, url } = await startTestHub();
