@@ -5,8 +5,8 @@ import { pino } from 'pino';
 import { helpText } from '../config/help.ts';
 import { OptionError } from '../config/option.ts';
 import { type Parsed, parseArgs } from '../config/options.ts';
-import type { HubConfig } from './config.ts';
-import { HubStartError } from './config.ts';
+import type { AdapterCard } from '../protocol/messages.ts';
+import { type HubConfig, HubStartError } from './config.ts';
 import { type Hub, startHub } from './hub.ts';
 import { banner } from './launch/banner.ts';
 import { ChromiumError, findChromium } from './launch/find-chromium.ts';
@@ -52,10 +52,12 @@ async function main(): Promise<void> {
   const log = pino({ level: options['log-level'] }, pino.destination({ dest: 2, sync: true }));
   const hub = await startHub(config, { log });
   let nodes: HeadlessNodes | null = null;
+  let stopping = false;
   closeOnSignals(
     process,
     {
       async close() {
+        stopping = true;
         say(`\nStopping: running requests get ${config.graceSeconds} s. Ctrl-C again ends at once.`);
         await hub.close();
         await nodes?.close();
@@ -69,10 +71,12 @@ async function main(): Promise<void> {
   endWithNpm();
   say(`The hub is at ${hub.url}.`);
   if (options.nodes > 0) nodes = await startNodes(parsed, config, hub);
+  if (nodes !== null) await followNodes(nodes);
+  if (stopping) return;
   say(bannerOf(parsed, config, hub, lan));
 }
 
-/** The hub's own nodes, ready or on their way; null when there are none, which has been said. */
+/** The hub's own nodes, on their way; null when there are none, which has been said. */
 async function startNodes({ options }: Parsed, config: HubConfig, hub: Hub): Promise<HeadlessNodes | null> {
   const yes = options.yes || process.env.CI === 'true';
   const executable = await ensureChromium(thisInstaller, { named: options.chromium, yes });
@@ -82,7 +86,7 @@ async function startNodes({ options }: Parsed, config: HubConfig, hub: Hub): Pro
   }
   say(`Starting ${options.nodes === 1 ? 'a headless node' : `${options.nodes} headless nodes`} in ${executable} ...`);
   try {
-    const nodes = await launchNodes({
+    return await launchNodes({
       executable,
       hubUrl: hub.url,
       joinToken: config.joinToken,
@@ -92,18 +96,21 @@ async function startNodes({ options }: Parsed, config: HubConfig, hub: Hub): Pro
       adapter: 'auto',
       say,
     });
-    await Promise.all(
-      nodes.pages.map(async (page, i) => {
-        const start = await followNode(page, (phase) => say(`  node ${i + 1}: ${phase}`), READY_TIMEOUT_MS);
-        if (start.outcome === 'failed') say(`Node ${i + 1} cannot serve: ${start.reason}`);
-        if (start.outcome === 'waiting') say(`Node ${i + 1} is still ${start.phase}; it goes on.`);
-      }),
-    );
-    return nodes;
   } catch (error) {
     say(`No headless node: ${error instanceof Error ? error.message : String(error)}`);
     return null;
   }
+}
+
+/** Until each node is ready or cannot be; says how it goes. */
+async function followNodes({ pages }: HeadlessNodes): Promise<void> {
+  await Promise.all(
+    pages.map(async (page, i) => {
+      const start = await followNode(page, (phase) => say(`  node ${i + 1}: ${phase}`), READY_TIMEOUT_MS);
+      if (start.outcome === 'failed') say(`Node ${i + 1} cannot serve: ${start.reason}`);
+      if (start.outcome === 'waiting') say(`Node ${i + 1} is still ${start.phase}; it goes on.`);
+    }),
+  );
 }
 
 function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonly string[]): string {
@@ -124,13 +131,7 @@ function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonl
   });
 }
 
-function adapterText(adapter: {
-  vendor: string;
-  architecture: string;
-  device: string;
-  description: string;
-  software: boolean;
-}): string {
+function adapterText(adapter: AdapterCard): string {
   const name = adapter.description || [adapter.vendor, adapter.architecture, adapter.device].filter(Boolean).join(' ');
   return `${name || 'an adapter without a name'}${adapter.software ? ' (software: the CPU, no GPU)' : ''}`;
 }
