@@ -10,56 +10,73 @@ const ROLES = { agg: 'agg: prefill and decode', prefill: 'prefill', decode: 'dec
 export function AdapterFacts({ controller }: { controller: Controller }) {
   const { adapter, card, model, node: id } = node.value;
   return (
-    <dl class="facts">
-      {adapter && (
-        <Fact name="Adapter" testId="adapter">
-          {adapterName(adapter)}
-          {adapter.software && <span class="warn"> software: computes on the CPU</span>}
-        </Fact>
-      )}
-      {model !== null && (
-        <Fact name="Model" testId="model">
-          {model}
-        </Fact>
-      )}
-      {card && (
-        <>
+    <div class="facts">
+      <dl>
+        {adapter && (
+          <Fact name="Adapter" testId="adapter">
+            {adapterName(adapter)}
+            {adapter.software && <span class="warn"> (software: computes on the CPU)</span>}
+          </Fact>
+        )}
+        {model !== null && (
+          <Fact name="Model" testId="model">
+            {model}
+          </Fact>
+        )}
+        {card && (
           <Fact name="Role" testId="role">
             {ROLES[card.role]}
           </Fact>
-          <Fact name="KV cache" testId="kv-cache">
-            {card.kvCacheDtype}, {card.blockSize} tokens a block
-          </Fact>
-          <Fact name="Limits" testId="limits">
-            {count(card.maxNumSeqs)} sequences, {count(card.maxModelLen)} tokens each
-          </Fact>
-        </>
+        )}
+      </dl>
+      {(card !== null || mode === 'cluster') && (
+        <details>
+          <summary>More of this node</summary>
+          <dl>
+            {card && (
+              <>
+                <Fact name="KV cache" testId="kv-cache">
+                  {card.kvCacheDtype}, {card.blockSize} tokens a block
+                </Fact>
+                <Fact name="Limits" testId="limits">
+                  {count(card.maxNumSeqs)} sequences of {count(card.maxModelLen)} tokens,{' '}
+                  {count(card.maxNumBatchedTokens)} tokens a step
+                </Fact>
+              </>
+            )}
+            {id !== null && (
+              <Fact name="Id" testId="node-id">
+                <code>{id}</code>
+              </Fact>
+            )}
+          </dl>
+          {mode === 'cluster' && <NameField controller={controller} />}
+        </details>
       )}
-      {id !== null && (
-        <Fact name="Node" testId="node-id">
-          <code>{id}</code>
-        </Fact>
-      )}
-      {mode === 'cluster' && (
-        <div>
-          <dt>
-            <label for="node-name">Name</label>
-          </dt>
-          <dd>
-            <input
-              id="node-name"
-              data-testid="node-name"
-              maxLength={100}
-              value={nodeName.value}
-              placeholder="none; the hub shows it from the next join on"
-              autocomplete="off"
-              spellcheck={false}
-              onChange={(event) => controller.setNodeName(event.currentTarget.value.trim())}
-            />
-          </dd>
-        </div>
-      )}
-    </dl>
+    </div>
+  );
+}
+
+/** A name among the adapters of a cluster; it goes to the hub when the node joins. */
+function NameField({ controller }: { controller: Controller }) {
+  return (
+    <div class="name-field">
+      <label for="node-name">Name</label>
+      <input
+        id="node-name"
+        data-testid="node-name"
+        maxLength={100}
+        value={nodeName.value}
+        placeholder="none"
+        autocomplete="off"
+        spellcheck={false}
+        aria-describedby="node-name-hint"
+        onChange={(event) => controller.setNodeName(event.currentTarget.value.trim())}
+      />
+      <p class="quiet" id="node-name-hint">
+        The cluster shows it from the next join on.
+      </p>
+    </div>
   );
 }
 

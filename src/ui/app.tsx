@@ -46,19 +46,23 @@ function Summary() {
   if (view.status === 'unreachable') return <HubStatus state="unreachable" text="hub out of reach, trying again" />;
   const { nodes, inflightRequests, models } = view.state;
   const ready = nodes.filter((each) => each.stage === 'ready').length;
-  const words = [
-    models.map((model) => model.name).join(', '),
-    `${count(ready)} ${ready === 1 ? 'node' : 'nodes'} ready`,
-    `${count(inflightRequests)} ${inflightRequests === 1 ? 'request' : 'requests'} running`,
-  ];
-  return <HubStatus state="reached" text={words.join(' · ')} />;
+  const names = models.map((model) => model.name).join(', ');
+  const requests = `${count(inflightRequests)} ${inflightRequests === 1 ? 'request' : 'requests'} running`;
+  return (
+    <HubStatus
+      state="reached"
+      text={`${names} · ${count(ready)} ${ready === 1 ? 'node' : 'nodes'} ready`}
+      more={requests}
+    />
+  );
 }
 
-function HubStatus({ state, text }: { state: string; text: string }) {
+function HubStatus({ state, text, more }: { state: string; text: string; more?: string }) {
   return (
     <p class="summary" role="status" aria-live="off" data-testid="hub" data-state={state}>
       <span class="dot" data-state={state} />
       {text}
+      {more !== undefined && <span class="wide"> · {more}</span>}
     </p>
   );
 }

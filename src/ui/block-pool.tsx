@@ -4,7 +4,8 @@ import { BLOCK_STATES, tally } from './pool-grid.ts';
 import { PoolPainter } from './pool-painter.ts';
 import { headless } from './state.ts';
 
-const LEGEND = { free: 'free', cached: 'free, still cached', used: 'in use', shared: 'shared' } as const;
+/** `cached` blocks are free as well: their contents stay of use until somebody needs the room. */
+const LEGEND = { free: 'free', cached: 'cached', used: 'in use', shared: 'shared' } as const;
 
 /** The KV cache's block pool: one square a block, with counts for those who cannot see it. */
 export function BlockPool({ map }: { map: Uint8Array }) {

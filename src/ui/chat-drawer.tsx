@@ -1,3 +1,4 @@
+import type { TargetedFocusEvent, TargetedKeyboardEvent } from 'preact';
 import type { Controller } from './controller.ts';
 import { chatSettings } from './state.ts';
 
@@ -9,7 +10,7 @@ export function ChatDrawer({ controller }: { controller: Controller }) {
   const { temperature, maxTokens } = chatSettings.value;
   const own = temperature === null;
   return (
-    <details class="drawer">
+    <details class="drawer" onKeyDown={closeOnEscape} onFocusOut={closeWhenLeft}>
       <summary data-testid="settings">Settings</summary>
       <div class="drawer-body">
         <label class="row">
@@ -40,7 +41,7 @@ export function ChatDrawer({ controller }: { controller: Controller }) {
         />
         <p class="quiet hint">0 always takes the likeliest token.</p>
         <label class="row" for="max-tokens">
-          <span>Most tokens of an answer</span>
+          <span>Answer limit, in tokens</span>
           <input
             id="max-tokens"
             data-testid="max-tokens"
@@ -58,4 +59,15 @@ export function ChatDrawer({ controller }: { controller: Controller }) {
       </div>
     </details>
   );
+}
+
+function closeOnEscape({ key, currentTarget }: TargetedKeyboardEvent<HTMLDetailsElement>): void {
+  if (key !== 'Escape') return;
+  currentTarget.open = false;
+  currentTarget.querySelector('summary')?.focus();
+}
+
+/** The drawer covers the conversation, so it goes when the focus does. */
+function closeWhenLeft({ relatedTarget, currentTarget }: TargetedFocusEvent<HTMLDetailsElement>): void {
+  if (relatedTarget instanceof Node && !currentTarget.contains(relatedTarget)) currentTarget.open = false;
 }

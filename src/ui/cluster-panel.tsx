@@ -47,7 +47,7 @@ function Nodes({ nodes, own }: { nodes: readonly ClusterNode[]; own: string | nu
 
 function NodeRow({ of, isOwn }: { of: ClusterNode; isOwn: boolean }) {
   const { card, load, stage, agent } = of;
-  const facts = [agent, card?.role, stage === 'ready' ? `for ${age(of.joinedAt)}` : stageText(of)];
+  const facts = [card ? agent : '', card?.role, stage === 'ready' ? age(of.joinedAt) : stageText(of)];
   return (
     <li class="cluster-node" data-testid="cluster-node" data-state={stage} data-node={of.id}>
       <span class="dot" data-state={stage} title={stage} />

@@ -9,7 +9,7 @@ export const EXAMPLES: readonly Example[] = [
   {
     kind: 'Recall',
     prompt:
-      'Remember these facts. The green locker holds a clock. Ada lives in Quito. The code for the attic is 1475. Kai has a shy penguin. What is the code for the attic?',
+      'Remember these facts. The green locker holds a clock. Ada lives in Quito. The code for the attic is 1475. What is the code for the attic?',
   },
   { kind: 'Sum', prompt: 'What is 17 + 25?' },
   {

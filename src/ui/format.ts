@@ -5,8 +5,8 @@ const oneDigit = new Intl.NumberFormat('en-US', { minimumFractionDigits: 1, maxi
 /** `12,345`. */
 export const count = (value: number): string => whole.format(value);
 
-/** Whole from 100 up, else one digit after the point: `347`, `9.2`. */
-export const rate = (value: number): string => (value >= 99.95 ? whole : oneDigit).format(value);
+/** Whole from 100 up and at 0, else one digit after the point: `347`, `9.2`. */
+export const rate = (value: number): string => (value >= 99.95 || value < 0.05 ? whole : oneDigit).format(value);
 
 /** Decimal units: `512 B`, `4.2 MB`. */
 export function bytes(value: number): string {

@@ -37,7 +37,7 @@ export function NodePanel({ controller }: { controller: Controller }) {
       {problem && <ProblemNotice problem={problem} />}
       {load && <Throughput load={load} />}
       {blockMap && <BlockPool map={blockMap} />}
-      <AdapterFacts controller={controller} />
+      {able && <AdapterFacts controller={controller} />}
     </section>
   );
 }

@@ -51,8 +51,8 @@ export const STAGES: Readonly<Record<NodePhase, StageWords>> = {
   },
   gone: {
     title: 'Gone',
-    cluster: 'This page was a node and is none any more.',
-    solo: 'The model ran here and does not any more.',
+    cluster: 'This page served the cluster, and no longer does.',
+    solo: 'The model ran here, and no longer does.',
   },
 };
 
