@@ -151,6 +151,7 @@ export async function startPage(): Promise<Controller> {
     state.capability.value = checkCapability({
       isSecureContext: globalThis.isSecureContext,
       hasWebGpu: navigator.gpu !== undefined,
+      hasHub: state.mode === 'cluster',
       location,
     });
   });

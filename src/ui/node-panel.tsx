@@ -13,7 +13,7 @@ export function NodePanel({ controller }: { controller: Controller }) {
   const { detail, load, blockMap, problem } = node.value;
   const able = capability.value.ok;
   const phase: NodePhase = able ? node.value.phase : 'refused';
-  const { title } = STAGES[phase];
+  const { title, meaning } = STAGES[mode][phase];
   return (
     <section class="panel node" aria-labelledby="stage-title">
       <div class="stage" data-testid="stage" data-state={phase}>
@@ -22,7 +22,7 @@ export function NodePanel({ controller }: { controller: Controller }) {
             <span class="dot" data-state={phase} />
             {title}
           </h2>
-          <p class="quiet">{STAGES[phase][mode]}</p>
+          <p class="quiet">{meaning}</p>
         </div>
         {able && <LifeButton phase={phase} controller={controller} />}
       </div>
@@ -54,7 +54,7 @@ function Way({ phase }: { phase: NodePhase }) {
           data-state={i < at ? 'done' : i === at ? 'now' : 'ahead'}
           aria-current={i === at ? 'step' : undefined}
         >
-          {STAGES[step].title}
+          {STAGES[mode][step].title}
         </li>
       ))}
     </ol>

@@ -2,57 +2,40 @@ import type { NodePhase } from '../node/snapshot.ts';
 
 interface StageWords {
   readonly title: string;
-  /** What it means, in a cluster and alone. */
-  readonly cluster: string;
-  readonly solo: string;
+  readonly meaning: string;
 }
 
-/** What a person reads of each phase of a node's life. */
-export const STAGES: Readonly<Record<NodePhase, StageWords>> = {
-  idle: {
-    title: 'Not lending',
-    cluster: 'This page lends nothing now. The playground uses the other nodes.',
-    solo: 'The model is not loaded. Start it to chat.',
+const KEPT = 'The model comes once; the browser keeps it for the next visit.';
+
+/** What a person reads of each phase of a node's life, as part of a cluster and alone. */
+export const STAGES: Readonly<Record<'cluster' | 'solo', Readonly<Record<NodePhase, StageWords>>>> = {
+  cluster: {
+    idle: { title: 'Not lending', meaning: 'This page lends nothing now. The playground uses the other nodes.' },
+    joining: { title: 'Joining', meaning: 'Greeting the hub.' },
+    downloading: { title: 'Downloading', meaning: KEPT },
+    warming: {
+      title: 'Warming up',
+      meaning: 'Compiling shaders, then a self-test: only a GPU that computes right may serve.',
+    },
+    ready: { title: 'Ready', meaning: 'This GPU answers requests of the cluster while the page is open.' },
+    reconnecting: {
+      title: 'Reconnecting',
+      meaning: 'The hub is out of reach. The model and its cache stay loaded.',
+    },
+    draining: { title: 'Leaving', meaning: 'No new requests. Running ones get a few seconds to finish.' },
+    refused: { title: 'Cannot lend', meaning: 'This page did not become a node.' },
+    gone: { title: 'Gone', meaning: 'This page served the cluster, and no longer does.' },
   },
-  joining: {
-    title: 'Joining',
-    cluster: 'Greeting the hub.',
-    solo: 'Looking for the model beside this page.',
-  },
-  downloading: {
-    title: 'Downloading',
-    cluster: 'The model comes once; the browser keeps it for the next visit.',
-    solo: 'The model comes once; the browser keeps it for the next visit.',
-  },
-  warming: {
-    title: 'Warming up',
-    cluster: 'Compiling shaders, then a self-test: only a GPU that computes right may serve.',
-    solo: 'Compiling shaders, then a self-test of what they compute.',
-  },
-  ready: {
-    title: 'Ready',
-    cluster: 'This GPU answers requests of the cluster while the page is open.',
-    solo: 'The model runs on this GPU. Nothing that you type leaves the page.',
-  },
-  reconnecting: {
-    title: 'Reconnecting',
-    cluster: 'The hub is out of reach. The model and its cache stay loaded.',
-    solo: '',
-  },
-  draining: {
-    title: 'Leaving',
-    cluster: 'No new requests. Running ones get a few seconds to finish.',
-    solo: 'Stopping, and freeing the GPU.',
-  },
-  refused: {
-    title: 'Cannot lend',
-    cluster: 'This page did not become a node.',
-    solo: 'The model cannot run here.',
-  },
-  gone: {
-    title: 'Gone',
-    cluster: 'This page served the cluster, and no longer does.',
-    solo: 'The model ran here, and no longer does.',
+  solo: {
+    idle: { title: 'Stopped', meaning: 'The model is not loaded. Start it to chat.' },
+    joining: { title: 'Starting', meaning: 'Looking for the model beside this page.' },
+    downloading: { title: 'Downloading', meaning: KEPT },
+    warming: { title: 'Warming up', meaning: 'Compiling shaders, then a self-test of what they compute.' },
+    ready: { title: 'Ready', meaning: 'The model runs on this GPU. Nothing that you type leaves the page.' },
+    reconnecting: { title: 'Reconnecting', meaning: '' },
+    draining: { title: 'Stopping', meaning: 'Freeing the GPU.' },
+    refused: { title: 'Cannot run', meaning: 'The model did not start in this browser.' },
+    gone: { title: 'Gone', meaning: 'The model ran here, and no longer does.' },
   },
 };
 

@@ -12,19 +12,28 @@ export type Capability =
 export interface BrowserFacts {
   readonly isSecureContext: boolean;
   readonly hasWebGpu: boolean;
+  /** The page has a hub; without one it computes for itself alone. */
+  readonly hasHub: boolean;
   readonly location: { readonly protocol: string; readonly hostname: string; readonly port: string };
 }
 
 /** Looks only at what is there; whether an adapter answers is found out by the worker when it opens one. */
 export function checkCapability(facts: BrowserFacts): Capability {
   const { protocol, hostname, port } = facts.location;
+  const insecure = `Browsers give WebGPU only to pages that come over https or from localhost, and this one came from ${protocol}//${hostname}.`;
+  if (!facts.isSecureContext && !facts.hasHub) {
+    const steps = [
+      { text: 'Serve this folder over https, or open it from a file server on this machine (http://localhost).' },
+    ];
+    return { ok: false, reason: 'insecure-context', message: insecure, steps };
+  }
   if (!facts.isSecureContext) {
     const hubPort = port || (protocol === 'https:' ? '443' : '80');
     const local = Number(hubPort) < 1024 ? '8080' : hubPort;
     return {
       ok: false,
       reason: 'insecure-context',
-      message: `Browsers give WebGPU only to pages that come over https or from localhost, and this one came from ${protocol}//${hostname}.`,
+      message: insecure,
       steps: [
         {
           text: 'Start the hub with its own certificate and open the https address that it prints:',
@@ -41,7 +50,9 @@ export function checkCapability(facts: BrowserFacts): Capability {
     return {
       ok: false,
       reason: 'no-webgpu',
-      message: 'This browser has no WebGPU, so it cannot lend its GPU. The playground works all the same.',
+      message: facts.hasHub
+        ? 'This browser has no WebGPU, so it cannot lend its GPU. The playground works all the same.'
+        : 'This browser has no WebGPU, and the model computes on nothing else.',
       steps: [
         {
           text: 'Open this page in a recent Chrome or Edge (113 or newer), Safari (26 or newer) or Firefox (141 or newer).',

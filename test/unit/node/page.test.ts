@@ -3,9 +3,9 @@ import { checkCapability } from '../../../src/node/page/capabilities.ts';
 import { joinLinkOf, ticketOf } from '../../../src/node/page/join-link.ts';
 import { keepAlive } from '../../../src/node/page/keep-alive.ts';
 
-const facts = (url: string, isSecureContext: boolean, hasWebGpu: boolean) => {
+const facts = (url: string, isSecureContext: boolean, hasWebGpu: boolean, hasHub = true) => {
   const { protocol, hostname, port } = new URL(url);
-  return { isSecureContext, hasWebGpu, location: { protocol, hostname, port } };
+  return { isSecureContext, hasWebGpu, hasHub, location: { protocol, hostname, port } };
 };
 
 describe('what a page can do', () => {
@@ -35,6 +35,15 @@ describe('what a page can do', () => {
     if (answer.ok) throw new Error('expected a refusal');
     expect(answer.reason).toBe('no-webgpu');
     expect(answer.steps[0]?.text).toMatch(/Chrome.*Safari.*Firefox/);
+  });
+
+  test('a page without a hub is told nothing of hubs', () => {
+    for (const secure of [true, false]) {
+      const answer = checkCapability(facts('http://files.lan/quire/', secure, false, false));
+      if (answer.ok) throw new Error('expected a refusal');
+      expect(answer.reason).toBe(secure ? 'no-webgpu' : 'insecure-context');
+      expect(JSON.stringify(answer)).not.toMatch(/hub|npm start|lend|playground/);
+    }
   });
 });
 
