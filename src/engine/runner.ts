@@ -31,6 +31,8 @@ export interface RunnerOptions {
   readonly enforceEager: boolean;
 }
 
+/** Ids that are masked out have no finite logprob, and JSON no other numbers: vLLM's stand-in. */
+const LEAST_LOGPROB = -9999;
 /** Rows beyond which a step is cut into several submissions, so that none holds the GPU for long. */
 const NEVER = Number.POSITIVE_INFINITY;
 
@@ -204,9 +206,9 @@ function stepResult(words: Uint32Array, logitRows: number): StepResult {
       const values = ids + MAX_TOP_LOGPROBS;
       return {
         token,
-        logprob: floats[at]!,
+        logprob: Math.max(floats[at]!, LEAST_LOGPROB),
         rank: words[at + 1]!,
-        top: Array.from({ length: top }, (_, k) => [words[ids + k]!, floats[values + k]!] as [number, number]),
+        top: Array.from({ length: top }, (_, k) => [words[ids + k]!, Math.max(floats[values + k]!, LEAST_LOGPROB)] as [number, number]),
       };
     },
   };

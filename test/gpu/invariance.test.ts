@@ -7,7 +7,7 @@ const REQUESTS = Array.from({ length: 32 }, (_, i) => {
   return {
     prompt: [...input_ids.slice(0, Math.max(3, input_ids.length - (i % 5))), 40 + i],
     sampling: {
-      maxTokens: 24,
+      maxTokens: 12,
       logprobs: 3,
       temperature: i % 2 === 0 ? 0 : 0.9,
       topK: i % 4 === 1 ? 40 : 0,
