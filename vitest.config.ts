@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], environment: 'node', testTimeout: 20_000 } },
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], environment: 'node', testTimeout: 120_000 } },
       {
         test: {
           name: 'gpu',
@@ -15,7 +15,7 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
-      { test: { name: 'cluster', include: ['test/cluster/**/*.test.ts'], environment: 'node', testTimeout: 60_000 } },
+      { test: { name: 'cluster', include: ['test/cluster/**/*.test.ts'], environment: 'node', testTimeout: 120_000 } },
     ],
   },
 });

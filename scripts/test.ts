@@ -1,6 +1,6 @@
 /**
- * `npm test [-- unit gpu cluster e2e]`: all parts, or those that are named. Installs Chromium where there is none, and ends with
- * the line `N passed, N failed`. A part that crashes or runs nothing counts as one failure.
+ * `npm test [-- unit gpu cluster e2e [arguments of the runner]]`: all parts, or those that are named. Installs Chromium where
+ * there is none, and ends with the line `N passed, N failed`. A part that crashes or runs nothing counts as one failure.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
@@ -14,35 +14,37 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const reports = path.join(root, 'test-results');
 
 interface Part {
-  readonly command: string;
+  readonly name: string;
+  readonly command: readonly string[];
   readonly needsChromium: boolean;
   readonly count: (report: unknown) => Counts;
 }
 
-const vitest = (project: string, prefix = ''): Part => ({
-  command: `${prefix}vitest run --project ${project} --reporter=default --reporter=json --outputFile.json=test-results/${project}.json`,
-  needsChromium: prefix !== '',
-  count: vitestCounts,
-});
-
-const PARTS: Readonly<Record<string, Part>> = {
-  unit: vitest('unit'),
-  cluster: vitest('cluster'),
-  gpu: vitest('gpu', 'tsx scripts/with-gpu.ts '),
-  e2e: { command: 'playwright test', needsChromium: true, count: playwrightCounts },
+const vitest = (name: string, ...prefix: string[]): Part => {
+  const report = `--outputFile.json=test-results/${name}.json`;
+  const command = [...prefix, 'vitest', 'run', '--project', name, '--reporter=default', '--reporter=json', report];
+  return { name, command, needsChromium: prefix.length > 0, count: vitestCounts };
 };
 
-const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(PARTS);
-const unknown = names.find((name) => !Object.hasOwn(PARTS, name));
-if (unknown !== undefined) {
-  console.error(`${unknown}: no such part. There are ${Object.keys(PARTS).join(', ')}.`);
+const PARTS: readonly Part[] = [
+  vitest('unit'),
+  vitest('cluster'),
+  vitest('gpu', 'tsx', 'scripts/with-gpu.ts'),
+  { name: 'e2e', command: ['playwright', 'test'], needsChromium: true, count: playwrightCounts },
+];
+
+const args = process.argv.slice(2);
+const named = PARTS.filter((part) => args.includes(part.name));
+const rest = args.filter((arg) => !named.some((part) => part.name === arg));
+if (rest.length > 0 && named.length !== 1) {
+  const names = PARTS.map((part) => part.name).join(', ');
+  console.error(`${rest.join(' ')}: arguments of a runner go with one part by name: ${names}.`);
   process.exit(2);
 }
-
-const parts = names.map((name) => ({ name, ...PARTS[name]! }));
+const parts = named.length > 0 ? named : PARTS;
 if (parts.some((part) => part.needsChromium)) {
-  const named = process.env.QUIRE_CHROMIUM || null;
-  if ((await ensureChromium(thisInstaller, { named, yes: process.env.CI === 'true' })) === null) {
+  const choice = { named: process.env.QUIRE_CHROMIUM || null, yes: process.env.CI === 'true' };
+  if ((await ensureChromium(thisInstaller, choice)) === null) {
     console.error('No Chromium: the parts gpu and e2e cannot run, so nothing is tested.');
     process.exit(2);
   }
@@ -55,7 +57,12 @@ for (const { name, command, count } of parts) {
   rmSync(report, { force: true });
   console.log(`\n== ${name}`);
   const PATH = `${path.join(root, 'node_modules/.bin')}${path.delimiter}${process.env.PATH}`;
-  const { status } = spawnSync(command, { cwd: root, shell: true, stdio: 'inherit', env: { ...process.env, PATH } });
+  const { status } = spawnSync(command[0]!, [...command.slice(1), ...rest], {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, PATH },
+    shell: process.platform === 'win32',
+  });
   const result = verdict(read(report, count), status);
   if (result.problem) console.error(`${name}: ${result.problem}`);
   all.push(result.counts);
