@@ -131,7 +131,7 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
 test('without any Chromium the hub runs all the same, and says which one command installs one', async () => {
   const env = { ...process.env, PATH: '/nowhere', PLAYWRIGHT_BROWSERS_PATH: '/nowhere', QUIRE_CHROMIUM: '', CI: '' };
   const hub = start(['--http-port', '0'], DIRECT, env);
-  await said(hub, /npx playwright install (--with-deps )?chromium/);
+  await said(hub, /npx playwright install --no-shell (--with-deps )?chromium/);
   const [, url] = await said(hub, /Page +(http:\S+)/);
   expect(hub.output()).toContain('none here yet');
   expect((await fetch(`${url}/live`)).status).toBe(200);

@@ -20,7 +20,7 @@ export interface InstallChoice {
 
 /** The one command that installs Chromium here: Playwright's installer, with the system's libraries where root may add them. */
 export function installCommand(isRoot: boolean): string {
-  return `npx playwright install ${isRoot ? '--with-deps ' : ''}chromium`;
+  return `npx playwright install --no-shell ${isRoot ? '--with-deps ' : ''}chromium`;
 }
 
 const APT = 'apt-get update && apt-get install -y chromium';

@@ -72,8 +72,8 @@ describe('installing', () => {
     };
     return { made, ran, said };
   }
-  const playwright = 'npx playwright install chromium';
-  const asRoot = 'npx playwright install --with-deps chromium';
+  const playwright = 'npx playwright install --no-shell chromium';
+  const asRoot = 'npx playwright install --no-shell --with-deps chromium';
   const apt = 'apt-get update && apt-get install -y chromium';
 
   test('nobody to ask: says the one command and runs nothing', async () => {
