@@ -117,9 +117,16 @@ async function readStream(url: string, agent: Agent, seed: number, token: (offse
   for await (const bytes of response as AsyncIterable<Buffer>) {
     const events = (rest + bytes.toString()).split('\n\n');
     rest = events.pop() ?? '';
-    for (const event of events) if (event.startsWith('data: {') && event.includes('"token_ids"')) token(count++);
+    // A hub that is behind puts several tokens into one event.
+    for (const event of events) for (const _id of tokenIds(event)) token(count++);
   }
   return count;
+}
+
+function tokenIds(event: string): readonly number[] {
+  if (!event.startsWith('data: {')) return [];
+  const chunk = JSON.parse(event.slice('data: '.length)) as { choices: { token_ids?: number[] }[] };
+  return chunk.choices[0]?.token_ids ?? [];
 }
 
 /** User and system time of the hub's process. */

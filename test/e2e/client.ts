@@ -28,12 +28,14 @@ export async function crowd<T, R>(items: readonly T[], width: number, task: (ite
 export async function countersWhenIdle(hub: Hub): Promise<Load['counters']> {
   const load = () => hub.state().nodes[0]?.load ?? null;
   const before = load();
-  const fresh = () => {
+  let idle: Load['counters'] | null = null;
+  const look = () => {
     const now = load();
-    return now !== null && now !== before && now.running === 0 && now.waiting === 0 ? now : null;
+    if (now !== null && now !== before && now.running === 0 && now.waiting === 0) idle ??= now.counters;
+    return idle !== null;
   };
-  await expect.poll(() => fresh() !== null, { intervals: [50] }).toBe(true);
-  return (fresh() ?? before)!.counters;
+  await expect.poll(look, { intervals: [50] }).toBe(true);
+  return idle!;
 }
 
 /** What the counters grew by. */
