@@ -93,13 +93,21 @@ it.each<[string, Partial<SamplingParams>, (x: number) => number]>([
   expect(got![8]).toBe(logits[8]);
 });
 
-it('takes the largest bias list there is, and the last entry of an id', async () => {
+it('takes the largest bias list there is, every place of the vocabulary, and the last entry of an id', async () => {
   const logits = normals(4097, 4, 6);
-  const logitBias = Array.from({ length: MAX_LOGIT_BIAS - 1 }, (_, i): [number, number] => [4 * i + 1, i % 90]);
-  logitBias.push([5, -3]);
+  const borders = [0, 1023, 1024, 2047, 2048, 4095, 4096].map((id): [number, number] => [id, 7]);
+  const logitBias = Array.from({ length: MAX_LOGIT_BIAS - 8 }, (_, i): [number, number] => [4 * i + 1, i % 90]);
+  logitBias.push(...borders, [5, -3]);
   const [got] = await scoresOf(worlds.get(4097)!, [{ prompt: [3], sampling: { logitBias } }], [logits]);
   expectClose(got!, adjust(logits, { ...GREEDY, logitBias }, { prompt: [3], generated: [] }));
   expect(got![5]).toBeCloseTo(logits[5]! - 3, 5);
+});
+
+it('ignores biased and stop ids that the vocabulary does not have', async () => {
+  const logits = [normals(1023, 4, 5), normals(1023, 4, 6)];
+  const sampling = { logitBias: [[1023, 50]] as [number, number][], stopIds: [1025], minTokens: 5 };
+  const got = await scoresOf(worlds.get(1023)!, [{ prompt: [3], sampling }, { prompt: [3] }], logits);
+  for (const i of [0, 1]) expect([...got[i]!]).toEqual(logits[i]);
 });
 
 it('keeps penalized scores finite and in order at the ends of float32', async () => {
