@@ -30,6 +30,8 @@ const feed = new SnapshotFeed(systemClock, (snapshot) => {
 });
 
 let node: ClusterNode | SoloNode | null = null;
+/** The end of the life before, which a new one waits for. */
+let left: Promise<void> = Promise.resolve();
 let lastRequest = 0;
 const requests = new Map<number, AbortController>();
 
@@ -38,7 +40,8 @@ const api: WorkerApi = {
     listeners.add(listener);
     listener(feed.current);
   },
-  join(options) {
+  async join(options) {
+    await left;
     if (!begin()) return;
     const joining = new ClusterNode({
       connect: webSocketConnect(options.hubUrl),
@@ -52,7 +55,8 @@ const api: WorkerApi = {
     node = joining;
     joining.join();
   },
-  solo({ manifestUrl, query }) {
+  async solo({ manifestUrl, query }) {
+    await left;
     if (!begin()) return;
     const solo = new SoloNode({
       manifestUrl,
@@ -65,9 +69,11 @@ const api: WorkerApi = {
     node = solo;
     void solo.start();
   },
-  async leave(graceMs) {
-    await node?.leave(graceMs);
-    node = null;
+  leave(graceMs) {
+    const leaving = node?.leave(graceMs) ?? Promise.resolve();
+    // Whoever asked hears of a failure; a new life begins all the same.
+    left = leaving.catch(() => {});
+    return leaving;
   },
   steps: () => node?.steps() ?? [],
   request(request, sink) {

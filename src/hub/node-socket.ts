@@ -259,6 +259,7 @@ export class NodeSocket {
     this.card = card;
     this.state = 'ready';
     this.stage = 'ready';
+    this.detail = '';
     this.send({ type: 'registered', node: this.id });
     const { adapter, totalBlocks, maxNumSeqs } = card;
     const fields = { node: this.id, model: this.model, software: adapter.software, totalBlocks, maxNumSeqs };

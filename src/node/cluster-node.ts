@@ -159,8 +159,11 @@ export class ClusterNode {
         this.link.sendFailed(request, running.attempt, messageCode(error), error.message);
       },
       lost: (error) => this.fail(error.code, error.message),
-      adapter: (adapter) => this.options.feed.update({ adapter }),
+      adapter: (adapter) => {
+        if (!this.starting.signal.aborted) this.options.feed.update({ adapter });
+      },
       progress: (stage, detail, loadedBytes, totalBytes) => {
+        if (this.starting.signal.aborted) return;
         const reconnecting = this.options.feed.current.phase === 'reconnecting';
         const shown = { detail, progress: { loadedBytes, totalBytes } };
         this.options.feed.update(reconnecting ? { progress: shown.progress } : { ...shown, phase: stage });

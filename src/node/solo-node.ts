@@ -75,34 +75,39 @@ export class SoloNode {
     feed.update({ phase: 'joining', detail: 'reading the manifest of the model', problem: null });
     const model = await readManifest(manifestUrl, this.starting.signal);
     feed.update({ model: model.name });
-    const progress = new Progress(
-      (phase, detail, loadedBytes, totalBytes) => {
-        feed.update({ phase, detail, progress: { loadedBytes, totalBytes } });
-      },
-      model.files,
-      place.now,
-    );
+    const listener = this.listener();
+    const progress = new Progress(listener.progress, model.files, place.now);
     const files = await place.openFiles(model, manifestUrl, this.starting.signal, (notice) => progress.say(notice));
     const offer: EngineOffer = { model, blockSize: BLOCK_SIZE, hashAlgo: 'xxh3', options: {} };
-    const engine = await place.startEngine({ offer, files, progress }, this.listener());
+    const engine = await place.startEngine({ offer, files, progress }, listener);
+    const api = await createSoloApi(files, engine, this.backend);
     if (this.starting.signal.aborted) return engine.close();
     this.engine = engine;
+    this.api = api;
     this.backend.use(engine);
-    this.api = await createSoloApi(files, engine, this.backend);
     feed.update({ phase: 'ready', detail: '', progress: null, card: cardOf(engine.info, offer.hashAlgo) });
     feed.follow(engine);
   }
 
-  private listener(): EngineListener & Pick<StartListener, 'adapter'> {
+  private listener(): EngineListener & StartListener {
     const { feed } = this.place;
+    const { signal } = this.starting;
     return {
       ...this.backend.listener,
       lost: (error) => {
+        if (signal.aborted) return;
+        this.starting.abort();
         this.backend.listener.lost(error);
         void this.stop();
-        feed.update({ phase: 'gone', detail: '', problem: { code: error.code, message: error.message } });
+        const problem = { code: error.code, message: error.message };
+        feed.update({ phase: 'gone', detail: '', progress: null, problem });
       },
-      adapter: (adapter) => feed.update({ adapter }),
+      adapter: (adapter) => {
+        if (!signal.aborted) feed.update({ adapter });
+      },
+      progress: (phase, detail, loadedBytes, totalBytes) => {
+        if (!signal.aborted) feed.update({ phase, detail, progress: { loadedBytes, totalBytes } });
+      },
     };
   }
 

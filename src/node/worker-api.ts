@@ -43,9 +43,9 @@ export interface WorkerApi {
   /** Snapshots from now on, at most ten a second; the newest at once. */
   subscribe(listener: (snapshot: NodeSnapshot) => void): void;
   /** Makes this page a node of a hub. What comes of it shows in the snapshots. */
-  join(options: JoinOptions): void;
+  join(options: JoinOptions): Promise<void>;
   /** Starts the engine for this page alone. What comes of it shows in the snapshots. */
-  solo(options: SoloOptions): void;
+  solo(options: SoloOptions): Promise<void>;
   /** Leaves the hub (running requests get `graceMs` to finish) or stops the solo engine, and frees the GPU. */
   leave(graceMs: number): Promise<void>;
   /** The engine's last steps. */

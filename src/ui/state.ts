@@ -1,14 +1,5 @@
 /**
  * All that the page draws, as signals. `controller.ts` is the only writer; components read, and call the controller's functions.
- *
- * Names that browser tests find elements by (`data-testid`, with `data-state` where there is one):
- *   stage              the node's life; data-state = `NodePhase`
- *   problem            why the node is `refused` or `gone`: `NodeProblem.message`
- *   capability         why this browser cannot lend, and its steps
- *   tokens-per-second  the node's speed, as a number
- *   join, leave        buttons
- *   prompt, send, stop the playground's text field and buttons
- *   answer             one per turn; data-state = `ChatTurn.status`
  */
 import { computed, signal } from '@preact/signals';
 import type { Capability } from '../node/page/capabilities.ts';

@@ -1,0 +1,114 @@
+import { createServer, type Server } from 'node:http';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { EngineError, type EngineListener } from '../../../src/engine/api.ts';
+import { SnapshotFeed } from '../../../src/node/snapshot-feed.ts';
+import { SoloNode } from '../../../src/node/solo-node.ts';
+import type { ModelOffer } from '../../../src/protocol/messages.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
+import { folderFiles } from '../../support/folder-files.ts';
+import { ScriptedEngine } from '../../support/scripted-engine.ts';
+
+const files = folderFiles(fileURLToPath(new URL('../../../models/quire-pico', import.meta.url)));
+const manifest: ModelOffer = files.offer;
+
+let server: Server;
+let origin = '';
+
+beforeAll(async () => {
+  server = createServer((request, response) => {
+    if (request.url === '/manifest.json') response.end(JSON.stringify(manifest));
+    else if (request.url === '/broken.json') response.end('{"name":');
+    else response.writeHead(404).end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  origin = `http://127.0.0.1:${address.port}`;
+});
+
+afterAll(() => {
+  server.close();
+});
+
+function setUp(start?: (listener: EngineListener) => Promise<ScriptedEngine>, manifestUrl = `${origin}/manifest.json`) {
+  const feed = new SnapshotFeed(new FakeClock(), () => {});
+  const engines: ScriptedEngine[] = [];
+  const node = new SoloNode({
+    manifestUrl,
+    feed,
+    now: () => 0,
+    openFiles: async () => files,
+    startEngine: async (_request, listener) => {
+      const engine = start ? await start(listener) : new ScriptedEngine(listener, { vocabSize: 4096 });
+      engines.push(engine);
+      return engine;
+    },
+  });
+  return { feed, engines, node };
+}
+
+const chat = (body: object) =>
+  new Request('http://solo.invalid/v1/chat/completions', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }], model: manifest.name, ...body }),
+  });
+
+describe('a page without a hub', () => {
+  test('answers the API with its own engine, tokens and all', async () => {
+    const { feed, engines, node } = setUp();
+    expect((await node.fetch(chat({}))).status).toBe(503);
+    await node.start();
+    expect(feed.current).toMatchObject({ phase: 'ready', model: manifest.name });
+    const answer = node.fetch(chat({ max_tokens: 5, ignore_eos: true, return_token_ids: true }));
+    const ticking = setInterval(() => engines[0]?.step(), 1);
+    const response = await answer;
+    clearInterval(ticking);
+    expect(response.status).toBe(200);
+    const body = (await response.json()) as {
+      usage: { completion_tokens: number };
+      choices: { token_ids: number[] }[];
+    };
+    expect(body.usage.completion_tokens).toBe(5);
+    const first = body.choices[0]?.token_ids[0] ?? -1;
+    expect(body.choices[0]?.token_ids).toEqual([0, 1, 2, 3, 4].map((offset) => (first + offset * 13) % 4096));
+  });
+
+  test.each([
+    ['/nowhere.json', /404.*whole folder/],
+    ['/broken.json', /cannot be read/],
+  ])('says so when the manifest is not right: %s', async (path, words) => {
+    const { feed, engines, node } = setUp(undefined, `${origin}${path}`);
+    await node.start();
+    expect(feed.current).toMatchObject({ phase: 'refused', problem: { code: 'model' } });
+    expect(feed.current.problem?.message).toMatch(words);
+    expect(engines).toHaveLength(0);
+  });
+
+  test('an engine that does not start shows why', async () => {
+    const { feed, node } = setUp(async () => {
+      throw new EngineError('no_adapter', 'WebGPU found no adapter.');
+    });
+    await node.start();
+    expect(feed.current).toMatchObject({ phase: 'refused', problem: { code: 'no_adapter' } });
+  });
+
+  test('leaving while it loads closes the engine that comes late, and shows nothing of it', async () => {
+    const { feed, engines, node } = setUp(async (listener) => {
+      await node.leave();
+      return new ScriptedEngine(listener);
+    });
+    await node.start();
+    expect(engines[0]?.closed).toBe(true);
+    expect(feed.current.phase).toBe('idle');
+  });
+
+  test('a lost device ends it, with the reason', async () => {
+    const { feed, engines, node } = setUp();
+    await node.start();
+    engines[0]?.lose('The GPU device was lost.');
+    expect(feed.current).toMatchObject({ phase: 'gone', load: null, problem: { code: 'device_lost' } });
+    expect((await node.fetch(chat({}))).status).toBe(503);
+  });
+});
