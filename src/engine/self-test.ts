@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { adapterName } from '../protocol/adapter-name.ts';
 import { GREEDY, type SamplingParams, TokenId } from '../protocol/sampling.ts';
 import { EngineError } from './api.ts';
 import { checkLayer } from './model/layer-check.ts';
@@ -40,11 +41,9 @@ export async function selfTest({ runner, newScheduler, golden }: SelfTestInputs)
     ? ((await checkGreedy(runner, newScheduler(), golden)) ?? (await checkScores(runner, newScheduler(), golden)))
     : await checkUnknown(runner, newScheduler);
   if (wrong === null) return;
-  const { vendor, architecture, device, description } = runner.inputs.gpu.adapter;
-  const name = [vendor, architecture, device, description].filter(Boolean).join(' ');
   throw new EngineError(
     'self_test',
-    `The self-test failed on "${name}": ${wrong}. This node does not serve. Update the graphics driver or browser, or lend another GPU.`,
+    `The self-test failed on "${adapterName(runner.inputs.gpu.adapter)}": ${wrong}. This node does not serve. Update the graphics driver or browser, or lend another GPU.`,
   );
 }
 

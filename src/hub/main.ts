@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import { helpText } from '../config/help.ts';
 import { OptionError } from '../config/option.ts';
 import { type Parsed, parseArgs } from '../config/options.ts';
+import { adapterName } from '../protocol/adapter-name.ts';
 import type { AdapterCard } from '../protocol/messages.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { type Hub, startHub } from './hub.ts';
@@ -132,8 +133,7 @@ function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonl
 }
 
 function adapterText(adapter: AdapterCard): string {
-  const name = adapter.description || [adapter.vendor, adapter.architecture, adapter.device].filter(Boolean).join(' ');
-  return `${name || 'an adapter without a name'}${adapter.software ? ' (software: the CPU, no GPU)' : ''}`;
+  return `${adapterName(adapter)}${adapter.software ? ' (software: the CPU, no GPU)' : ''}`;
 }
 
 try {

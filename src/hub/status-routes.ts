@@ -1,5 +1,6 @@
 import { Hono } from 'hono';
 import type { Registry } from 'prom-client';
+import { adapterName } from '../protocol/adapter-name.ts';
 import type { ClusterState } from '../protocol/cluster-state.ts';
 
 export interface StatusSource {
@@ -35,7 +36,7 @@ export function statusRoutes(source: StatusSource): Hono {
         detail,
         model,
         role: card?.role ?? null,
-        adapter: card?.adapter.description ?? null,
+        adapter: card && adapterName(card.adapter),
       })),
     };
     return c.json(body, status === 'unhealthy' || source.stopping() ? 503 : 200);

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { adapterName } from './adapter-name.ts';
+import { adapterName } from '../protocol/adapter-name.ts';
 import type { Controller } from './controller.ts';
 import { count } from './format.ts';
 import { mode, node, nodeName } from './state.ts';

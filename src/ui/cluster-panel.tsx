@@ -1,5 +1,5 @@
+import { adapterName } from '../protocol/adapter-name.ts';
 import type { ClusterNode } from '../protocol/cluster-state.ts';
-import { adapterName } from './adapter-name.ts';
 import { count, duration, percent, rate } from './format.ts';
 import { cluster, node } from './state.ts';
 

@@ -6,7 +6,8 @@ export function LendBox() {
   const link = joinLink.value;
   if (link === null) return null;
   const { hostname, port, protocol } = new URL(link);
-  const open = port || (protocol === 'https:' ? '443' : '80');
+  const hubPort = port || (protocol === 'https:' ? '443' : '80');
+  const ssh = `ssh -L ${hubPort}:127.0.0.1:${hubPort} HUB`;
   return (
     <section class="panel lend" aria-labelledby="lend-title">
       <h2 id="lend-title">Lend another GPU</h2>
@@ -19,11 +20,12 @@ export function LendBox() {
         <details>
           <summary>From another machine</summary>
           <p class="quiet">
-            This hub listens on its own machine only. Bring its port over, then open the address there:
+            This address works on the hub’s machine only. From another one bring its port over, with that machine’s name
+            in the place of HUB, and open the address there:
           </p>
           <p class="command">
-            <code>{`ssh -L ${open}:127.0.0.1:${open} this-machine`}</code>
-            <CopyButton text={`ssh -L ${open}:127.0.0.1:${open} `} what="command" />
+            <code>{ssh}</code>
+            <CopyButton text={ssh} what="command" />
           </p>
           <p class="quiet">Or start the hub for the whole network; it prints the link then:</p>
           <p class="command">

@@ -20,13 +20,14 @@ export function Turn({ turn }: { turn: ChatTurn }) {
             {error}
           </p>
         )}
-        {stats && <Stats stats={stats} stopped={status === 'stopped'} />}
+        {stats && <Stats stats={stats} />}
+        {status === 'stopped' && <p class="stats">stopped by you</p>}
       </div>
     </article>
   );
 }
 
-function Stats({ stats, stopped }: { stats: AnswerStats; stopped: boolean }) {
+function Stats({ stats }: { stats: AnswerStats }) {
   const { firstTokenMs, tokensPerSecond, completionTokens, promptTokens, cachedTokens, finishReason } = stats;
   return (
     <ul class="stats" data-testid="answer-stats">
@@ -42,7 +43,6 @@ function Stats({ stats, stopped }: { stats: AnswerStats; stopped: boolean }) {
         </li>
       )}
       {finishReason === 'length' && <li>cut at the token limit</li>}
-      {stopped && <li>stopped by you</li>}
     </ul>
   );
 }

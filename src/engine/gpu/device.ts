@@ -1,3 +1,4 @@
+import { adapterName } from '../../protocol/adapter-name.ts';
 import type { AdapterCard } from '../../protocol/messages.ts';
 import { EngineError } from '../api.ts';
 
@@ -33,7 +34,7 @@ export async function openGpu(gpu: GPU | undefined, options: { allowSoftware: bo
   if (card.software && !options.allowSoftware) {
     throw new EngineError(
       'software_adapter',
-      `The only adapter is software (${card.description || card.device}), far slower than a GPU. Add ?allow-software-adapter to the page's address to lend it all the same.`,
+      `The only adapter is software (${adapterName(card)}), far slower than a GPU. Add ?allow-software-adapter to the page's address to lend it all the same.`,
     );
   }
   const features = WANTED_FEATURES.filter((f) => adapter.features.has(f));
