@@ -20,7 +20,9 @@ export function shaderSource(library: ShaderLibrary, path: string, constants: Co
   const emit = (file: string, scope: Constants): void => {
     if (included.has(file)) return;
     included.add(file);
-    expand(library(file).split('\n'), 0, scope, { file, out: body, include: emit });
+    const lines = library(file).split('\n');
+    const end = expand(lines, 0, scope, { file, out: body, include: emit });
+    if (end < lines.length) throw misplaced(file, lines, end, 'a directive that closes nothing');
   };
   emit(path, constants);
   return `${header.join('\n')}\n${body.join('\n')}`;
@@ -34,37 +36,51 @@ function literal(value: number): string {
 
 interface Sink {
   readonly file: string;
-  readonly out: string[];
+  /** null: the lines are only passed over. */
+  readonly out: string[] | null;
   readonly include: (file: string, scope: Constants) => void;
 }
 
 /** Expands lines from `start` up to the directive that closes this level; returns that directive's line number. */
-function expand(lines: readonly string[], start: number, scope: Constants, sink: Sink | null): number {
+function expand(lines: readonly string[], start: number, scope: Constants, sink: Sink): number {
+  const skipping: Sink = { ...sink, out: null };
+  const closing = (at: number, name: string): number => {
+    if (lines[at]?.trim() !== name) throw misplaced(sink.file, lines, at, `${name} expected`);
+    return at;
+  };
   let i = start;
   for (; i < lines.length; i++) {
     const line = lines[i]!;
-    const directive = /^\s*#(include|if|else|endif|for|endfor)\b\s*(.*?)\s*$/.exec(line);
+    const directive = /^\s*#(\w+)\s*(.*?)\s*$/.exec(line);
     if (!directive) {
-      sink?.out.push(line.replace(/\$\{([^}]*)\}/g, (_m, expr: string) => String(evaluate(expr, scope))));
+      sink.out?.push(line.replace(/\$\{([^}]*)\}/g, (_m, expr: string) => String(evaluate(expr, scope))));
       continue;
     }
     const [, kind, rest] = directive;
-    if (kind === 'include') sink?.include(rest!.replaceAll('"', ''), scope);
-    else if (kind === 'if') {
-      const yes = sink !== null && evaluate(rest!, scope) !== 0;
-      i = expand(lines, i + 1, scope, yes ? sink : null);
-      if (lines[i]?.trim() === '#else') i = expand(lines, i + 1, scope, sink !== null && !yes ? sink : null);
+    if (kind === 'include') {
+      if (sink.out) sink.include(rest!.replaceAll('"', ''), scope);
+    } else if (kind === 'if') {
+      const yes = sink.out !== null && evaluate(rest!, scope) !== 0;
+      i = expand(lines, i + 1, scope, yes ? sink : skipping);
+      if (lines[i]?.trim() === '#else') i = expand(lines, i + 1, scope, yes ? skipping : sink);
+      closing(i, '#endif');
     } else if (kind === 'for') {
       const m = /^(\w+) in (.+)\.\.(.+)$/.exec(rest!);
-      if (!m) throw new Error(`shader ${sink?.file}: line ${i + 1}: expected "#for i in A..B", got "${line.trim()}"`);
-      const from = sink ? evaluate(m[2]!, scope) : 0;
-      const to = sink ? evaluate(m[3]!, scope) : 0;
-      const end = expand(lines, i + 1, scope, null);
-      for (let k = from; k < to; k++) expand(lines, i + 1, { ...scope, [m[1]!]: k }, sink);
+      if (!m) throw misplaced(sink.file, lines, i, 'expected "#for i in A..B"');
+      const end = closing(expand(lines, i + 1, scope, skipping), '#endfor');
+      if (sink.out) {
+        const to = evaluate(m[3]!, scope);
+        for (let k = evaluate(m[2]!, scope); k < to; k++) expand(lines, i + 1, { ...scope, [m[1]!]: k }, sink);
+      }
       i = end;
-    } else return i;
+    } else if (kind === 'else' || kind === 'endif' || kind === 'endfor') return i;
+    else throw misplaced(sink.file, lines, i, 'unknown directive');
   }
   return i;
+}
+
+function misplaced(file: string, lines: readonly string[], at: number, what: string): Error {
+  return new Error(`shader ${file}: line ${at + 1}: ${what}, got "${lines[at]?.trim() ?? 'the end of the file'}"`);
 }
 
 /** Value of an integer expression over the names of `scope`; comparisons give 0 or 1. */

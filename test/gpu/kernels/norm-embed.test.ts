@@ -1,7 +1,9 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { embed } from '../../../src/engine/kernels/embed.ts';
 import { rmsNorm } from '../../../src/engine/kernels/rms-norm.ts';
+import type { KernelVariant } from '../../../src/engine/kernels/variant.ts';
 import { Bench, openDawn } from '../dawn.ts';
+import { pairwise } from './pairwise.ts';
 import { floats, random, rmsNormRow, stored } from './reference.ts';
 
 let bench: Bench;
@@ -48,48 +50,84 @@ describe('embed', () => {
   });
 });
 
-describe.each(['scalar', 'wide'] as const)('rms norm %s', (variant) => {
-  it.each([
-    { width: 256, bucket: 1, count: 1, offset: 0, gathered: false },
-    { width: 63, bucket: 32, count: 21, offset: 1, gathered: false },
-    { width: 1028, bucket: 8, count: 5, offset: 0, gathered: true },
-  ])('width $width, $count of $bucket rows, gathered $gathered', async ({ width, bucket, count, offset, gathered }) => {
-    const rand = random(width);
-    const inputRows = 40;
-    const input = floats(rand, inputRows * width, 3);
-    const weight = floats(rand, width);
-    const list = 5;
-    const words = new Uint32Array(list + 2 * bucket);
-    words[2] = count;
-    const source = Array.from({ length: bucket }, (_x, r) => (gathered ? (r * 17 + 3) % inputRows : r));
-    source.forEach((row, r) => {
-      words[list + 2 * r] = gathered ? row : 0;
+const LIST = 5;
+
+interface NormCase {
+  readonly width: number;
+  readonly offset: number;
+  readonly input: Float32Array;
+  readonly weight: Float32Array;
+  /** Input row of each output row, in a dispatch of `bucket` rows. */
+  readonly source: readonly number[];
+  readonly bucket: number;
+  readonly gathered: boolean;
+}
+
+async function norm(variant: KernelVariant, c: NormCase): Promise<Float32Array> {
+  const words = new Uint32Array(LIST + 2 * c.bucket);
+  words[2] = c.source.length;
+  if (c.gathered) {
+    c.source.forEach((row, r) => {
+      words[LIST + 2 * r] = row;
     });
-    const out = bench.buffer(new Float32Array(bucket * width).fill(FILL));
-    await bench.run(
-      rmsNorm({
-        label: 'norm',
-        variant,
-        bucket,
-        width,
-        eps: 1e-6,
-        offset,
-        step: bench.buffer(words),
-        countWord: 2,
-        gather: gathered ? list : null,
-        input: bench.buffer(input),
-        weight: bench.buffer(weight),
-        out,
-      }),
-    );
-    const got = new Float32Array(await bench.read(out));
-    for (let r = 0; r < bucket; r++) {
-      const at = source[r]! * width;
+  }
+  const out = bench.buffer(new Float32Array(c.bucket * c.width).fill(FILL));
+  await bench.run(
+    rmsNorm({
+      label: 'norm',
+      variant,
+      bucket: c.bucket,
+      width: c.width,
+      eps: 1e-6,
+      offset: c.offset,
+      step: bench.buffer(words),
+      countWord: 2,
+      gather: c.gathered ? LIST : null,
+      input: bench.buffer(c.input),
+      weight: bench.buffer(c.weight),
+      out,
+    }),
+  );
+  return new Float32Array(await bench.read(out));
+}
+
+describe.each(['scalar', 'wide'] as const)('rms norm %s', (variant) => {
+  it.each(
+    pairwise({
+      width: [16, 63, 256, 1028],
+      rows: [
+        { bucket: 1, count: 1 },
+        { bucket: 8, count: 5 },
+        { bucket: 64, count: 33 },
+      ],
+      offset: [0, 1],
+      gathered: [false, true],
+    }),
+  )('width $width, rows $rows, offset $offset, gathered $gathered', async ({ width, rows, offset, gathered }) => {
+    const rand = random(width);
+    const input = floats(rand, 64 * width, 3);
+    const weight = floats(rand, width);
+    const source = Array.from({ length: rows.count }, (_x, r) => (gathered ? (r * 17 + 3) % 64 : r));
+    const got = await norm(variant, { width, offset, input, weight, source, bucket: rows.bucket, gathered });
+    for (let r = 0; r < rows.bucket; r++) {
+      const at = (source[r] ?? 0) * width;
       const want = rmsNormRow([...input.subarray(at, at + width)], [...weight], 1e-6, offset);
       for (let i = 0; i < width; i++) {
-        const expected = r < count ? want[i]! : FILL;
+        const expected = r < rows.count ? want[i]! : FILL;
         expect(Math.abs(got[r * width + i]! - expected)).toBeLessThan(2e-6 * (1 + Math.abs(expected)));
       }
+    }
+  });
+
+  it('gives a row the same bits in every bucket and place', async () => {
+    const width = 260;
+    const rand = random(9);
+    const shared = { width, offset: 0, input: floats(rand, 64 * width, 3), weight: floats(rand, width) };
+    const source = Array.from({ length: 40 }, (_x, r) => (r * 23 + 7) % 64);
+    const together = await norm(variant, { ...shared, source, bucket: 64, gathered: true });
+    for (const place of [0, 13, 39]) {
+      const alone = await norm(variant, { ...shared, source: [source[place]!], bucket: 1, gathered: true });
+      expect(alone).toEqual(together.slice(place * width, (place + 1) * width));
     }
   });
 });

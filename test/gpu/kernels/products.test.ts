@@ -1,9 +1,11 @@
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { KernelCall } from '../../../src/engine/gpu/kernel.ts';
 import type { FloatDtype } from '../../../src/engine/kernels/dtype.ts';
 import { gateUp } from '../../../src/engine/kernels/gate-up.ts';
 import { matmul } from '../../../src/engine/kernels/matmul.ts';
 import type { KernelVariant } from '../../../src/engine/kernels/variant.ts';
 import { Bench, openDawn } from '../dawn.ts';
+import { pairwise } from './pairwise.ts';
 import { activations, dot, floats, random, stored } from './reference.ts';
 
 let bench: Bench;
@@ -14,105 +16,183 @@ beforeAll(async () => {
 const COUNT_WORD = 3;
 const FILL = 77;
 
-interface Case {
-  readonly variant: KernelVariant;
-  readonly dtype: FloatDtype;
+interface Operands {
   readonly n: number;
   readonly k: number;
-  readonly bucket: number;
-  readonly count: number;
-}
-
-interface Operands {
+  readonly dtype: FloatDtype;
+  /** [rows][k] */
   readonly input: Float32Array;
-  readonly weight: { words: Uint32Array; values: Float64Array };
+  readonly weight: { readonly words: Uint32Array; readonly values: Float64Array };
   readonly bias: Float32Array;
+  /** What `out` holds before. */
   readonly old: Float32Array;
 }
 
-function operands(c: Case, lines: number, seed: number): Operands {
-  const rand = random(seed);
+function operands(n: number, k: number, dtype: FloatDtype, lines: number, rows: number): Operands {
+  const rand = random(n * 7 + k);
   return {
-    input: floats(rand, c.bucket * c.k),
-    weight: stored(c.dtype, floats(rand, lines * c.n * c.k)),
-    bias: floats(rand, c.n),
-    old: floats(rand, c.bucket * c.n),
+    n,
+    k,
+    dtype,
+    input: floats(rand, rows * k),
+    weight: stored(dtype, floats(rand, lines * n * k)),
+    bias: floats(rand, n),
+    old: floats(rand, rows * n),
   };
 }
 
-function shared(c: Case, o: Operands, out: GPUBuffer) {
-  return {
-    label: 'test',
-    variant: c.variant,
-    bucket: c.bucket,
-    n: c.n,
-    k: c.k,
-    dtype: c.dtype,
-    step: bench.buffer(Uint32Array.of(9, 9, 9, c.count)),
-    countWord: COUNT_WORD,
-    input: bench.buffer(o.input),
-    weight: bench.buffer(o.weight.words),
-    out,
-  };
-}
+const shared = (variant: KernelVariant, o: Operands, bucket: number, count: number, out: GPUBuffer) => ({
+  label: 'test',
+  variant,
+  bucket,
+  n: o.n,
+  k: o.k,
+  dtype: o.dtype,
+  step: bench.buffer(Uint32Array.of(9, 9, 9, count)),
+  countWord: COUNT_WORD,
+  input: bench.buffer(o.input),
+  weight: bench.buffer(o.weight.words),
+  out,
+});
 
 /** A f32 sum of k products, in any order, is within k units of the sum of magnitudes (Higham, section 3.1). */
 const bound = (k: number, size: number): number => (k + 4) * 2 ** -24 * size + 1e-6;
 
-async function checkMatmul(c: Case, bias: boolean, accumulate: boolean): Promise<void> {
-  const o = operands(c, 1, c.n * 7 + c.k);
-  const out = bench.buffer(accumulate ? o.old : new Float32Array(c.bucket * c.n).fill(FILL));
-  await bench.run(matmul({ ...shared(c, o, out), ...(bias && { bias: bench.buffer(o.bias) }), accumulate }));
-  const got = new Float32Array(await bench.read(out));
-  for (let r = 0; r < c.bucket; r++) {
-    for (let j = 0; j < c.n; j++) {
-      const at = r * c.n + j;
-      if (r >= c.count) {
-        expect(got[at]).toBe(accumulate ? o.old[at] : FILL);
-        continue;
-      }
-      const { sum, size } = dot(o.input, r, o.weight.values, j, c.k);
-      const want = sum + (bias ? o.bias[j]! : 0) + (accumulate ? o.old[at]! : 0);
-      if (Math.abs(got[at]! - want) > bound(c.k, size)) expect.fail(`[${r}][${j}]: ${got[at]}, expected ${want}`);
-    }
-  }
-}
+const ROWS = [
+  { bucket: 1, count: 1 },
+  { bucket: 2, count: 1 },
+  { bucket: 4, count: 3 },
+  { bucket: 8, count: 8 },
+  { bucket: 32, count: 21 },
+  { bucket: 64, count: 33 },
+] as const;
+
+const SIZES = {
+  rows: ROWS,
+  n: [1, 5, 37, 64, 130],
+  k: [8, 31, 66, 264, 1032],
+  dtype: ['f32', 'bf16', 'f16'],
+} as const;
 
 describe.each(['scalar', 'wide'] as const)('matmul %s', (variant) => {
-  it.each([
-    { dtype: 'bf16', n: 64, k: 64, bucket: 1, count: 1 },
-    { dtype: 'f16', n: 37, k: 40, bucket: 4, count: 3 },
-    { dtype: 'f32', n: 10, k: 25, bucket: 16, count: 11 },
-  ] as const)('$dtype $n x $k, $count of $bucket rows', async (c) => {
-    await checkMatmul({ ...c, variant }, false, false);
-    await checkMatmul({ ...c, variant }, true, true);
-  });
+  it.each(pairwise({ ...SIZES, added: ['nothing', 'bias', 'old', 'both'] }))(
+    '$dtype [$n][$k], rows $rows, added $added',
+    async ({ rows: { bucket, count }, n, k, dtype, added }) => {
+      const o = operands(n, k, dtype, 1, bucket);
+      const bias = added === 'bias' || added === 'both';
+      const accumulate = added === 'old' || added === 'both';
+      const before = accumulate ? o.old : new Float32Array(bucket * n).fill(FILL);
+      const out = bench.buffer(before);
+      await bench.run(
+        matmul({
+          ...shared(variant, o, bucket, count, out),
+          ...(bias && { bias: bench.buffer(o.bias) }),
+          accumulate,
+        }),
+      );
+      const got = new Float32Array(await bench.read(out));
+      for (let at = 0; at < bucket * n; at++) {
+        const [r, j] = [Math.floor(at / n), at % n];
+        const { sum, size } = dot(o.input, r, o.weight.values, j, k);
+        const want = sum + (bias ? o.bias[j]! : 0) + (accumulate ? o.old[at]! : 0);
+        if (r >= count) expect(got[at]).toBe(before[at]);
+        else if (Math.abs(got[at]! - want) > bound(k, size)) expect.fail(`[${r}][${j}]: ${got[at]}, expected ${want}`);
+      }
+    },
+  );
 });
 
 describe.each(['scalar', 'wide'] as const)('gate-up %s', (variant) => {
-  it.each([
-    { dtype: 'bf16', n: 64, k: 64, bucket: 1, count: 1, activation: 'silu' },
-    { dtype: 'f16', n: 37, k: 40, bucket: 4, count: 3, activation: 'gelu_tanh' },
-    { dtype: 'f32', n: 10, k: 25, bucket: 16, count: 11, activation: 'silu' },
-  ] as const)('$activation $dtype $n x $k, $count of $bucket rows', async ({ activation, ...rest }) => {
-    const c = { ...rest, variant };
-    const o = operands(c, 2, 5);
-    const out = bench.buffer(new Float32Array(c.bucket * c.n).fill(FILL));
-    await bench.run(gateUp({ ...shared(c, o, out), activation }));
-    const got = new Float32Array(await bench.read(out));
-    for (let r = 0; r < c.bucket; r++) {
-      for (let j = 0; j < c.n; j++) {
-        const at = r * c.n + j;
-        if (r >= c.count) {
-          expect(got[at]).toBe(FILL);
-          continue;
-        }
-        const gate = dot(o.input, r, o.weight.values, j, c.k);
-        const up = dot(o.input, r, o.weight.values, c.n + j, c.k);
+  it.each(pairwise({ ...SIZES, activation: ['silu', 'gelu_tanh'] }))(
+    '$activation $dtype [2 x $n][$k], rows $rows',
+    async ({ rows: { bucket, count }, n, k, dtype, activation }) => {
+      const o = operands(n, k, dtype, 2, bucket);
+      const out = bench.buffer(new Float32Array(bucket * n).fill(FILL));
+      await bench.run(gateUp({ ...shared(variant, o, bucket, count, out), activation }));
+      const got = new Float32Array(await bench.read(out));
+      for (let at = 0; at < bucket * n; at++) {
+        const [r, j] = [Math.floor(at / n), at % n];
+        const gate = dot(o.input, r, o.weight.values, j, k);
+        const up = dot(o.input, r, o.weight.values, n + j, k);
         const want = activations[activation](gate.sum) * up.sum;
-        const slack = 1.2 * bound(c.k, gate.size) * Math.abs(up.sum) + Math.abs(gate.sum) * bound(c.k, up.size) + 1e-5;
-        if (Math.abs(got[at]! - want) > slack) expect.fail(`[${r}][${j}]: ${got[at]}, expected ${want}`);
+        // Neither activation is steeper than 1.2, nor further from 0 than its argument.
+        const slack = 1.2 * bound(k, gate.size) * Math.abs(up.sum) + Math.abs(gate.sum) * bound(k, up.size) + 1e-5;
+        if (r >= count) expect(got[at]).toBe(FILL);
+        else if (Math.abs(got[at]! - want) > slack) expect.fail(`[${r}][${j}]: ${got[at]}, expected ${want}`);
+      }
+    },
+  );
+
+  it('is finite where exp overflows', async () => {
+    const weight = stored('f32', Float32Array.of(-300, 300, 1, 1));
+    const o: Operands = { ...operands(2, 1, 'f32', 2, 1), input: Float32Array.of(1), weight };
+    for (const activation of ['silu', 'gelu_tanh'] as const) {
+      const out = bench.buffer(16);
+      await bench.run(gateUp({ ...shared(variant, o, 1, 1, out), activation }));
+      const got = new Float32Array(await bench.read(out));
+      expect(got[0]).toBeCloseTo(0, 20);
+      expect(got[1]).toBe(300);
+    }
+  });
+});
+
+describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
+  it.each([
+    { k: 264, dtype: 'bf16' },
+    { k: 31, dtype: 'f32' },
+    { k: 1032, dtype: 'f16' },
+  ] as const)('give a row the same bits in every bucket and place, k $k $dtype', async ({ k, dtype }) => {
+    const n = 37;
+    const rows = 33;
+    const all = operands(n, k, dtype, 2, rows);
+    /** The products of the given rows, in that order, in one dispatch. */
+    const bitsOf = async (kind: 'matmul' | 'gateUp', order: readonly number[], bucket: number) => {
+      const input = new Float32Array(bucket * k).fill(1e30);
+      order.forEach((row, place) => {
+        input.set(all.input.subarray(row * k, (row + 1) * k), place * k);
+      });
+      const out = bench.buffer(new Float32Array(bucket * n));
+      const args = shared(variant, { ...all, input }, bucket, order.length, out);
+      await bench.run(
+        kind === 'matmul' ? matmul({ ...args, accumulate: false }) : gateUp({ ...args, activation: 'silu' }),
+      );
+      const words = new Uint32Array(await bench.read(out));
+      return new Map(order.map((row, place) => [row, words.slice(place * n, (place + 1) * n).join()]));
+    };
+    for (const kind of ['matmul', 'gateUp'] as const) {
+      const order = Array.from({ length: rows }, (_x, i) => (i * 14 + 5) % rows);
+      const together = await bitsOf(kind, order, 64);
+      expect(new Set(together.values()).size).toBe(rows);
+      for (const row of [0, 17, 32]) expect((await bitsOf(kind, [row], 1)).get(row)).toBe(together.get(row));
+      for (const [few, bucket] of [
+        [[32, 0], 2],
+        [[5, 9, 17], 4],
+        [[31, 30, 17, 2, 1, 0, 8], 8],
+      ] as const) {
+        for (const [row, bits] of await bitsOf(kind, few, bucket)) expect(bits).toBe(together.get(row));
       }
     }
+  });
+
+  it('cover more columns than one dimension of a dispatch holds', async () => {
+    const o = operands(600, 8, 'f32', 1, 1);
+    const out = bench.buffer(600 * 4);
+    const call = matmul({ ...shared(variant, o, 1, 1, out), accumulate: false });
+    const groups = call.workgroups[0] * call.workgroups[1];
+    const [n, k, , countWord] = call.params!;
+    const folded: KernelCall = {
+      ...call,
+      params: [n!, k!, 3, countWord!],
+      workgroups: [3, Math.ceil(groups / 3), 1],
+    };
+    expect(folded.workgroups[1]).toBeGreaterThan(1);
+    await bench.run(folded);
+    const got = new Float32Array(await bench.read(out));
+    got.forEach((x, j) => {
+      expect(Math.abs(x - dot(o.input, 0, o.weight.values, j, 8).sum)).toBeLessThan(1e-5);
+    });
+    const huge = matmul({ ...shared(variant, { ...o, n: 4_000_003 }, 64, 64, out), accumulate: false });
+    expect(Math.max(...huge.workgroups)).toBeLessThanOrEqual(65_535);
+    expect(huge.workgroups[0]).toBe(huge.params![2]);
   });
 });
