@@ -19,12 +19,63 @@ test('a page joins, chats with the cluster, shows its speed, and leaves', async 
   await page.getByTestId('leave').click();
   await expect(page.getByTestId('stage')).toHaveAttribute('data-state', 'idle');
   expect(hub.state().nodes).toEqual([]);
+
+  await page.getByTestId('join').click();
+  await expectStage(page, 'ready');
+  expect(hub.state().nodes).toMatchObject([{ stage: 'ready' }]);
 });
 
-test('closing the page is leaving, at once', async ({ startTestHub, context }) => {
+test('stopping an answer frees the node', async ({ startTestHub, context }) => {
   const { hub, url } = await startTestHub();
   const page = await openReadyNode(context, url);
-  expect(hub.state().nodes).toHaveLength(1);
+  await page.getByTestId('prompt').fill('Tell me a story.');
+  await page.getByTestId('send').click();
+  const answer = page.getByTestId('answer').last();
+  await expect(answer).toHaveAttribute('data-state', 'streaming');
+  await page.getByTestId('stop').click();
+  await expect(answer).toHaveAttribute('data-state', 'stopped');
+  await expect.poll(() => hub.state().nodes[0]?.load?.running).toBe(0);
+  expect(hub.state().inflightRequests).toBe(0);
+});
+
+test('a hub that goes and comes back finds its node again, which kept its engine', async ({
+  startTestHub,
+  context,
+}) => {
+  const { hub, url } = await startTestHub();
+  const page = await openReadyNode(context, url);
+  await hub.close({ graceSeconds: 0 });
+  await expect(page.getByTestId('stage')).toHaveAttribute('data-state', 'reconnecting');
+  const again = await startTestHub({ port: hub.port });
+  await expect(page.getByTestId('stage')).toHaveAttribute('data-state', 'ready');
+  expect(again.hub.state().nodes).toMatchObject([{ stage: 'ready' }]);
+  expect(again.modelRequests()).toBe(0);
+});
+
+test('a hub with an API key asks for it, and the playground goes on with it', async ({ startTestHub, page }) => {
+  const { url } = await startTestHub({ apiKeys: ['right-key'] });
+  await page.goto(url);
+  await expectStage(page, 'refused');
+  const ask = async () => {
+    await page.getByTestId('prompt').fill('Who are you?');
+    await page.getByTestId('send').click();
+  };
+  await ask();
+  await page.getByTestId('api-key').fill('right-key');
+  await page.getByTestId('api-key').press('Enter');
+  await ask();
+  // The key is right now; what is missing is a node.
+  await expect(page.getByTestId('chat-error').last()).toContainText('No node is ready');
+});
+
+test('the address of a page sets its options, over what the hub offers; closing the page is leaving, at once', async ({
+  startTestHub,
+  page,
+}) => {
+  const { hub, url } = await startTestHub({ nodeOptions: { 'max-num-seqs': '8', 'max-model-len': '512' } });
+  await page.goto(`${url}/?allow-software-adapter&max-num-seqs=4&kv-cache-dtype=f32`);
+  await expectStage(page, 'ready');
+  expect(hub.state().nodes[0]?.card).toMatchObject({ maxNumSeqs: 4, maxModelLen: 512, kvCacheDtype: 'f32' });
   await page.close();
   await expect.poll(() => hub.state().nodes.length, { timeout: 5000 }).toBe(0);
 });
