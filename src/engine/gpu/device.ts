@@ -1,9 +1,6 @@
-import { adapterName } from '../../protocol/adapter-name.ts';
+import { adapterName, isSoftwareAdapter } from '../../protocol/adapter-name.ts';
 import type { AdapterCard } from '../../protocol/messages.ts';
 import { EngineError } from '../api.ts';
-
-/** Names under which software adapters show themselves (SwiftShader, llvmpipe and lavapipe, WARP). */
-const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render|software/i;
 
 const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query', 'subgroups', 'shader-f16'];
 
@@ -54,7 +51,6 @@ export async function openGpu(gpu: GPU | undefined, options: { allowSoftware: bo
 
 function describeAdapter(adapter: GPUAdapter): AdapterCard {
   const { vendor, architecture, device, description } = adapter.info;
-  const software =
-    SOFTWARE.test(`${vendor} ${architecture} ${device} ${description}`) || adapter.info.isFallbackAdapter === true;
+  const software = isSoftwareAdapter(adapter.info);
   return { vendor, architecture, device, description, software, features: [...adapter.features] };
 }

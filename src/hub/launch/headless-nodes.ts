@@ -1,4 +1,5 @@
 import { type BrowserContext, chromium, type Page } from 'playwright';
+import { isSoftwareAdapter } from '../../protocol/adapter-name.ts';
 import { type AdapterChoice, chromiumArgs } from './chromium-args.ts';
 
 export interface HeadlessOptions {
@@ -95,14 +96,13 @@ async function open({ executable, isRoot, trustedKey, hubUrl }: HeadlessOptions,
 async function hasHardwareAdapter(context: BrowserContext, hubUrl: string): Promise<boolean> {
   const page = context.pages()[0] ?? (await context.newPage());
   await page.goto(`${hubUrl}/live`);
-  const software = await page.evaluate(async () => {
+  const info = await page.evaluate(async () => {
     const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' });
-    if (!adapter) return true;
-    const { vendor, architecture, device, description } = adapter.info;
-    const names = `${vendor} ${architecture} ${device} ${description}`;
-    return adapter.info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|basic render|software/i.test(names);
+    if (!adapter) return null;
+    const { vendor, architecture, device, description, isFallbackAdapter } = adapter.info;
+    return { vendor, architecture, device, description, isFallbackAdapter };
   });
-  return !software;
+  return info !== null && !isSoftwareAdapter(info);
 }
 
 async function openNode(page: Page, options: HeadlessOptions, adapter: AdapterChoice): Promise<void> {
