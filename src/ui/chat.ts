@@ -3,6 +3,9 @@ import type { ApiFetch } from '../node/page/worker-fetch.ts';
 import { type ChatDelta, ChatError, type ChatMessage, streamChat } from './chat-client.ts';
 import { type AnswerStats, apiKey, apiKeyWanted, type ChatTurn, chatSettings, turns } from './state.ts';
 
+/** Tokens come in bursts; over a shorter time than this they tell nothing of speed. */
+const SHORTEST_MEASURE_MS = 250;
+
 /** The playground's conversation: one answer at a time, whose turn is always the last of `turns`. */
 export class Chat {
   private stopCurrent: AbortController | null = null;
@@ -33,8 +36,8 @@ export class Chat {
         const now = this.now();
         if (delta.tokens > 0) firstAt ??= now;
         counted += delta.tokens;
-        const after = firstAt === null ? 0 : (now - firstAt) / 1000;
-        const rate = delta.tokens > 0 && counted > 1 && after > 0 ? (counted - 1) / after : null;
+        const after = firstAt === null ? 0 : now - firstAt;
+        const rate = delta.tokens > 0 && after >= SHORTEST_MEASURE_MS ? ((counted - 1) * 1000) / after : null;
         this.grow(delta, { firstTokenMs: firstAt === null ? null : firstAt - started, counted, rate });
       }
       this.change((turn) => ({ ...turn, status: 'done' }));
