@@ -33,7 +33,7 @@ export function ProblemNotice({ problem }: { problem: NodeProblem }) {
       <p data-testid="problem">{problem.message}</p>
       {problem.code === 'software_adapter' && (
         <a class="button" href={withSoftwareAdapter(location.href)} data-testid="lend-software">
-          Lend the software adapter all the same
+          Use the software adapter all the same
         </a>
       )}
     </div>

@@ -48,7 +48,7 @@ function Log({ children }: { children: ComponentChildren }) {
   const log = useRef<HTMLDivElement>(null);
   const follows = useRef(true);
   useLayoutEffect(() => {
-    if (log.current && follows.current) log.current.scrollTop = log.current.scrollHeight;
+    if (log.current && follows.current && turns.value.length > 0) log.current.scrollTop = log.current.scrollHeight;
   });
   return (
     <div
@@ -98,7 +98,9 @@ function KeyForm({ controller }: { controller: Controller }) {
         controller.setApiKey(field.current?.value.trim() ?? '');
       }}
     >
-      <label for="api-key">This hub asks for an API key. It printed one when it started.</label>
+      <label for="api-key">
+        This hub asks for an API key; it printed one when it started. Enter it, then ask again.
+      </label>
       <input id="api-key" data-testid="api-key" ref={field} type="password" autocomplete="off" required />
       <button type="submit" class="primary">
         Use it
