@@ -25,8 +25,12 @@ export function loadLine(when: string): string {
 }
 
 function commit(): string {
-  const changed = run('git', 'status', '--porcelain', '--', 'src', 'shaders', 'package-lock.json') !== '';
-  return run('git', 'rev-parse', '--short', 'HEAD') + (changed ? ' with changes' : '');
+  try {
+    const changed = run('git', 'status', '--porcelain', '--', 'src', 'shaders', 'package-lock.json') !== '';
+    return run('git', 'rev-parse', '--short', 'HEAD') + (changed ? ' with changes' : '');
+  } catch {
+    return 'unknown: this is no git checkout, or there is no git';
+  }
 }
 
 function run(command: string, ...args: string[]): string {
