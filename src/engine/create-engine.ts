@@ -26,6 +26,8 @@ const LARGEST_STEP = { software: 256, hardware: 2048 };
 /** Fewest rows that can have logits in one step; prompts whose logprobs are asked for advance by at most this. */
 const LOGIT_ROWS = 64;
 const MAX_WAITING = 4096;
+/** A context that holds less is of no use to anyone, the self-test included. */
+const LEAST_LENGTH = 16;
 /**
  * WebGPU tells nobody how much memory there is. The largest buffer an adapter allows is the best hint it gives;
  * a software adapter lives in the machine's own memory beside everything else and takes a small part of it.
@@ -92,6 +94,13 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
   const wanted = options.numGpuBlocksOverride ?? options.maxNumSeqs * maxBlocksPerSeq;
   const blocks = poolBlocks(kvShape, device.limits, budget, wanted, Math.min(wanted, maxBlocksPerSeq));
 
+  const maxLength = Math.min(maxModelLen, blocks * options.blockSize);
+  if (maxLength < LEAST_LENGTH) {
+    throw new EngineError(
+      'model',
+      `A context of ${maxLength} tokens is too small, ${LEAST_LENGTH} is the least. Raise --max-model-len or --num-gpu-blocks-override.`,
+    );
+  }
   const variant = chooseVariant(gpu.adapter.software);
   const buffers = await createEngineBuffers(device, spec, sizes);
   const pool = await createPool(device, kvShape, blocks);
@@ -128,8 +137,8 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
       ...(options.freeOrder && { order: options.freeOrder }),
     });
   const trial = () => schedulerFor(newBlocks(false), largestStep);
-  await selfTest({ runner, newScheduler: trial, golden: inputs.golden });
-  const measured = await measureBudget(runner, trial, largestStep, maxModelLen, inputs.now);
+  await selfTest({ runner, newScheduler: trial, golden: inputs.golden, maxLength });
+  const measured = await measureBudget(runner, trial, largestStep, maxLength, inputs.now);
   const maxNumBatchedTokens = options.maxNumBatchedTokens ?? Math.max(measured, options.maxNumSeqs + 1);
   runner.limitSubmission(measured);
 

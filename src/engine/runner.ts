@@ -208,7 +208,10 @@ function stepResult(words: Uint32Array, logitRows: number): StepResult {
         token,
         logprob: Math.max(floats[at]!, LEAST_LOGPROB),
         rank: words[at + 1]!,
-        top: Array.from({ length: top }, (_, k) => [words[ids + k]!, Math.max(floats[values + k]!, LEAST_LOGPROB)] as [number, number]),
+        top: Array.from(
+          { length: top },
+          (_, k) => [words[ids + k]!, Math.max(floats[values + k]!, LEAST_LOGPROB)] as [number, number],
+        ),
       };
     },
   };

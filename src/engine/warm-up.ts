@@ -16,12 +16,12 @@ export async function measureBudget(
   runner: Runner,
   newScheduler: () => Scheduler,
   largest: number,
-  maxModelLen: number,
+  maxLength: number,
   now: () => number,
 ): Promise<number> {
   let budget = PROBE_ROWS;
   for (let round = 0; round < 3; round++) {
-    const rows = Math.min(budget, largest, maxModelLen - 1);
+    const rows = Math.min(budget, largest, maxLength - 1);
     await prefill(runner, newScheduler(), rows); // compiles
     const started = now();
     await prefill(runner, newScheduler(), rows);

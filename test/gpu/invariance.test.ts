@@ -5,9 +5,9 @@ import { type Collected, reference, TestEngine, type TestEngineOptions } from '.
 const REQUESTS = Array.from({ length: 32 }, (_, i) => {
   const { input_ids } = reference.cases[i % reference.cases.length]!;
   return {
-    prompt: [...input_ids.slice(0, Math.max(3, input_ids.length - (i % 5))), 40 + i],
+    prompt: [...input_ids.slice(0, Math.max(3, Math.min(70, input_ids.length) - (i % 5))), 40 + i],
     sampling: {
-      maxTokens: 12,
+      maxTokens: 20,
       logprobs: 3,
       temperature: i % 2 === 0 ? 0 : 0.9,
       topK: i % 4 === 1 ? 40 : 0,
@@ -36,10 +36,14 @@ async function alone(): Promise<Collected[]> {
 let expected: Promise<Collected[]> | undefined;
 
 async function together(options: TestEngineOptions): Promise<Collected[]> {
-  const one = await (expected ??= alone());
+  expected ??= alone();
+  const one = await expected;
   engine = await TestEngine.create({ ...LIMITS, enablePrefixCaching: false, ...options });
   const got = await Promise.all(REQUESTS.map(({ prompt, sampling }) => engine.one(prompt, sampling)));
-  for (const [i, c] of got.entries()) expect({ i, ...c }).toEqual({ i, ...one[i]! });
+  for (const [i, c] of got.entries()) {
+    // Requests that start alike find each other's blocks where caching is on; that alone may differ.
+    expect({ i, ...c, cachedTokens: 0 }).toEqual({ i, ...one[i]!, cachedTokens: 0 });
+  }
   return got;
 }
 

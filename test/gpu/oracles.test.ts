@@ -20,27 +20,30 @@ function logSoftmax(logits: readonly number[]): number[] {
   return logits.map((v) => v - largest - Math.log(sum));
 }
 
-describe.each(['qwen3', 'llama'])('%s against the reference implementation', (name) => {
-  const { cases } = JSON.parse(readFileSync(`${oracle(name)}/expected.json`, 'utf8')) as { cases: OracleCase[] };
+describe.each(['qwen3', 'qwen3-f16', 'llama', 'llama-tied-bf16', 'qwen2', 'mistral'])(
+  '%s against the reference implementation',
+  (name) => {
+    const { cases } = JSON.parse(readFileSync(`${oracle(name)}/expected.json`, 'utf8')) as { cases: OracleCase[] };
 
-  test('logprobs of prompts, top logprobs and greedy tokens', async () => {
-    const engine = await TestEngine.create({ folder: oracle(name), numGpuBlocksOverride: 128, maxNumSeqs: 8 });
-    const all = await Promise.all(
-      cases.map((c) => engine.one(c.input_ids, { maxTokens: c.greedy.length, logprobs: 20, promptLogprobs: 0 })),
-    );
-    expect(engine.engine.steps().some((s) => s.decodeRows > 1)).toBe(true);
-    for (const [n, c] of cases.entries()) {
-      const got = all[n]!;
-      for (const [i, logprob] of c.logprobs.entries()) {
-        expect(Math.abs(got.promptLogprobs![i + 1]!.logprob - logprob)).toBeLessThan(LOGIT_TOLERANCE);
+    test('logprobs of prompts, top logprobs and greedy tokens', async () => {
+      const engine = await TestEngine.create({ folder: oracle(name), numGpuBlocksOverride: 128, maxNumSeqs: 8 });
+      const all = await Promise.all(
+        cases.map((c) => engine.one(c.input_ids, { maxTokens: c.greedy.length, logprobs: 20, promptLogprobs: 0 })),
+      );
+      expect(engine.engine.steps().some((s) => s.decodeRows > 1)).toBe(true);
+      for (const [n, c] of cases.entries()) {
+        const got = all[n]!;
+        for (const [i, logprob] of c.logprobs.entries()) {
+          expect(Math.abs(got.promptLogprobs![i + 1]!.logprob - logprob)).toBeLessThan(LOGIT_TOLERANCE);
+        }
+        const expected = logSoftmax(c.logits);
+        for (const [id, logprob] of got.logprobs[0]!.top)
+          expect(Math.abs(logprob - expected[id]!)).toBeLessThan(LOGIT_TOLERANCE);
+        const firstTie = c.greedy_margins.findIndex((m) => m < TIE);
+        const sure = firstTie < 0 ? c.greedy.length : firstTie;
+        expect(got.tokens.slice(0, sure)).toEqual(c.greedy.slice(0, sure));
       }
-      const expected = logSoftmax(c.logits);
-      for (const [id, logprob] of got.logprobs[0]!.top)
-        expect(Math.abs(logprob - expected[id]!)).toBeLessThan(LOGIT_TOLERANCE);
-      const firstTie = c.greedy_margins.findIndex((m) => m < TIE);
-      const sure = firstTie < 0 ? c.greedy.length : firstTie;
-      expect(got.tokens.slice(0, sure)).toEqual(c.greedy.slice(0, sure));
-    }
-    await engine.close();
-  });
-});
+      await engine.close();
+    });
+  },
+);

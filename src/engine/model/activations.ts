@@ -1,7 +1,7 @@
 import { MAX_LOGIT_BIAS } from '../../protocol/sampling.ts';
 import { allocate } from '../gpu/allocate.ts';
-import { LOGPROB_STRIDE, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
 import { sampleScratchBytes } from '../kernels/sample.ts';
+import { LOGPROB_STRIDE, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
 import type { ModelSpec } from './spec.ts';
 
 /** Bytes of every buffer of an engine beside weights and KV pool: tables (see tables.ts) and activations, one buffer a role. */
