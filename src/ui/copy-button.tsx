@@ -2,7 +2,7 @@ import { useSignal } from '@preact/signals';
 
 const SHOWN_MS = 1600;
 
-/** Copies `text`. The clipboard is for secure contexts only, so an insecure page selects nothing and says so. */
+/** Copies `text`; where the browser gives no clipboard (insecure pages), asks to copy by hand. */
 export function CopyButton({ text, what }: { text: string; what: string }) {
   const said = useSignal<string | null>(null);
   const copy = async () => {
