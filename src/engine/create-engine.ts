@@ -179,6 +179,15 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
       ),
     );
   });
+  // Everything that may fail is under an error scope; what comes here makes later numbers worthless.
+  device.addEventListener('uncapturederror', ({ error }) => {
+    inputs.listener.lost(
+      new EngineError(
+        'internal',
+        `The GPU refused a command: ${error.message}. Reload the page; if it comes again, report it.`,
+      ),
+    );
+  });
   return engine;
 }
 
