@@ -50,7 +50,7 @@ export async function measureAdapter(gpu: Gpu): Promise<Yardsticks> {
 
 export function adapterTable({ adapter }: Gpu, { bytesPerSecond, dispatchSeconds }: Yardsticks): string {
   const { vendor, architecture, device, description, features } = adapter;
-  const name = [description || device, vendor, architecture].filter(Boolean).join(', ');
+  const name = [vendor, architecture, device, description].filter(Boolean).join(' ');
   return table(
     `Adapter, medians of ${RUNS} runs`,
     ['adapter', 'features in use', 'GB/s read', 'µs a dispatch'],

@@ -99,13 +99,18 @@ export async function benchNpmStart(): Promise<string> {
   const exited = once(hub, 'exit');
   const marks: [string, number][] = [];
   const seen = (name: string) => void marks.push([name, performance.now() - started]);
-  let text = '';
-  for await (const bytes of hub.stdout) {
-    text += String(bytes);
-    if (marks.length === 0 && text.includes('The hub is at')) seen('the hub answers');
-    if (text.includes('Ask it:')) break;
-  }
-  seen('its node is ready');
+  await new Promise<void>((resolve, reject) => {
+    let text = '';
+    hub.once('exit', (code) => reject(new Error(`npm start ended with ${code}: ${text}`)));
+    hub.stdout.on('data', (bytes) => {
+      text += String(bytes);
+      if (marks.length === 0 && text.includes('The hub is at')) seen('the hub answers');
+      if (marks.length === 1 && text.includes('Ask it:')) {
+        seen('its node is ready');
+        resolve();
+      }
+    });
+  });
   process.kill(-hub.pid!, 'SIGINT');
   await exited;
   seen('closed after Ctrl-C');

@@ -12,6 +12,7 @@ export async function benchEngine(adapter: Yardsticks): Promise<string> {
   for (const batch of BATCHES) {
     const rates = await measureRates((prompt, maxTokens) => test.one(prompt, { maxTokens }), batch, prompts);
     const steps = engine.steps().filter((step) => step.decodeRows === batch && step.prefillRows === 0);
+    const overlapped = steps.filter((step) => step.inFlight > 0);
     const { dispatches = 0, bytes = 0 } = steps.at(-1) ?? {};
     const stepSeconds = batch / rates.decode;
     rows.push([
@@ -20,6 +21,7 @@ export async function benchEngine(adapter: Yardsticks): Promise<string> {
       short(rates.decode),
       short(stepSeconds * 1000),
       short(median(steps.map((step) => step.hostMs))),
+      percent(overlapped.length / steps.length),
       short(dispatches / batch),
       percent((dispatches * adapter.dispatchSeconds) / stepSeconds),
       short(bytes / 2 ** 20),
@@ -34,6 +36,7 @@ export async function benchEngine(adapter: Yardsticks): Promise<string> {
     'decode tokens/s',
     'ms a decode step',
     'of it host ms',
+    'submitted while an earlier readback was pending',
     'dispatches a token',
     'time at the price of a dispatch',
     'MiB a step',

@@ -4,6 +4,7 @@ import { adapterTable, measureAdapter, type Yardsticks } from './adapter.ts';
 import { benchColdEngine, benchColdPage, benchNpmStart } from './cold-start.ts';
 import { benchCompile } from './compile.ts';
 import { benchEngine } from './engine.ts';
+import { benchExact } from './exact.ts';
 import { benchHub } from './hub.ts';
 import { loadLine, surroundings } from './machine.ts';
 import { benchPage } from './page.ts';
@@ -26,6 +27,7 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
   page: () => benchPage(software),
   hub: benchHub,
   compile: benchCompile,
+  exact: benchExact,
 };
 
 const only = process.argv.find((arg) => arg.startsWith('--only='))?.slice('--only='.length);

@@ -1,3 +1,4 @@
+import { adapterName } from '../src/protocol/adapter-name.ts';
 import { openPageNode } from './chromium-node.ts';
 import { BATCHES, measureRates, PREFILL_TOKENS, Prompts, RUNS } from './rates.ts';
 import { short, table } from './table.ts';
@@ -13,7 +14,7 @@ export async function benchPage(software: boolean): Promise<string> {
       const rates = await measureRates((prompt, maxTokens) => ask(node.hub.url, prompt, maxTokens), batch, prompts);
       rows.push([batch, short(rates.prefill), short(rates.decode)]);
     }
-    const adapter = card?.adapter.description || card?.adapter.vendor;
+    const adapter = card === null ? '' : adapterName(card.adapter);
     return table(
       `Page in headless Chromium on ${adapter}, over HTTP: ${card?.kvCacheDtype} KV, ${card?.maxNumBatchedTokens} tokens a step; ${PREFILL_TOKENS} prompt tokens in all; medians of ${RUNS} runs`,
       ['batch', 'prefill tokens/s', 'decode tokens/s'],
