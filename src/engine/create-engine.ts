@@ -12,12 +12,12 @@ import { createEngineBuffers, engineBufferSizes } from './model/activations.ts';
 import type { ProgramInputs } from './model/program.ts';
 import { inverseFrequencies } from './model/rope.ts';
 import type { ModelSpec } from './model/spec.ts';
-import type { LoadedWeights } from './model/weights.ts';
 import { bucketOf, Runner } from './runner.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Golden, selfTest } from './self-test.ts';
 import type { TableSizes } from './tables.ts';
 import { measureBudget } from './warm-up.ts';
+import type { LoadedWeights } from './weights/weights.ts';
 
 /** Steps submitted before the first is read back: hides the readback's latency, costs a stopped sequence that many idle rows. */
 const STEPS_IN_FLIGHT = 3;

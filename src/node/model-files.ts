@@ -1,7 +1,7 @@
-import { fetchFiles } from '../engine/model/http-files.ts';
-import { openOpfs, type StorageNavigator } from '../engine/model/opfs.ts';
-import type { ModelFiles, Notice } from '../engine/model/source.ts';
-import { storedFiles } from '../engine/model/stored-files.ts';
+import { fetchFiles } from '../engine/files/http-files.ts';
+import { openOpfs, type StorageNavigator } from '../engine/files/opfs.ts';
+import type { ModelFiles, Notice } from '../engine/files/source.ts';
+import { storedFiles } from '../engine/files/stored-files.ts';
 import type { ModelOffer } from '../protocol/messages.ts';
 
 /** Where the files of an offer come from. */

@@ -1,6 +1,6 @@
 import type { Engine } from '../engine/api.ts';
+import { type ModelFiles, readModelJson } from '../engine/files/source.ts';
 import { modelSpec } from '../engine/model/config.ts';
-import { type ModelFiles, readModelJson } from '../engine/model/source.ts';
 import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
 import { NO_METRICS } from '../frontend/metrics.ts';

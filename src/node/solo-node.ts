@@ -1,6 +1,6 @@
 import type { Engine, EngineListener } from '../engine/api.ts';
 import { EngineError } from '../engine/api.ts';
-import type { ModelFiles, Notice } from '../engine/model/source.ts';
+import type { ModelFiles, Notice } from '../engine/files/source.ts';
 import { ModelOffer } from '../protocol/messages.ts';
 import { cardOf } from './card.ts';
 import type { EngineOffer, StartListener } from './cluster-node.ts';

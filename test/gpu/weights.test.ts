@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { modelSpec } from '../../src/engine/model/config.ts';
-import { type LoadedWeights, loadWeights } from '../../src/engine/model/weights.ts';
+import { type LoadedWeights, loadWeights } from '../../src/engine/weights/weights.ts';
 import { memoryFiles } from '../support/folder-files.ts';
 import { Bench, openDawn } from './dawn.ts';
 

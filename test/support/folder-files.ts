@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { createReadStream, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import type { ModelFiles } from '../../src/engine/model/source.ts';
-import { offeredFile } from '../../src/engine/model/source.ts';
+import type { ModelFiles } from '../../src/engine/files/source.ts';
+import { offeredFile } from '../../src/engine/files/source.ts';
 
 /** The files of a folder of this machine (not of its subfolders) as a model, hashed when the offer is made. */
 export function folderFiles(folder: string): ModelFiles {

@@ -1,4 +1,4 @@
-import type { LockMode, ModelStore, StoreFolder, StoreLocks } from '../../src/engine/model/store.ts';
+import type { LockMode, ModelStore, StoreFolder, StoreLocks } from '../../src/engine/files/store.ts';
 import { streamOf } from './folder-files.ts';
 
 /** A store of one origin in memory, shared by all "pages" of a test; counts what the rules of the browser forbid. */

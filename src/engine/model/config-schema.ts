@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { EosTokenIds } from '../../protocol/generation-config.ts';
 import { TokenId } from '../../protocol/sampling.ts';
-import { modelError } from './error.ts';
+import { modelError } from '../model-error.ts';
 import { RopeConfig } from './rope-config.ts';
 
 /** Bounds of untrusted sizes: above every published model of these kinds, below what overflows 2^53 when multiplied. */

@@ -1,8 +1,8 @@
 import * as z from 'zod';
 import { GenerationConfig } from '../../protocol/generation-config.ts';
+import { checked, modelError } from '../model-error.ts';
 import { DecoderConfig, refuseUnsupported } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
-import { checked, modelError } from './error.ts';
 import { ropeFromConfig } from './rope-config.ts';
 import type { LayerSpec, ModelSpec } from './spec.ts';
 

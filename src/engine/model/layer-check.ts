@@ -3,7 +3,7 @@ import { readBuffer } from '../gpu/readback.ts';
 import type { Runner } from '../runner.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { Sequence } from '../sequence.ts';
-import { widen } from './float16.ts';
+import { widen } from '../weights/float16.ts';
 import { type ReferenceWeights, referenceLayer } from './layer-reference.ts';
 import type { TensorRole } from './spec.ts';
 

@@ -14,9 +14,9 @@ import { slotCounts } from '../kernels/slot-counts.ts';
 import type { KernelVariant } from '../kernels/variant.ts';
 import type { KvDtype, KvLayer } from '../kv/pool.ts';
 import { STEP_NUM_LOGIT_ROWS, STEP_NUM_ROWS, stepLayout, type TableSizes } from '../tables.ts';
+import type { LoadedWeights } from '../weights/weights.ts';
 import type { EngineBuffers } from './activations.ts';
 import type { LayerSpec, ModelSpec, TensorRole } from './spec.ts';
-import type { LoadedWeights } from './weights.ts';
 
 /** All that the kernels of a step bind, and the sizes that shape them. */
 export interface ProgramInputs {

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { checked, modelError } from './error.ts';
+import { checked, modelError } from '../model-error.ts';
 import type { RopeScaling } from './spec.ts';
 
 const WHERE = 'config.json';

@@ -1,6 +1,6 @@
-import { modelError } from './error.ts';
+import type { ModelSpec, WeightSpec } from '../model/spec.ts';
+import { modelError } from '../model-error.ts';
 import { ELEMENT_BYTES, type TensorDtype, type TensorInfo } from './safetensors.ts';
-import type { ModelSpec, WeightSpec } from './spec.ts';
 
 /** How a weight lies in its buffer of u32 words: f32, or two 16-bit values per word, the first in the low half. */
 export type WeightDtype = 'f32' | 'bf16' | 'f16';

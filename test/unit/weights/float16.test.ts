@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { widen } from '../../../src/engine/model/float16.ts';
+import { widen } from '../../../src/engine/weights/float16.ts';
 
 const bytesOf = (halves: number[]): Uint8Array => new Uint8Array(Uint16Array.from(halves).buffer);
 

@@ -1,7 +1,7 @@
 import { createSHA256, type IHasher } from 'hash-wasm';
 import type { ModelOffer } from '../../protocol/messages.ts';
 import type { EngineError } from '../api.ts';
-import { modelError } from './error.ts';
+import { modelError } from '../model-error.ts';
 
 /** A file as the hub, or a manifest, offers it. */
 export type OfferFile = ModelOffer['files'][number];

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { modelError } from './error.ts';
+import { modelError } from '../model-error.ts';
 import { FileCheck, type OfferFile } from './file-check.ts';
 import { type ModelFiles, type Notice, offeredFile } from './source.ts';
 import type { LockMode, ModelStore, StoreWriter } from './store.ts';

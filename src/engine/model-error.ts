@@ -1,5 +1,5 @@
 import type * as z from 'zod';
-import { EngineError } from '../api.ts';
+import { EngineError } from './api.ts';
 
 /** An error in what a model's files say: `where` (a file), what is wrong and what to do, as one message. */
 export function modelError(where: string, what: string, options?: ErrorOptions): EngineError {

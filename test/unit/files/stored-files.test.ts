@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { openOpfs } from '../../../src/engine/model/opfs.ts';
-import { type ModelFiles, readModelFile } from '../../../src/engine/model/source.ts';
-import { storedFiles } from '../../../src/engine/model/stored-files.ts';
+import { openOpfs } from '../../../src/engine/files/opfs.ts';
+import { type ModelFiles, readModelFile } from '../../../src/engine/files/source.ts';
+import { storedFiles } from '../../../src/engine/files/stored-files.ts';
 import { memoryFiles, streamOf } from '../../support/folder-files.ts';
 import { MemoryStore } from '../../support/memory-store.ts';
 

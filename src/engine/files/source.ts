@@ -1,5 +1,5 @@
 import type { ModelOffer } from '../../protocol/messages.ts';
-import { modelError } from './error.ts';
+import { modelError } from '../model-error.ts';
 import { FileCheck, type OfferFile } from './file-check.ts';
 import { chunksOf } from './stream.ts';
 

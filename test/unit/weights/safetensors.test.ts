@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { EngineError } from '../../../src/engine/api.ts';
-import { headerLength, MAX_HEADER_BYTES, parseHeader, shardNames } from '../../../src/engine/model/safetensors.ts';
+import { headerLength, MAX_HEADER_BYTES, parseHeader, shardNames } from '../../../src/engine/weights/safetensors.ts';
 
 const encode = (header: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(header));
 const entry = (dtype: string, shape: unknown, data_offsets: unknown) => ({ dtype, shape, data_offsets });

@@ -1,10 +1,10 @@
 import { EngineError } from '../api.ts';
+import { type ModelFiles, offeredFile, readModelFile, readModelJson } from '../files/source.ts';
+import type { ModelSpec, TensorRole, WeightSpec } from '../model/spec.ts';
+import { modelError } from '../model-error.ts';
 import { ChunkReader } from './chunk-reader.ts';
-import { modelError } from './error.ts';
 import { widen } from './float16.ts';
 import { headerLength, PREFIX_BYTES, parseHeader, shardNames } from './safetensors.ts';
-import { type ModelFiles, offeredFile, readModelFile, readModelJson } from './source.ts';
-import type { ModelSpec, TensorRole, WeightSpec } from './spec.ts';
 import { type DtypeOption, type Placement, type WeightDtype, WeightPlan } from './weight-plan.ts';
 
 /** One weight on the GPU: `rows` x `cols` values, row-major, packed into u32 words as `dtype` says. */

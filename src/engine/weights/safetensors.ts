@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { checked, modelError } from './error.ts';
+import { checked, modelError } from '../model-error.ts';
 
 /** Bytes of one element of each dtype that this engine reads. */
 export const ELEMENT_BYTES = { F32: 4, BF16: 2, F16: 2 } as const;

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { EngineError } from '../../../src/engine/api.ts';
+import type { ModelFiles } from '../../../src/engine/files/source.ts';
 import { modelSpec } from '../../../src/engine/model/config.ts';
-import type { ModelFiles } from '../../../src/engine/model/source.ts';
-import { type LoadOptions, loadWeights } from '../../../src/engine/model/weights.ts';
+import { type LoadOptions, loadWeights } from '../../../src/engine/weights/weights.ts';
 import { FakeDevice } from '../../support/fake-device.ts';
 import { memoryFiles } from '../../support/folder-files.ts';
 import { safetensorsFile, type TestTensors, tensorsFor } from '../../support/safetensors-file.ts';

@@ -1,6 +1,6 @@
 import type { ModelOffer } from '../../protocol/messages.ts';
 import { EngineError } from '../api.ts';
-import { modelError } from './error.ts';
+import { modelError } from '../model-error.ts';
 import type { OfferFile } from './file-check.ts';
 import { type ModelFiles, type Notice, offeredFile } from './source.ts';
 import { chunksOf, dropFirst, toStream } from './stream.ts';

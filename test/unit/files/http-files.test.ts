@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type FetchOptions, fetchFiles } from '../../../src/engine/model/http-files.ts';
-import { readModelFile, readModelJson } from '../../../src/engine/model/source.ts';
+import { type FetchOptions, fetchFiles } from '../../../src/engine/files/http-files.ts';
+import { readModelFile, readModelJson } from '../../../src/engine/files/source.ts';
 import type { ModelOffer } from '../../../src/protocol/messages.ts';
 
 const MIB = 1024 * 1024;
