@@ -1,11 +1,11 @@
 import type { Logger } from 'pino';
 import type { Backend } from '../frontend/backend.ts';
 import { ApiError, badRequest, unavailable } from '../frontend/errors.ts';
+import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { Card } from '../protocol/messages.ts';
 import { ActiveRequest } from './active-request.ts';
-import type { Clock } from './clock.ts';
 import type { HubLimits } from './config.ts';
 import type { Failure, FrameSink, NodeSocket } from './node-socket.ts';
 import type { Router } from './router.ts';

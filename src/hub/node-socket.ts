@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { Clock } from '../protocol/clock.ts';
 import { CLOSE, type CloseCode } from '../protocol/close-codes.ts';
 import type { KvEvent } from '../protocol/kv-events.ts';
 import {
@@ -10,7 +11,6 @@ import {
   type NodeMessage,
   type NodeStage,
 } from '../protocol/messages.ts';
-import type { Clock } from './clock.ts';
 import type { HubLimits } from './config.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { KvLedger } from './kv-ledger.ts';
