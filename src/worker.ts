@@ -60,6 +60,7 @@ const api: WorkerApi = {
     if (!begin()) return;
     const solo = new SoloNode({
       manifestUrl,
+      query,
       feed,
       now,
       openFiles: (offer, baseUrl, signal, onNotice) =>
