@@ -1,4 +1,3 @@
-import { ApiError } from './errors.ts';
 import { type Generation, type GenerationPlan, generation, observed } from './generation.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from './metrics.ts';
 import { collect, type ResponseShape } from './response.ts';
@@ -28,8 +27,7 @@ export async function answer(options: AnswerOptions): Promise<Response> {
   const run = new Run(options, generation(plan, signal), metrics, signal);
   if (stream) return sseResponse(run.chunks(), { left: () => left.abort(), failed: options.failed });
   return run.measured(async () => {
-    const choices = await collect(run.deltas());
-    if (signal.aborted) throw new ApiError(499, 'invalid_request_error', 'The client closed the request.');
+    const choices = await collect(run.deltas(), signal);
     return Response.json(shape.whole(choices, run.generation.tally.usage()));
   });
 }
