@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
+import { adapterName } from '../protocol/adapter-name.ts';
 import type { Clock } from '../protocol/clock.ts';
-import { CLOSE, type CloseCode } from '../protocol/close-codes.ts';
+import { CLOSE, type CloseCode, closeReason } from '../protocol/close-codes.ts';
 import type { KvEvent } from '../protocol/kv-events.ts';
 import {
   type Card,
@@ -97,6 +98,8 @@ export class NodeSocket {
   readonly #bytes: TokenBucket;
   readonly #stopHelloTimer: () => void;
   readonly #heartbeat: Heartbeat;
+  /** The node's own last word on why it goes; a close frame has room for its beginning only. */
+  #failure: string | null = null;
 
   constructor(options: NodeSocketOptions) {
     const { clock, limits } = options;
@@ -138,7 +141,7 @@ export class NodeSocket {
   /** The other side (or the network) closed; also called once after `refuse`. */
   closed(reason: string): void {
     if (this.state === 'closed') return;
-    this.#leave(reason);
+    this.#leave(this.#failure ?? reason);
   }
 
   send(message: HubMessage): void {
@@ -222,6 +225,8 @@ export class NodeSocket {
         break;
       case 'error':
         this.detail = message.message;
+        this.#failure = message.message;
+        this.#options.log.warn({ node: this.id, code: message.code }, `a node fails: ${message.message}`);
         this.#options.desk.changed(this);
         break;
     }
@@ -263,7 +268,7 @@ export class NodeSocket {
     this.send({ type: 'registered', node: this.id });
     const { adapter, totalBlocks, maxNumSeqs } = card;
     const fields = { node: this.id, model: this.model, software: adapter.software, totalBlocks, maxNumSeqs };
-    this.#options.log.info(fields, `a node is ready: ${adapter.description || adapter.vendor}`);
+    this.#options.log.info(fields, `a node is ready: ${adapterName(adapter)}`);
     this.#options.desk.changed(this);
   }
 
@@ -307,11 +312,4 @@ export class NodeSocket {
     this.detail = reason;
     this.#options.desk.changed(this);
   }
-}
-
-/** A close frame holds 123 bytes of reason (RFC 6455, 5.5.1). */
-function closeReason(reason: string): string {
-  let text = reason;
-  while (Buffer.byteLength(text) > 123) text = text.slice(0, -1);
-  return text;
 }
