@@ -70,6 +70,8 @@ async function main(): Promise<void> {
     Date.now,
   );
   endWithNpm();
+  // Whoever read the output may be gone (`npm start | head`): the end must stay an orderly one.
+  process.stdout.on('error', () => {});
   say(`The hub is at ${hub.url}.`);
   if (options.nodes > 0) nodes = await startNodes(parsed, config, hub);
   if (nodes !== null) await followNodes(nodes);
