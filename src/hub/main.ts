@@ -6,6 +6,7 @@ import { helpText } from '../config/help.ts';
 import { OptionError } from '../config/option.ts';
 import { type Parsed, parseArgs } from '../config/options.ts';
 import { adapterName } from '../protocol/adapter-name.ts';
+import { systemClock } from '../protocol/clock.ts';
 import type { AdapterCard } from '../protocol/messages.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { type Hub, startHub } from './hub.ts';
@@ -97,6 +98,7 @@ async function startNodes({ options }: Parsed, config: HubConfig, hub: Hub): Pro
       isRoot,
       trustedKey: config.tls === null ? null : publicKeyHash(config.tls.cert),
       adapter: 'auto',
+      clock: systemClock,
       say,
     });
   } catch (error) {
