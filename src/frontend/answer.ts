@@ -1,3 +1,4 @@
+import type { Migration } from './backend.ts';
 import { type Generation, type GenerationPlan, generation, observed } from './generation.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from './metrics.ts';
 import { collect, type ResponseShape } from './response.ts';
@@ -28,8 +29,18 @@ export async function answer(options: AnswerOptions): Promise<Response> {
   if (stream) return sseResponse(run.chunks(), { left: () => left.abort(), failed: options.failed });
   return run.measured(async () => {
     const choices = await collect(run.deltas(), signal);
-    return Response.json(shape.whole(choices, run.generation.tally.usage()));
+    const whole = shape.whole(choices, run.generation.tally.usage());
+    return Response.json(withMigrations(whole, run.generation.migrations));
   });
+}
+
+/** Says in `nvext`, the field of Dynamo's extensions, that the answer came from more than one node. */
+function withMigrations(body: object, migrations: readonly Migration[]): object {
+  if (migrations.length === 0) return body;
+  const told = migrations.map(({ attempt, from, to, tokens, numericsChanged }) => {
+    return { attempt, from_node: from, to_node: to, completion_tokens: tokens, numerics_changed: numericsChanged };
+  });
+  return { ...body, nvext: { migrations: told } };
 }
 
 class Run {
@@ -54,8 +65,15 @@ class Run {
 
   async *chunks(): AsyncGenerator<object, void, void> {
     let status: RequestOutcome['status'] = 'cancelled';
+    let told = 0;
     try {
-      for await (const delta of this.deltas()) yield* this.#options.shape.chunks(delta);
+      for await (const delta of this.deltas()) {
+        for (const chunk of this.#options.shape.chunks(delta)) {
+          const migrations = this.generation.migrations.slice(told);
+          told += migrations.length;
+          yield withMigrations(chunk, migrations);
+        }
+      }
       if (this.#options.includeUsage) yield this.#options.shape.usageChunk(this.generation.tally.usage());
       status = 'success';
     } catch (error) {

@@ -3,6 +3,19 @@ import type { GenerationDefaults } from '../protocol/generation-config.ts';
 
 import type { ChatTokenizer } from './tokenizer.ts';
 
+/** A request went on on another node. */
+export interface Migration {
+  /** The attempt that began; the first node's is 0. */
+  readonly attempt: number;
+  /** Ids of the nodes. */
+  readonly from: string;
+  readonly to: string;
+  /** Tokens that all choices had by then. */
+  readonly tokens: number;
+  /** Tokens before and after it are not of one numerics id: they need not be what an unbroken run gives. */
+  readonly numericsChanged: boolean;
+}
+
 /** What computes: a cluster behind a hub, or the engine of this page. */
 export interface Backend {
   /**
@@ -10,8 +23,13 @@ export interface Backend {
    * that has `finish`. The iterable ends after the last choice. When `signal` aborts, computing stops at once and the iterable ends
    * or throws, whichever is easier: nobody reads it any more.
    * Throws `ApiError` (503 when no node is ready, when a node is lost, ...); any other error is answered as a 500.
+   * `migrated` hears of each migration before the first frame that follows it.
    */
-  generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<TokensFrame>;
+  generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    migrated: (migration: Migration) => void,
+  ): AsyncIterable<TokensFrame>;
 }
 
 /** One model that the API serves. */

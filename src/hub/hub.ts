@@ -55,7 +55,16 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const registry = new Registry(config, offers, clock);
   const router = new LeastLoadedRouter();
   const { limits } = config;
-  const dispatcher = new Dispatcher({ ready: (model) => registry.ready(model), router, clock, limits, log });
+  const dispatcher = new Dispatcher({
+    ready: (model) => registry.ready(model),
+    router,
+    clock,
+    limits,
+    migrationLimit: config.migrationLimit,
+    migrated: (model, type, migration) => metrics.migrated(model, type, migration),
+    log,
+  });
+  registry.onChange(() => dispatcher.nodesChanged());
   const nodes = (): ClusterNode[] => {
     const requests = dispatcher.perNode();
     return registry
@@ -82,6 +91,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     })),
     nodes: nodes(),
     inflightRequests: dispatcher.inflight,
+    migrations: dispatcher.migrations,
   });
 
   const served = folders.map(
