@@ -42,5 +42,5 @@ export async function allocate<K extends string>(
 }
 
 export function mib(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  return `${(bytes / 2 ** 20).toFixed(2)} MiB`;
 }
