@@ -15,7 +15,8 @@ const rows = (group: Group): [string, Option<unknown>][] =>
 /** Text of `--help`, three groups, at most 100 columns. */
 export function helpText(): string {
   const lines = [
-    'Quire: lend a GPU to an inference cluster by opening a web page, and use that cluster through the OpenAI API.',
+    'Quire: lend a GPU to an inference cluster by opening a web page,',
+    'and use that cluster through the OpenAI API.',
     '',
     'Usage: npm start -- [options]',
     '',
