@@ -1,13 +1,19 @@
+import type { ChoiceDelta } from './choice-stream.ts';
 import { ApiError } from './errors.ts';
 import { type Generation, type GenerationPlan, generation, observed } from './generation.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from './metrics.ts';
+import { nvextOf } from './nvext.ts';
 import { collect, type ResponseShape } from './response.ts';
+import type { Nvext, RouteReport } from './routing.ts';
 import { sseResponse } from './sse.ts';
 
 export interface AnswerOptions {
   readonly plan: GenerationPlan;
   readonly shape: ResponseShape;
   readonly endpoint: RequestLabels['endpoint'];
+  readonly routes: RouteReport;
+  /** What the request asked to be told in `nvext`. */
+  readonly extraFields: Nvext['extra_fields'];
   readonly stream: boolean;
   readonly includeUsage: boolean;
   /** Aborts when the client goes away. */
@@ -21,16 +27,21 @@ export interface AnswerOptions {
 
 /** Computes a plan and answers with it, streaming or whole. Computing stops when the client leaves. Throws what fails before the answer began. */
 export async function answer(options: AnswerOptions): Promise<Response> {
-  const { plan, shape, stream } = options;
+  const { plan, routes, shape, stream } = options;
   const left = new AbortController();
   const signal = AbortSignal.any([options.signal, left.signal]);
   const metrics = options.metrics.started({ model: plan.model.name, endpoint: options.endpoint, stream });
-  const run = new Run(options, generation(plan, signal), metrics, signal);
-  if (stream) return sseResponse(run.chunks(), { left: () => left.abort(), failed: options.failed });
+  const run = new Run(options, generation(plan, routes, signal), metrics, signal);
+  if (stream) {
+    const response = await sseResponse(run.chunks(), { left: () => left.abort(), failed: options.failed });
+    for (const [name, value] of Object.entries(routes.headers())) response.headers.set(name, value);
+    return response;
+  }
   return run.measured(async () => {
     const choices = await collect(run.deltas());
     if (signal.aborted) throw new ApiError(499, 'invalid_request_error', 'The client closed the request.');
-    return Response.json(shape.whole(choices, run.generation.tally.usage()));
+    const whole = { ...shape.whole(choices, run.generation.tally.usage()), ...run.nvext(0) };
+    return Response.json(whole, { headers: routes.headers() });
   });
 }
 
@@ -38,6 +49,7 @@ class Run {
   readonly #options: AnswerOptions;
   readonly #metrics: RequestMetrics;
   readonly #signal: AbortSignal;
+  #firstToken: number | null = null;
 
   constructor(
     options: AnswerOptions,
@@ -50,14 +62,27 @@ class Run {
     this.#signal = signal;
   }
 
-  deltas() {
-    return observed(this.generation.deltas, this.#metrics, this.#options.arrived, this.#options.now);
+  async *deltas(): AsyncGenerator<ChoiceDelta, void, void> {
+    const { arrived, now } = this.#options;
+    for await (const delta of observed(this.generation.deltas, this.#metrics, arrived, now)) {
+      if (delta.tokens.length > 0) this.#firstToken ??= now();
+      yield delta;
+    }
+  }
+
+  /** What the request asked to be told of a prompt. */
+  nvext(prompt: number): { nvext?: object } {
+    const { arrived, extraFields, now, routes } = this.#options;
+    return nvextOf(extraFields, routes.at(prompt), { arrived, firstToken: this.#firstToken, now: now() });
   }
 
   async *chunks(): AsyncGenerator<object, void, void> {
     let status: RequestOutcome['status'] = 'cancelled';
     try {
-      for await (const delta of this.deltas()) yield* this.#options.shape.chunks(delta);
+      for await (const delta of this.deltas()) {
+        const last = delta.finish === null ? {} : this.nvext(Math.floor(delta.choice / this.generation.plan.n));
+        for (const chunk of this.#options.shape.chunks(delta)) yield { ...chunk, ...last };
+      }
       if (this.#options.includeUsage) yield this.#options.shape.usageChunk(this.generation.tally.usage());
       status = 'success';
     } catch (error) {

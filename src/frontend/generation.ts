@@ -6,6 +6,7 @@ import { badRequest } from './errors.ts';
 import { merge } from './merge.ts';
 import type { RequestMetrics } from './metrics.ts';
 import { MAX_CHOICES } from './request-fields.ts';
+import type { RouteReport } from './routing.ts';
 import { Tally } from './usage.ts';
 
 export interface GenerationPlan {
@@ -37,20 +38,21 @@ export function checkChoices(prompts: number, n: number): void {
 }
 
 /** Sets a plan's computing up; it starts when `deltas` is read, and stops at once when `signal` aborts or the reader leaves. */
-export function generation(plan: GenerationPlan, signal: AbortSignal): Generation {
+export function generation(plan: GenerationPlan, routes: RouteReport, signal: AbortSignal): Generation {
   const tally = new Tally(plan.prompts.reduce((sum, prompt) => sum + prompt.ids.length, 0));
-  return { plan, tally, deltas: runAll(plan, tally, signal) };
+  return { plan, tally, deltas: runAll(plan, routes, tally, signal) };
 }
 
 async function* runAll(
   plan: GenerationPlan,
+  routes: RouteReport,
   tally: Tally,
   signal: AbortSignal,
 ): AsyncGenerator<ChoiceDelta, void, void> {
   const stop = new AbortController();
   const either = AbortSignal.any([signal, stop.signal]);
   try {
-    for await (const delta of merge(plan.prompts.map((_, at) => runPrompt(plan, at, either)))) {
+    for await (const delta of merge(plan.prompts.map((_, at) => runPrompt(plan, routes, at, either)))) {
       tally.completionTokens += delta.tokens.length;
       // Of n choices the first one shows what the cache had; the others may share what it computed.
       if (delta.choice % plan.n === 0) tally.cachedTokens += delta.cachedTokens ?? 0;
@@ -63,6 +65,7 @@ async function* runAll(
 
 async function* runPrompt(
   plan: GenerationPlan,
+  routes: RouteReport,
   at: number,
   signal: AbortSignal,
 ): AsyncGenerator<ChoiceDelta, void, void> {
@@ -80,7 +83,8 @@ async function* runPrompt(
   };
   const own = new AbortController();
   try {
-    for await (const frame of plan.model.backend.generate(request, AbortSignal.any([signal, own.signal]))) {
+    const either = AbortSignal.any([signal, own.signal]);
+    for await (const frame of plan.model.backend.generate(request, either, routes.of(at))) {
       const choice = choices[frame.choice];
       if (choice === undefined) throw new Error(`${request.request} has no choice ${frame.choice}`);
       if (choice.ended) continue;

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Backend } from '../frontend/backend.ts';
 import { ApiError, badRequest, unavailable } from '../frontend/errors.ts';
+import type { Routing } from '../frontend/routing.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { Card } from '../protocol/messages.ts';
@@ -8,7 +9,8 @@ import { ActiveRequest } from './active-request.ts';
 import type { Clock } from './clock.ts';
 import type { HubLimits } from './config.ts';
 import type { Failure, FrameSink, NodeSocket } from './node-socket.ts';
-import type { Router } from './router.ts';
+import type { Candidate } from './router/mode.ts';
+import type { Route, Router, RouteWish } from './router/router.ts';
 import type { AttemptFrame } from './token-log.ts';
 
 export interface DispatcherOptions {
@@ -33,7 +35,9 @@ export class Dispatcher implements FrameSink {
 
   /** What the frontend sees as the thing that computes a model. */
   backend(model: string, vocabSize: number): Backend {
-    return { generate: (request, signal) => this.#generate(model, vocabSize, request, signal) };
+    return {
+      generate: (request, signal, routing) => this.#generate(model, vocabSize, request, signal, routing),
+    };
   }
 
   get inflight(): number {
@@ -77,6 +81,7 @@ export class Dispatcher implements FrameSink {
         socket.refuse({ close: CLOSE.protocol, code: 'protocol', message });
         return;
       }
+      this.#options.router.tokens(socket.id, frame);
       if (outcome.kind === 'finished') this.#finish(active);
       else this.#watch(active);
     }
@@ -103,9 +108,10 @@ export class Dispatcher implements FrameSink {
     vocabSize: number,
     request: GenerateRequest,
     signal: AbortSignal,
+    routing: Routing,
   ): AsyncGenerator<TokensFrame> {
     if (signal.aborted) return;
-    const active = this.#start(model, vocabSize, request);
+    const active = this.#start(model, vocabSize, request, routing);
     const abort = () => this.#cancel(active);
     signal.addEventListener('abort', abort, { once: true });
     try {
@@ -116,7 +122,7 @@ export class Dispatcher implements FrameSink {
     }
   }
 
-  #start(model: string, vocabSize: number, request: GenerateRequest): ActiveRequest {
+  #start(model: string, vocabSize: number, request: GenerateRequest, routing: Routing): ActiveRequest {
     const { limits, router } = this.#options;
     if (this.#stopping)
       throw unavailable('The hub is shutting down. Send the request to another hub, or later.', 'hub_stopping');
@@ -127,12 +133,13 @@ export class Dispatcher implements FrameSink {
       );
     }
     if (this.#active.has(request.request)) throw new Error(`request id ${request.request} is in use`);
-    const chosen = router.choose(request, this.#candidates(model, request));
-    if (chosen === null) throw this.#noNode(model, request);
-    const { socket } = chosen;
+    const route = router.choose(request, this.#candidates(model, request), routing);
+    if (route.kind !== 'chosen') throw this.#noRoute(route, model, request, routing);
+    const { socket } = route.candidate;
     const active = new ActiveRequest(request, socket, vocabSize);
     this.#active.set(request.request, active);
-    router.added(socket.id, request);
+    router.added(socket.id, request, route.overlapBlocks);
+    routing.routed({ node: socket.id, overlapBlocks: route.overlapBlocks, promptBlocks: route.promptBlocks });
     this.#watch(active);
     socket.send({ type: 'generate', attempt: active.attempt, generate: request });
     return active;
@@ -146,6 +153,28 @@ export class Dispatcher implements FrameSink {
       if (card !== null && card.maxModelLen >= length) candidates.push({ id, card, socket });
     }
     return candidates;
+  }
+
+  #noRoute(
+    { kind }: Exclude<Route<Candidate>, { kind: 'chosen' }>,
+    model: string,
+    request: GenerateRequest,
+    { node }: RouteWish,
+  ): ApiError {
+    switch (kind) {
+      case 'nobody':
+        return this.#noNode(model, request);
+      case 'absent': {
+        const message = `Node ${node} is not ready to compute ${model}, or does not hold ${sequenceLength(request)} tokens. GET /cluster/state lists the nodes; leave the name out to let the router choose.`;
+        return unavailable(message, 'node_not_ready');
+      }
+      case 'unnamed':
+        return badRequest(
+          "This hub runs with --router-mode direct: name the node in the header 'x-quire-node' or in 'nvext.backend_instance_id'. GET /cluster/state lists the nodes.",
+          'nvext.backend_instance_id',
+          'node_unnamed',
+        );
+    }
   }
 
   #noNode(model: string, request: GenerateRequest): ApiError {
