@@ -138,7 +138,7 @@ export class Dispatcher implements FrameSink {
     const { socket } = route.candidate;
     const active = new ActiveRequest(request, socket, vocabSize);
     this.#active.set(request.request, active);
-    router.added(socket.id, request, route.overlapBlocks);
+    router.added(socket.id, request, route);
     routing.routed({ node: socket.id, overlapBlocks: route.overlapBlocks, promptBlocks: route.promptBlocks });
     this.#watch(active);
     socket.send({ type: 'generate', attempt: active.attempt, generate: request });

@@ -29,6 +29,15 @@ export interface SimulatedAnswer {
   readonly firstTokenMs: number;
 }
 
+/** Numbers of a fixed sequence (Park and Miller's), so that every run is the same; uniform in (0, 1). */
+export function drawer(): () => number {
+  let state = 42;
+  return () => {
+    state = (state * 48_271) % 2_147_483_647;
+    return state / 2_147_483_647;
+  };
+}
+
 interface Member {
   readonly node: SimulatedNode;
   readonly card: Card;
@@ -51,7 +60,7 @@ export class SimulatedCluster {
 
   constructor(nodes: readonly SimulatedNode[], config: RouterConfig, hasher: BlockHasher, blockSize = 16) {
     this.#index = new KvIndex(hasher, blockSize);
-    this.#router = new Router({ config, index: this.#index, clock: this.clock, random: () => 0.5 });
+    this.#router = new Router({ config, index: this.#index, clock: this.clock, random: drawer() });
     this.#members = nodes.map((node) => {
       const card = cardOf(node, blockSize);
       const rank = this.#index.open(node.id, 0, card);
@@ -72,7 +81,7 @@ export class SimulatedCluster {
     const route = this.#router.choose(request, candidates, { node: null, knobs: {} });
     if (route.kind !== 'chosen') throw new Error(`no route: ${route.kind}`);
     const { member } = route.candidate;
-    this.#router.added(member.node.id, request, route.overlapBlocks);
+    this.#router.added(member.node.id, request, route);
     const sentAt = this.clock.now();
     this.clock.after(Math.max(0, member.freeAt - sentAt), () => this.#prefill(member, request, answer, sentAt, done));
     // Only an estimate of its own queue: `prefill` sets it straight as each prompt begins.
@@ -125,7 +134,8 @@ export class SimulatedCluster {
   }
 }
 
-function cardOf({ blocks }: SimulatedNode, blockSize: number): Card {
+/** The card of a simulated node. */
+export function cardOf({ blocks }: SimulatedNode, blockSize: number): Card {
   return {
     model: 'simulated',
     fingerprint: 'f',

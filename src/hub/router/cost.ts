@@ -15,8 +15,10 @@ export interface CostTerms {
   readonly decodeBlocks: number;
   /** Blocks of the new request's prompt. */
   readonly newBlocks: number;
-  /** Leading ones of them that the node has. */
+  /** Leading ones of them that are in the node's prefix cache. */
   readonly overlapBlocks: number;
+  /** Leading ones of them that its running requests hold. */
+  readonly sharedBlocks: number;
   /** The node's measured rates as parts of the fastest node's: 1 = as fast. */
   readonly prefillSpeed: number;
   readonly decodeSpeed: number;
@@ -24,12 +26,12 @@ export interface CostTerms {
 
 /**
  * What a request would cost on a node, in blocks of the fastest node. Dynamo's formula (prefill_load_scale x prefill blocks + decode
- * blocks, both as they would be with the request there), each term divided by the node's speed.
+ * blocks, both as they would be with the request there, shared blocks once), each term divided by the node's speed.
  */
 export function nodeCost(terms: CostTerms, { overlapScoreCredit, prefillLoadScale }: CostKnobs): number {
-  const { prefillBlocks, decodeBlocks, newBlocks, overlapBlocks, prefillSpeed, decodeSpeed } = terms;
+  const { prefillBlocks, decodeBlocks, newBlocks, overlapBlocks, sharedBlocks, prefillSpeed, decodeSpeed } = terms;
   const prefill = Math.max(0, prefillBlocks + newBlocks - overlapScoreCredit * overlapBlocks);
-  return (prefillLoadScale * prefill) / prefillSpeed + (decodeBlocks + newBlocks) / decodeSpeed;
+  return (prefillLoadScale * prefill) / prefillSpeed + (decodeBlocks + newBlocks - sharedBlocks) / decodeSpeed;
 }
 
 /** Probabilities p ~ exp(-(cost - min) / ((max - min) x temperature)), as Dynamo's softmax; temperature above 0. */

@@ -7,6 +7,14 @@ import { KvTree } from './kv-tree.ts';
 /** Most blocks that the hub remembers of one rank. */
 const MAX_RANK_BLOCKS = 1 << 20;
 
+/** Leading blocks of one prompt in all prefix caches. */
+export interface Match {
+  /** Hashes of those that anybody holds, from the first on. */
+  readonly known: readonly bigint[];
+  /** How many of them a (node, rank) holds. */
+  overlap(node: string, rank: number): number;
+}
+
 /**
  * The prefix caches of all nodes: one tree for each model fingerprint. Block size and hash algorithm are the hub's, one for
  * all; the cache salt is part of the hashes, so prompts of different salts never meet in a tree.
@@ -44,23 +52,31 @@ export class KvIndex {
     this.#holders.delete(node);
   }
 
-  /** How to read the leading blocks of a prompt that each (node, rank) holds; 0 for whoever holds none. */
-  overlaps(fingerprint: string, request: GenerateRequest): (node: string, rank: number) => number {
-    const found = this.#tree(fingerprint).match(this.#hashes(request));
-    return (node, rank) => {
-      const holder = found.size === 0 ? undefined : this.#holders.get(node)?.get(rank)?.holder;
-      return holder === undefined ? 0 : (found.get(holder) ?? 0);
+  /** What the prefix caches have of a prompt. */
+  match(fingerprint: string, request: GenerateRequest): Match {
+    const known: bigint[] = [];
+    const found = this.#tree(fingerprint).match(this.#hashes(request, known));
+    let longest = 0;
+    for (const depth of found.values()) longest = Math.max(longest, depth);
+    known.length = longest;
+    return {
+      known,
+      overlap: (node, rank) => {
+        const holder = longest === 0 ? undefined : this.#holders.get(node)?.get(rank)?.holder;
+        return holder === undefined ? 0 : (found.get(holder) ?? 0);
+      },
     };
   }
 
-  /** Hashes of the blocks that a prefix cache can give: whole ones without the prompt's last token, and none with prompt logprobs (G5). */
-  *#hashes({ prompt, cacheSalt, sampling }: GenerateRequest): Generator<bigint> {
+  /** Hashes of the blocks that a prefix cache can give: whole ones without the prompt's last token, and none with prompt logprobs (G5). Those that were asked for are added to `asked`. */
+  *#hashes({ prompt, cacheSalt, sampling }: GenerateRequest, asked: bigint[]): Generator<bigint> {
     if (sampling.promptLogprobs !== null) return;
     const size = this.blockSize;
     let parent: bigint | null = null;
     for (let end = size; end < prompt.length; end += size) {
       const tokensHash = this.hasher.tokensHash(prompt.slice(end - size, end), cacheSalt);
       parent = this.hasher.blockHash(parent, tokensHash, cacheSalt);
+      asked.push(parent);
       yield parent;
     }
   }

@@ -9,11 +9,12 @@ export function kvMode(random: () => number): RouterMode {
         prefill: highest(options.map(({ load }) => load.prefillRate)),
         decode: highest(options.map(({ load }) => load.decodeRate)),
       };
-      const cost = ({ load, overlapBlocks }: Option<Candidate>): number => {
+      const cost = ({ load, overlapBlocks, sharedBlocks }: Option<Candidate>): number => {
         const { prefillBlocks, decodeBlocks } = load;
         const prefillSpeed = speed(load.prefillRate, fastest.prefill);
         const decodeSpeed = speed(load.decodeRate, fastest.decode);
-        return nodeCost({ prefillBlocks, decodeBlocks, newBlocks, overlapBlocks, prefillSpeed, decodeSpeed }, knobs);
+        const blocks = { prefillBlocks, decodeBlocks, newBlocks, overlapBlocks, sharedBlocks };
+        return nodeCost({ ...blocks, prefillSpeed, decodeSpeed }, knobs);
       };
       if (knobs.temperature === 0) return least(options, cost);
       const chances = softmax(options.map(cost), knobs.temperature);

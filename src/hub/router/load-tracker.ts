@@ -7,7 +7,7 @@ export interface NodeLoad {
   readonly sequences: number;
   /** Blocks of prompts without their first token, less those that its prefix cache gives. */
   readonly prefillBlocks: number;
-  /** Blocks of all its requests' prompts. */
+  /** Blocks of all its requests' prompts, as far as it is known those that they share once (Dynamo's count of active blocks). */
   readonly decodeBlocks: number;
   /** Prompt blocks computed per millisecond; null = not measured. */
   readonly prefillRate: number | null;
@@ -17,9 +17,17 @@ export interface NodeLoad {
   readonly lastChosen: number;
 }
 
+/** What the router knew of a prompt when it chose. */
+export interface Placement {
+  readonly overlapBlocks: number;
+  readonly known: readonly bigint[];
+}
+
 interface Running {
   readonly sequences: number;
   readonly blocks: number;
+  /** Hashes of the leading ones that were in anybody's prefix cache. */
+  readonly known: readonly bigint[];
   /** Own prompt blocks to compute. */
   readonly prefill: number;
   /** All prompt blocks that the node had to compute until this prompt was done, as of its start. */
@@ -36,8 +44,11 @@ class Node {
   readonly prefillRate = new Rate();
   readonly decodeRate = new Rate();
   sequences = 0;
+  /** How many running requests have a block whose hash is known. */
+  readonly active = new Map<bigint, number>();
   prefillBlocks = 0;
-  decodeBlocks = 0;
+  /** Blocks whose hash is not known. */
+  otherBlocks = 0;
   lastChosen = 0;
 }
 
@@ -51,21 +62,23 @@ export class LoadTracker {
     private readonly blockSize: number,
   ) {}
 
-  /** The request now is the node's, which has `overlap` leading blocks of its prompt. */
-  added(id: string, { request, prompt, choices }: GenerateRequest, overlap: number): void {
+  /** The request now is the node's, which has `overlapBlocks` leading blocks of its prompt. `known`: hashes of those that anybody has. */
+  added(id: string, { request, prompt, choices }: GenerateRequest, { overlapBlocks, known }: Placement): void {
     const node = this.#nodes.get(id) ?? new Node();
     this.#nodes.set(id, node);
     this.#added += 1;
     node.lastChosen = this.#added;
     const blocks = promptBlocks(prompt.length, this.blockSize);
-    const prefill = Math.max(0, blocks - overlap);
+    const prefill = Math.max(0, blocks - overlapBlocks);
     const now = this.clock.now();
     node.sequences += choices.length;
     node.prefillBlocks += prefill;
-    node.decodeBlocks += blocks;
+    node.otherBlocks += blocks - known.length;
+    for (const hash of known) node.active.set(hash, (node.active.get(hash) ?? 0) + 1);
     node.running.set(request, {
       sequences: choices.length,
       blocks,
+      known,
       prefill,
       ahead: node.prefillBlocks,
       addedAt: now,
@@ -100,7 +113,12 @@ export class LoadTracker {
     if (node === undefined || running === undefined) return;
     node.running.delete(request);
     node.sequences -= running.sequences;
-    node.decodeBlocks -= running.blocks;
+    node.otherBlocks -= running.blocks - running.known.length;
+    for (const hash of running.known) {
+      const left = (node.active.get(hash) ?? 0) - 1;
+      if (left > 0) node.active.set(hash, left);
+      else node.active.delete(hash);
+    }
     if (running.firstAt === null) node.prefillBlocks -= running.prefill;
     else node.decodeRate.sample(running.tokens / running.sequences, running.lastAt - running.firstAt, this.clock.now());
   }
@@ -110,11 +128,26 @@ export class LoadTracker {
     this.#nodes.delete(id);
   }
 
+  /** How many of the leading blocks `known` running requests of the node have already. */
+  shared(id: string, known: readonly bigint[]): number {
+    const active = this.#nodes.get(id)?.active;
+    if (active === undefined || active.size === 0) return 0;
+    // Whoever has a block has all before it, so half of what is left can be skipped each time.
+    let [low, high] = [0, known.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (active.has(known[middle] as bigint)) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
   of(id: string): NodeLoad {
     const node = this.#nodes.get(id);
     if (node === undefined) return UNUSED;
     const now = this.clock.now();
-    const { sequences, prefillBlocks, decodeBlocks, lastChosen } = node;
+    const { sequences, prefillBlocks, lastChosen } = node;
+    const decodeBlocks = node.otherBlocks + node.active.size;
     const prefillRate = node.prefillRate.at(now);
     return { sequences, prefillBlocks, decodeBlocks, lastChosen, prefillRate, decodeRate: node.decodeRate.at(now) };
   }

@@ -17,6 +17,8 @@ export interface Option<C extends Candidate> {
   readonly load: NodeLoad;
   /** Leading blocks of the prompt that are in its prefix cache. */
   readonly overlapBlocks: number;
+  /** Leading blocks of the prompt that its running requests hold. */
+  readonly sharedBlocks: number;
 }
 
 /** A way to choose among one or more nodes. */

@@ -4,7 +4,7 @@ import type { CostKnobs } from './cost.ts';
 import { kvMode } from './kv.ts';
 import type { KvIndex } from './kv-index.ts';
 import { leastLoaded } from './least-loaded.ts';
-import { LoadTracker, type NodeLoad, promptBlocks } from './load-tracker.ts';
+import { LoadTracker, type NodeLoad, type Placement, promptBlocks } from './load-tracker.ts';
 import type { Candidate, Option, RouterMode, RouterModeName } from './mode.ts';
 import { randomMode } from './random.ts';
 import { roundRobin } from './round-robin.ts';
@@ -24,7 +24,7 @@ export interface RouteWish {
 
 /** Where a request goes, or why nowhere. */
 export type Route<C extends Candidate> =
-  | { readonly kind: 'chosen'; readonly candidate: C; readonly overlapBlocks: number; readonly promptBlocks: number }
+  | ({ readonly kind: 'chosen'; readonly candidate: C; readonly promptBlocks: number } & Placement)
   /** no candidate / the wished one is none / `direct` and no wish */
   | { readonly kind: 'nobody' | 'absent' | 'unnamed' };
 
@@ -56,11 +56,12 @@ export class Router {
     if (first === undefined) return { kind: wish.node === null ? 'nobody' : 'absent' };
     if (wish.node === null && this.#mode === null) return { kind: 'unnamed' };
     const { index, config } = this.#options;
-    const overlap = index.overlaps(first.card.fingerprint, request);
+    const { known, overlap } = index.match(first.card.fingerprint, request);
     const option = (candidate: C): Option<C> & { candidate: C } => ({
       candidate,
       load: this.#loads.of(candidate.id),
       overlapBlocks: overlap(candidate.id, candidate.card.dpRank),
+      sharedBlocks: this.#loads.shared(candidate.id, known),
     });
     const blocks = promptBlocks(request.prompt.length, index.blockSize);
     const options = [option(first), ...named.slice(1).map(option)] as const;
@@ -68,12 +69,12 @@ export class Router {
       this.#mode === null || named.length === 1
         ? options[0]
         : this.#mode.choose(options, blocks, { ...config.knobs, ...wish.knobs });
-    return { kind: 'chosen', candidate, overlapBlocks, promptBlocks: blocks };
+    return { kind: 'chosen', candidate, overlapBlocks, known, promptBlocks: blocks };
   }
 
-  /** The request now is the node's, which has `overlapBlocks` of its prompt. */
-  added(node: string, request: GenerateRequest, overlapBlocks: number): void {
-    this.#loads.added(node, request, overlapBlocks);
+  /** The request now is the node's, by the route that `choose` gave. */
+  added(node: string, request: GenerateRequest, placement: Placement): void {
+    this.#loads.added(node, request, placement);
   }
 
   /** Tokens of a request came from its node. */

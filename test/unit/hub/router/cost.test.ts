@@ -2,13 +2,22 @@ import { expect, it } from 'vitest';
 import { nodeCost, softmax } from '../../../../src/hub/router/cost.ts';
 
 const DEFAULT = { overlapScoreCredit: 1, prefillLoadScale: 1, temperature: 0 };
-const IDLE = { prefillBlocks: 0, decodeBlocks: 0, newBlocks: 10, overlapBlocks: 0, prefillSpeed: 1, decodeSpeed: 1 };
+const IDLE = {
+  prefillBlocks: 0,
+  decodeBlocks: 0,
+  newBlocks: 10,
+  overlapBlocks: 0,
+  sharedBlocks: 0,
+  prefillSpeed: 1,
+  decodeSpeed: 1,
+};
 
 it.each([
   // prefill + decode
   ['an idle node: 10 + 10', IDLE, DEFAULT, 20],
   ['4 of 10 blocks cached: 6 + 10', { ...IDLE, overlapBlocks: 4 }, DEFAULT, 16],
   ['load: (5 + 10 - 4) + (20 + 10)', { ...IDLE, overlapBlocks: 4, prefillBlocks: 5, decodeBlocks: 20 }, DEFAULT, 41],
+  ['3 blocks shared with what runs: 10 + (20 + 10 - 3)', { ...IDLE, decodeBlocks: 20, sharedBlocks: 3 }, DEFAULT, 37],
   ['half credit: (10 - 0.5 x 4) + 10', { ...IDLE, overlapBlocks: 4 }, { ...DEFAULT, overlapScoreCredit: 0.5 }, 18],
   ['double prefill: 2 x 6 + 10', { ...IDLE, overlapBlocks: 4 }, { ...DEFAULT, prefillLoadScale: 2 }, 22],
   ['prefill does not count: 0 + 10', IDLE, { ...DEFAULT, prefillLoadScale: 0 }, 10],

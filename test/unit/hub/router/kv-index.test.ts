@@ -83,7 +83,7 @@ describe('the index of prefix caches', () => {
           }
           for (const probe of probes) {
             for (const salt of SALTS) {
-              const overlap = index.overlaps('f', request(probe, 1, salt));
+              const { overlap } = index.match('f', request(probe, 1, salt));
               for (const [id, cache] of caches)
                 expect(overlap(id, 0)).toBe(gone.has(id) ? 0 : cache.leading(probe, salt));
             }
@@ -101,7 +101,7 @@ describe('the index of prefix caches', () => {
     const long = Array.from({ length: 40 }, (_, i) => i);
     cache.compute(long);
     rank.append(cache.takeEvents());
-    const blocks = () => index.overlaps('f', request(long))('a', 0);
+    const blocks = () => index.match('f', request(long)).overlap('a', 0);
     expect(blocks()).toBe(9);
     cache.clear();
     cache.takeEvents();
@@ -167,8 +167,8 @@ describe('the index of prefix caches', () => {
     caches.get('a')!.compute(prompt(1, 4));
     send('a', caches.get('a')!.takeEvents());
     const asked = request(prompt(1, 4));
-    expect(index.overlaps('f', asked)('a', 0)).toBe(3);
-    expect(index.overlaps('f', { ...asked, sampling: { ...asked.sampling, promptLogprobs: 0 } })('a', 0)).toBe(0);
+    expect(index.match('f', asked).overlap('a', 0)).toBe(3);
+    expect(index.match('f', { ...asked, sampling: { ...asked.sampling, promptLogprobs: 0 } }).overlap('a', 0)).toBe(0);
   });
 
   it('another model has another tree', () => {
@@ -176,7 +176,7 @@ describe('the index of prefix caches', () => {
     join('a');
     caches.get('a')!.compute(prompt(1, 4));
     send('a', caches.get('a')!.takeEvents());
-    expect(index.overlaps('other', request(prompt(1, 4)))('a', 0)).toBe(0);
+    expect(index.match('other', request(prompt(1, 4))).overlap('a', 0)).toBe(0);
   });
 });
 
