@@ -13,8 +13,11 @@ export function kvMode(random: () => number): RouterMode {
         const { prefillBlocks, decodeBlocks } = load;
         const prefillSpeed = speed(load.prefillRate, fastest.prefill);
         const decodeSpeed = speed(load.decodeRate, fastest.decode);
-        const blocks = { prefillBlocks, decodeBlocks, newBlocks, overlapBlocks, sharedBlocks };
-        return nodeCost({ ...blocks, prefillSpeed, decodeSpeed }, knobs);
+        return nodeCost(
+          // Written out: a spread costs more than the rest of a candidate.
+          { prefillBlocks, decodeBlocks, newBlocks, overlapBlocks, sharedBlocks, prefillSpeed, decodeSpeed },
+          knobs,
+        );
       };
       if (knobs.temperature === 0) return least(options, cost);
       const chances = softmax(options.map(cost), knobs.temperature);
