@@ -5,6 +5,7 @@ import { findChromium } from '../src/hub/launch/find-chromium.ts';
 import { launchNodes } from '../src/hub/launch/headless-nodes.ts';
 import { isRoot, thisMachine } from '../src/hub/launch/machine.ts';
 import { build, isStale } from '../src/hub/launch/page-build.ts';
+import { systemClock } from '../src/protocol/clock.ts';
 import { startTestHub } from '../test/support/test-hub.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -35,6 +36,7 @@ export async function openPageNode(software: boolean): Promise<PageNode> {
     isRoot,
     trustedKey: null,
     adapter: software ? 'software' : 'auto',
+    clock: systemClock,
     say: (line) => console.error(line),
   });
   let phases = await ready;

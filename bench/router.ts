@@ -8,7 +8,7 @@ import { type BlockHasher, createBlockHasher } from '../src/protocol/hashes.ts';
 import type { KvEvent } from '../src/protocol/kv-events.ts';
 import { GREEDY } from '../src/protocol/sampling.ts';
 import { PrefixCache } from '../test/support/prefix-cache.ts';
-import { cardOf, drawer, SimulatedCluster, type SimulatedNode } from '../test/support/simulated-cluster.ts';
+import { cardOf, drawer, RoutingSimulation, type SimulatedNode } from '../test/support/routing-simulation.ts';
 import { quantile, short, table } from './table.ts';
 
 const BLOCK = 16;
@@ -23,7 +23,7 @@ export async function benchRouter(): Promise<string> {
   return [workloads(hasher), routeTimes(hasher)].join('\n');
 }
 
-type Workload = (cluster: SimulatedCluster) => void;
+type Workload = (cluster: RoutingSimulation) => void;
 
 /** 8 system prompts of 1,024 tokens x 20 questions of 64, in mixed order, answers of 50 tokens. */
 const sharedPrefix: Workload = (cluster) => {
@@ -86,7 +86,7 @@ function played(
   hasher: BlockHasher,
   knobs = KNOBS,
 ) {
-  const cluster = new SimulatedCluster(nodes, { mode, knobs }, hasher, BLOCK);
+  const cluster = new RoutingSimulation(nodes, { mode, knobs }, hasher, BLOCK);
   workload(cluster);
   cluster.clock.advance(1e7);
   return { answers: cluster.answers, nodes: nodes.length };

@@ -4,7 +4,6 @@
  */
 import { expose } from 'comlink';
 import type { ShaderLibrary } from './engine/gpu/shader-source.ts';
-import { systemClock } from './node/clock.ts';
 import { ClusterNode, type StartEngine } from './node/cluster-node.ts';
 import { openModelFiles } from './node/model-files.ts';
 import { Progress } from './node/progress.ts';
@@ -14,6 +13,7 @@ import { webSocketConnect } from './node/socket.ts';
 import { SoloNode } from './node/solo-node.ts';
 import { startEngine } from './node/start-engine.ts';
 import type { ApiRequest, ApiResponseSink, JoinOptions, WorkerApi } from './node/worker-api.ts';
+import { systemClock } from './protocol/clock.ts';
 
 const SHADERS = import.meta.glob<string>('../shaders/**/*.wgsl', { query: '?raw', import: 'default', eager: true });
 
@@ -60,6 +60,7 @@ const api: WorkerApi = {
     if (!begin()) return;
     const solo = new SoloNode({
       manifestUrl,
+      query,
       feed,
       now,
       openFiles: (offer, baseUrl, signal, onNotice) =>

@@ -156,7 +156,7 @@ export const engineOptions = {
     kind: choice('auto', 'vllm'),
     default: 'auto',
     where: 'both',
-    help: "Default sampling and stop ids: auto = the model's generation_config.json, vllm = none of it.",
+    help: "Default sampling: auto = that of the model's generation_config.json, vllm = neutral. Its end-of-sequence ids count in either.",
   }),
   'skip-tokenizer-init': option({
     group: 'Engine',

@@ -117,11 +117,10 @@ export const runtimeOptions = {
   'migration-limit': option({
     group: 'Runtime',
     kind: whole(0, 100),
-    default: 0,
+    default: 3,
     env: 'DYN_MIGRATION_LIMIT',
     where: 'hub',
     help: 'Attempts after the first, when a node is lost in the middle of a request.',
-    refused: only([0], 'a request whose node is lost fails with an error that says so'),
   }),
   'metrics-endpoint-port': option({
     group: 'Runtime',

@@ -12,7 +12,7 @@ export interface StepRecord {
   readonly inFlight: number;
   readonly submits: number;
   readonly dispatches: number;
-  /** Bytes that the dispatches move, as their descriptors count them. */
+  /** Bytes that the step moves: weights, activations, K and V. */
   readonly bytes: number;
   readonly preempted: number;
   /** Host time spent on scheduling, encoding and submitting, milliseconds. */

@@ -175,7 +175,7 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
     inputs.listener.lost(
       new EngineError(
         'device_lost',
-        `The GPU device was lost (${lost.reason}): ${lost.message || 'the browser gave no reason'}. Reload the page to lend it again.`,
+        `The GPU device was lost (${lost.reason}): ${lost.message.replace(/\.$/, '') || 'the browser gave no reason'}. Reload the page to lend it again.`,
       ),
     );
   });

@@ -3,6 +3,7 @@ import { MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS } from '../protocol/sampling.ts';
 import type { PreparedCall } from './gpu/kernel.ts';
 import { encodeCalls, type Pipelines } from './gpu/pipelines.ts';
 import { ReadbackRing, readBuffer } from './gpu/readback.ts';
+import { blockBytes } from './kv/pool.ts';
 import { beginCalls, headCalls, layerCalls, type ProgramInputs } from './model/program.ts';
 import type { StepPlan } from './scheduler.ts';
 import { packBias, packSlot } from './slot.ts';
@@ -21,7 +22,7 @@ export interface SubmittedStep {
   readonly result: Promise<StepResult>;
   readonly submits: number;
   readonly dispatches: number;
-  /** Bytes that the dispatches read and write, as their descriptors count them. */
+  /** Bytes that the step moves: what the descriptors of its dispatches count, and K and V at the rows' own lengths. */
   readonly bytes: number;
 }
 
@@ -84,7 +85,7 @@ export class Runner {
       result: readback.read().then((words) => stepResult(words, logitRows)),
       submits: cuts,
       dispatches: segments.reduce((sum, calls) => sum + calls.length, 0),
-      bytes: segments.flat().reduce((sum, call) => sum + call.bytes, 0),
+      bytes: segments.flat().reduce((sum, call) => sum + call.bytes, 0) + keysRead(plan) * keyBytes(this.inputs),
     };
   }
 
@@ -188,6 +189,16 @@ export class Runner {
 /** Smallest power of two that holds `rows`. */
 export function bucketOf(rows: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(1, rows)));
+}
+
+/** Positions that the step's attention reads, summed over its rows; windows are not looked at. */
+function keysRead(plan: StepPlan): number {
+  return plan.rows.reduce((sum, { start, count }) => sum + count * start + (count * (count + 1)) / 2, 0);
+}
+
+/** Bytes of the K and V of one position in all layers. */
+function keyBytes({ spec, blockSize, kvDtype }: ProgramInputs): number {
+  return blockBytes({ spec, blockSize, dtype: kvDtype }) / blockSize;
 }
 
 function slice(segments: readonly PreparedCall[][], cut: number, cuts: number): PreparedCall[] {

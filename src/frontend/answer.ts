@@ -1,5 +1,5 @@
+import type { Migration } from './backend.ts';
 import type { ChoiceDelta } from './choice-stream.ts';
-import { ApiError } from './errors.ts';
 import { type Generation, type GenerationPlan, generation, observed } from './generation.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from './metrics.ts';
 import { nvextOf } from './nvext.ts';
@@ -38,9 +38,8 @@ export async function answer(options: AnswerOptions): Promise<Response> {
     return response;
   }
   return run.measured(async () => {
-    const choices = await collect(run.deltas());
-    if (signal.aborted) throw new ApiError(499, 'invalid_request_error', 'The client closed the request.');
-    const whole = { ...shape.whole(choices, run.generation.tally.usage()), ...run.nvext(0) };
+    const choices = await collect(run.deltas(), signal);
+    const whole = { ...shape.whole(choices, run.generation.tally.usage()), ...run.nvext(0, routes.migrations) };
     return Response.json(whole, { headers: routes.headers() });
   });
 }
@@ -70,18 +69,25 @@ class Run {
     }
   }
 
-  /** What the request asked to be told of a prompt. */
-  nvext(prompt: number): { nvext?: object } {
+  /** What a chunk or an answer tells of its way; null = of no prompt, only of `migrations`. */
+  nvext(prompt: number | null, migrations: readonly Migration[]): { nvext?: object } {
     const { arrived, extraFields, now, routes } = this.#options;
-    return nvextOf(extraFields, routes.at(prompt), { arrived, firstToken: this.#firstToken, now: now() });
+    const times = { arrived, firstToken: this.#firstToken, now: now() };
+    return nvextOf(prompt === null ? undefined : extraFields, routes.at(prompt ?? 0), times, migrations);
   }
 
   async *chunks(): AsyncGenerator<object, void, void> {
     let status: RequestOutcome['status'] = 'cancelled';
+    let told = 0;
     try {
       for await (const delta of this.deltas()) {
-        const last = delta.finish === null ? {} : this.nvext(Math.floor(delta.choice / this.generation.plan.n));
-        for (const chunk of this.#options.shape.chunks(delta)) yield { ...chunk, ...last };
+        const { routes, shape } = this.#options;
+        for (const chunk of shape.chunks(delta)) {
+          const migrations = routes.migrations.slice(told);
+          told += migrations.length;
+          const prompt = delta.finish === null ? null : Math.floor(delta.choice / this.generation.plan.n);
+          yield { ...chunk, ...this.nvext(prompt, migrations) };
+        }
       }
       if (this.#options.includeUsage) yield this.#options.shape.usageChunk(this.generation.tally.usage());
       status = 'success';

@@ -3,6 +3,19 @@ import type { GenerationDefaults } from '../protocol/generation-config.ts';
 import type { Routing } from './routing.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
+/** A request went on on another node. */
+export interface Migration {
+  /** The attempt that began; the first node's is 0. */
+  readonly attempt: number;
+  /** Ids of the nodes. */
+  readonly from: string;
+  readonly to: string;
+  /** Tokens that all choices had by then. */
+  readonly tokens: number;
+  /** Tokens before and after it are not of one numerics id: they need not be what an unbroken run gives. */
+  readonly numericsChanged: boolean;
+}
+
 /** What computes: a cluster behind a hub, or the engine of this page. */
 export interface Backend {
   /**
@@ -11,6 +24,7 @@ export interface Backend {
    * or throws, whichever is easier: nobody reads it any more.
    * `routing` is told each node that the request goes to, before its first frame; a backend without nodes tells nothing.
    * Throws `ApiError` (503 when no node is ready, when a node is lost, ...); any other error is answered as a 500.
+   * `routing.migrated` hears of each migration before the first frame that follows it.
    */
   generate(request: GenerateRequest, signal: AbortSignal, routing: Routing): AsyncIterable<TokensFrame>;
 }

@@ -1,5 +1,6 @@
 import type { TokenLogprob } from '../protocol/generate.ts';
 import type { ChoiceDelta, Finish, OutputToken } from './choice-stream.ts';
+import { ApiError } from './errors.ts';
 import type { Usage } from './usage.ts';
 
 /** What every chunk and answer begins with. */
@@ -28,14 +29,15 @@ export interface ResponseShape {
   whole(choices: readonly CollectedChoice[], usage: Usage): object;
 }
 
-/** All deltas put together, by choice. */
-export async function collect(deltas: AsyncIterable<ChoiceDelta>): Promise<CollectedChoice[]> {
+/** All deltas put together, by choice. Rejects with `ApiError` 499 when `signal` aborts: then they end early. */
+export async function collect(deltas: AsyncIterable<ChoiceDelta>, signal: AbortSignal): Promise<CollectedChoice[]> {
   const parts = new Map<number, ChoiceDelta[]>();
   for await (const delta of deltas) {
     const known = parts.get(delta.choice);
     if (known === undefined) parts.set(delta.choice, [delta]);
     else known.push(delta);
   }
+  if (signal.aborted) throw new ApiError(499, 'invalid_request_error', 'The client closed the request.');
   return [...parts]
     .sort(([a], [b]) => a - b)
     .map(([choice, all]) => {

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import type { Migration } from './backend.ts';
 import { dropNulls } from './drop-nulls.ts';
 import { badRequest } from './errors.ts';
 
@@ -23,6 +24,8 @@ export interface Routed {
 /** What a backend gets with a prompt: the wish, and whom to tell where the prompt went, each time it goes to a node. */
 export interface Routing extends RouteWish {
   routed(to: Routed): void;
+  /** Told of each migration, before the first frame that follows it. */
+  migrated(migration: Migration): void;
 }
 
 /** Dynamo's extension of the OpenAI API: the parts of it that mean something here, by Dynamo's names. */
@@ -67,6 +70,8 @@ export function routeWish(header: string | null, nvext: Nvext | undefined): Rout
 
 /** The routing of one API request: its wish, and where each of its prompts went. */
 export class RouteReport {
+  /** Of all prompts, as they happened. */
+  readonly migrations: Migration[] = [];
   readonly #routed: Routed[] = [];
 
   constructor(private readonly wish: RouteWish) {}
@@ -75,6 +80,7 @@ export class RouteReport {
   of(prompt: number): Routing {
     return {
       ...this.wish,
+      migrated: (migration) => this.migrations.push(migration),
       routed: (to) => {
         this.#routed[prompt] = to;
       },

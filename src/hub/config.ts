@@ -26,8 +26,14 @@ export interface HubLimits {
   readonly helloMs: number;
   /** Two pings in a row without an answer, and the node is gone. */
   readonly pingMs: number;
-  /** A request for which its node sent nothing for so long fails. */
+  /** A request that got no token for so long fails, where no other node can go on with it. */
   readonly requestIdleMs: number;
+  /** A node is taken for hung when a request got no token for so long, or for 20 of its usual pauses, and no step was computed. */
+  readonly stallMs: number;
+  /** The same before the first token of an attempt, when no pause is known yet. */
+  readonly firstTokenStallMs: number;
+  /** How long a request whose node was lost waits for another one. */
+  readonly migrationWaitMs: number;
   /** How long the id of a node that left stays its own. */
   readonly resumeMs: number;
 }
@@ -43,6 +49,9 @@ export const DEFAULT_LIMITS: HubLimits = {
   helloMs: 5000,
   pingMs: 5000,
   requestIdleMs: 300_000,
+  stallMs: 5000,
+  firstTokenStallMs: 30_000,
+  migrationWaitMs: 30_000,
   resumeMs: 600_000,
 };
 
@@ -82,6 +91,8 @@ export interface HubConfig {
   readonly staticDir: string | null;
   /** How long running requests may go on after `close`. */
   readonly graceSeconds: number;
+  /** Attempts of a request after the first, when nodes are lost. */
+  readonly migrationLimit: number;
   readonly limits: HubLimits;
 }
 

@@ -1,16 +1,17 @@
 import type { Logger } from 'pino';
-import type { Backend } from '../frontend/backend.ts';
+import type { Backend, Migration } from '../frontend/backend.ts';
 import { ApiError, badRequest, unavailable } from '../frontend/errors.ts';
-import type { Routing } from '../frontend/routing.ts';
+import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { Card } from '../protocol/messages.ts';
-import { ActiveRequest } from './active-request.ts';
-import type { Clock } from './clock.ts';
+import { ActiveRequest, type Attempt } from './active-request.ts';
 import type { HubLimits } from './config.ts';
+import type { MigrationType } from './metrics.ts';
 import type { Failure, FrameSink, NodeSocket } from './node-socket.ts';
 import type { Candidate } from './router/mode.ts';
-import type { Route, Router, RouteWish } from './router/router.ts';
+import type { Route, Router } from './router/router.ts';
+import { StallWatch } from './stall-watch.ts';
 import type { AttemptFrame } from './token-log.ts';
 
 export interface DispatcherOptions {
@@ -19,13 +20,20 @@ export interface DispatcherOptions {
   readonly router: Router;
   readonly clock: Clock;
   readonly limits: HubLimits;
+  /** Attempts of a request after the first. */
+  readonly migrationLimit: number;
+  /** Told of each migration, for the metrics. */
+  readonly migrated: (model: string, type: MigrationType, migration: Migration) => void;
   readonly log: Logger;
 }
 
-/** Brings each request to a node and its tokens back: router, token logs, cancelling, and what happens when a node is lost. */
+/** Brings each request to a node and its tokens back: router, token logs, cancelling, and migration when a node is lost. */
 export class Dispatcher implements FrameSink {
   readonly #active = new Map<string, ActiveRequest>();
+  /** Those of the active that have no node. */
+  readonly #waiting = new Set<ActiveRequest>();
   readonly #options: DispatcherOptions;
+  #migrations = 0;
   #stopping = false;
   #whenIdle: (() => void)[] = [];
 
@@ -36,8 +44,14 @@ export class Dispatcher implements FrameSink {
   /** What the frontend sees as the thing that computes a model. */
   backend(model: string, vocabSize: number): Backend {
     return {
-      generate: (request, signal, routing) => this.#generate(model, vocabSize, request, signal, routing),
+      generate: (request, signal, routing) =>
+        this.#generate(() => new ActiveRequest(request, model, vocabSize, routing), signal),
     };
+  }
+
+  /** Requests that went on on another node, since the start. */
+  get migrations(): number {
+    return this.#migrations;
   }
 
   get inflight(): number {
@@ -54,7 +68,9 @@ export class Dispatcher implements FrameSink {
   /** Requests on each node that has any. */
   perNode(): ReadonlyMap<NodeSocket, number> {
     const requests = new Map<NodeSocket, number>();
-    for (const { socket } of this.#active.values()) requests.set(socket, (requests.get(socket) ?? 0) + 1);
+    for (const { current } of this.#active.values()) {
+      if (current !== null) requests.set(current.socket, (requests.get(current.socket) ?? 0) + 1);
+    }
     return requests;
   }
 
@@ -77,41 +93,45 @@ export class Dispatcher implements FrameSink {
       const outcome = active.take(frame);
       if (outcome.kind === 'broken') {
         const message = `request ${frame.request}, choice ${frame.choice}: ${outcome.reason}`;
-        // Ends this request, and all others of the node, through `lost`.
+        // Takes this request, and all others, from the node through `lost`.
         socket.refuse({ close: CLOSE.protocol, code: 'protocol', message });
         return;
       }
       this.#options.router.tokens(socket.id, frame);
       if (outcome.kind === 'finished') this.#finish(active);
-      else this.#watch(active);
+      else if (outcome.kind === 'taken') active.watch.token();
     }
   }
 
   failed(socket: NodeSocket, failure: Failure): void {
     const active = this.#of(socket, failure.request);
-    if (active === null || failure.attempt !== active.attempt) return;
+    if (active === null || failure.attempt !== active.current?.number) return;
     this.#options.log.warn({ node: socket.id, request: failure.request, code: failure.code }, failure.message);
-    this.#fail(active, failureError(failure));
+    const error = failureError(failure);
+    active.avoided.add(socket);
+    // What can never run here can run nowhere; another failure may be this node's own.
+    if (failure.code === 'invalid_request') this.#fail(active, error);
+    else this.#migrate(active, error, 'now');
   }
 
   lost(socket: NodeSocket, reason: string): void {
     this.#options.router.forget(socket.id);
     for (const active of this.#active.values()) {
-      if (active.socket !== socket) continue;
+      if (active.current?.socket !== socket) continue;
       const message = `The node that computed this request is gone (${reason}). Send the request again.`;
-      this.#fail(active, unavailable(message, 'node_lost'));
+      this.#migrate(active, unavailable(message, 'node_lost'), 'wait');
     }
   }
 
-  async *#generate(
-    model: string,
-    vocabSize: number,
-    request: GenerateRequest,
-    signal: AbortSignal,
-    routing: Routing,
-  ): AsyncGenerator<TokensFrame> {
+  /** A node came, went or changed its stage: requests that wait for one may go on. */
+  nodesChanged(): void {
+    for (const active of this.#waiting) this.#place(active, 'wait');
+  }
+
+  async *#generate(create: () => ActiveRequest, signal: AbortSignal): AsyncGenerator<TokensFrame> {
     if (signal.aborted) return;
-    const active = this.#start(model, vocabSize, request, routing);
+    const active = create();
+    this.#start(active);
     const abort = () => this.#cancel(active);
     signal.addEventListener('abort', abort, { once: true });
     try {
@@ -122,8 +142,9 @@ export class Dispatcher implements FrameSink {
     }
   }
 
-  #start(model: string, vocabSize: number, request: GenerateRequest, routing: Routing): ActiveRequest {
-    const { limits, router } = this.#options;
+  #start(active: ActiveRequest): void {
+    const { limits } = this.#options;
+    const { request } = active.request;
     if (this.#stopping)
       throw unavailable('The hub is shutting down. Send the request to another hub, or later.', 'hub_stopping');
     if (this.#active.size >= limits.maxInflight) {
@@ -132,17 +153,92 @@ export class Dispatcher implements FrameSink {
         'overloaded',
       );
     }
-    if (this.#active.has(request.request)) throw new Error(`request id ${request.request} is in use`);
-    const route = router.choose(request, this.#candidates(model, request), routing);
-    if (route.kind !== 'chosen') throw this.#noRoute(route, model, request, routing);
+    if (this.#active.has(request)) throw new Error(`request id ${request} is in use`);
+    this.#active.set(request, active);
+    const kind = this.#place(active, 'now');
+    if (kind === 'chosen') return;
+    this.#active.delete(request);
+    throw this.#noRoute(kind, active);
+  }
+
+  /** Begins the next attempt, or says why no node can take it now. */
+  #place(active: ActiveRequest, when: 'now' | 'wait'): Route<Candidate>['kind'] {
+    const { router, migrated, log } = this.#options;
+    const { model, routing } = active;
+    // A named node is where a request begins; when it is lost, any other is better than none.
+    const wish = active.attempts === 0 ? routing : { node: null, knobs: routing.knobs, moved: true };
+    const route = router.choose(active.rest(), this.#best(active, when), wish);
+    if (route.kind !== 'chosen') return route.kind;
     const { socket } = route.candidate;
-    const active = new ActiveRequest(request, socket, vocabSize);
-    this.#active.set(request.request, active);
-    router.added(socket.id, request, route);
+    this.#waiting.delete(active);
+    active.watch.stop();
+    const { attempt, migration } = active.begin(socket);
+    if (migration !== null) {
+      this.#migrations += 1;
+      migrated(model, active.begun ? 'ongoing_request' : 'new_request', migration);
+      log.info({ request: active.request.request, ...migration }, 'a request goes on on another node');
+    }
+    router.added(socket.id, attempt.generate, route);
     routing.routed({ node: socket.id, overlapBlocks: route.overlapBlocks, promptBlocks: route.promptBlocks });
-    this.#watch(active);
-    socket.send({ type: 'generate', attempt: active.attempt, generate: request });
-    return active;
+    this.#watch(active, attempt);
+    socket.send({ type: 'generate', attempt: attempt.number, generate: attempt.generate });
+    return 'chosen';
+  }
+
+  /** Takes the request from its node and goes on elsewhere, now or when a node is there; where it may not, it fails with `error`. */
+  #migrate(active: ActiveRequest, error: ApiError, when: 'now' | 'wait'): void {
+    const { clock, limits, migrationLimit } = this.#options;
+    this.#leave(active);
+    active.endComplete();
+    if (active.finished) {
+      this.#finish(active);
+      return;
+    }
+    if (active.attempts > migrationLimit) {
+      this.#fail(active, error);
+      return;
+    }
+    if (this.#place(active, when) === 'chosen') return;
+    if (when === 'now' || this.#stopping) {
+      this.#fail(active, error);
+      return;
+    }
+    this.#waiting.add(active);
+    active.watch = { token() {}, stop: clock.after(limits.migrationWaitMs, () => this.#fail(active, error)) };
+  }
+
+  #watch(active: ActiveRequest, { socket }: Attempt): void {
+    const { clock, limits } = this.#options;
+    const goOn = () => {
+      const message = `The node sent nothing for ${limits.requestIdleMs / 1000} seconds. Send the request again.`;
+      active.avoided.add(socket);
+      this.#drop(active);
+      this.#migrate(active, unavailable(message, 'node_stalled'), 'now');
+    };
+    active.watch = new StallWatch({
+      clock,
+      limits,
+      steps: () => socket.load?.counters.steps ?? 0,
+      // A node that hangs may wake up: where the request cannot go elsewhere, that is the best hope.
+      stalled: () => {
+        if (this.#canMove(active)) goOn();
+      },
+      idle: goOn,
+    });
+  }
+
+  #canMove({ attempts, current, avoided, model, request }: ActiveRequest): boolean {
+    if (attempts > this.#options.migrationLimit) return false;
+    return this.#candidates(model, request).some(({ socket }) => socket !== current?.socket && !avoided.has(socket));
+  }
+
+  /** Nodes of the answer's numerics id before others; one that hung before may wake up, and is better than waiting for none. */
+  #best(active: ActiveRequest, when: 'now' | 'wait') {
+    const all = this.#candidates(active.model, active.request);
+    const fresh = all.filter(({ socket }) => !active.avoided.has(socket));
+    const able = fresh.length > 0 || when === 'now' ? fresh : all;
+    const alike = able.filter(({ card }) => card.numericsId === active.numericsId);
+    return alike.length > 0 ? alike : able;
   }
 
   #candidates(model: string, request: GenerateRequest) {
@@ -156,10 +252,8 @@ export class Dispatcher implements FrameSink {
   }
 
   #noRoute(
-    { kind }: Exclude<Route<Candidate>, { kind: 'chosen' }>,
-    model: string,
-    request: GenerateRequest,
-    { node }: RouteWish,
+    kind: Exclude<Route<Candidate>['kind'], 'chosen'>,
+    { model, request, routing: { node } }: ActiveRequest,
   ): ApiError {
     switch (kind) {
       case 'nobody':
@@ -194,17 +288,7 @@ export class Dispatcher implements FrameSink {
   /** The request, when it runs on this node: nodes cannot speak for each other. */
   #of(socket: NodeSocket, request: string): ActiveRequest | null {
     const active = this.#active.get(request);
-    return active?.socket === socket ? active : null;
-  }
-
-  #watch(active: ActiveRequest): void {
-    const { clock, limits } = this.#options;
-    active.stopIdleTimer();
-    active.stopIdleTimer = clock.after(limits.requestIdleMs, () => {
-      const message = `The node sent nothing for ${limits.requestIdleMs / 1000} seconds. Send the request again.`;
-      active.queue.fail(unavailable(message, 'node_stalled'));
-      this.#cancel(active);
-    });
+    return active?.current?.socket === socket ? active : null;
   }
 
   #finish(active: ActiveRequest): void {
@@ -219,20 +303,32 @@ export class Dispatcher implements FrameSink {
 
   /** Nobody reads it any more: the node is told at once. Nothing to do where the request has ended. */
   #cancel(active: ActiveRequest): void {
-    const { request, attempt, socket } = active;
-    if (!this.#release(active)) return;
-    active.queue.end();
-    socket.send({ type: 'cancel', request: request.request, attempt });
+    if (this.#active.get(active.request.request) !== active) return;
+    this.#drop(active);
+    this.#finish(active);
   }
 
-  #release(active: ActiveRequest): boolean {
-    const id = active.request.request;
-    if (this.#active.get(id) !== active) return false;
-    this.#active.delete(id);
-    active.stopIdleTimer();
-    this.#options.router.freed(active.socket.id, active.request);
+  /** Takes the request from a node that may still run it. */
+  #drop(active: ActiveRequest): void {
+    const { current, request } = active;
+    // First, since sending may close the node's socket, and with it all that runs there.
+    this.#leave(active);
+    current?.socket.send({ type: 'cancel', request: request.request, attempt: current.number });
+  }
+
+  #release(active: ActiveRequest): void {
+    this.#leave(active);
+    this.#waiting.delete(active);
+    this.#active.delete(active.request.request);
     if (this.#active.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
-    return true;
+  }
+
+  /** The attempt is over: the node has its load off, and nothing of it counts any more. */
+  #leave(active: ActiveRequest): void {
+    active.watch.stop();
+    if (active.current === null) return;
+    this.#options.router.freed(active.current.socket.id, active.current.generate);
+    active.current = null;
   }
 }
 

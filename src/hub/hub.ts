@@ -2,12 +2,12 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
+import { type Clock, systemClock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
 import { createBlockHasher } from '../protocol/hashes.ts';
 import { AccessPolicy } from './access.ts';
 import { createApp } from './app.ts';
-import { type Clock, systemClock } from './clock.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { HubMetrics } from './metrics.ts';
@@ -58,7 +58,16 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const index = new KvIndex(await createBlockHasher(config.hashAlgo), config.blockSize);
   const router = new Router({ config: config.router, index, clock, random: Math.random });
   const { limits } = config;
-  const dispatcher = new Dispatcher({ ready: (model) => registry.ready(model), router, clock, limits, log });
+  const dispatcher = new Dispatcher({
+    ready: (model) => registry.ready(model),
+    router,
+    clock,
+    limits,
+    migrationLimit: config.migrationLimit,
+    migrated: (model, type, migration) => metrics.migrated(model, type, migration),
+    log,
+  });
+  registry.onChange(() => dispatcher.nodesChanged());
   const nodes = (): ClusterNode[] => {
     const requests = dispatcher.perNode();
     return registry
@@ -85,6 +94,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     })),
     nodes: nodes(),
     inflightRequests: dispatcher.inflight,
+    migrations: dispatcher.migrations,
   });
 
   const served = folders.map(

@@ -6,6 +6,7 @@ import { helpText } from '../config/help.ts';
 import { OptionError } from '../config/option.ts';
 import { type Parsed, parseArgs } from '../config/options.ts';
 import { adapterName } from '../protocol/adapter-name.ts';
+import { systemClock } from '../protocol/clock.ts';
 import type { AdapterCard } from '../protocol/messages.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { type Hub, startHub } from './hub.ts';
@@ -70,6 +71,8 @@ async function main(): Promise<void> {
     Date.now,
   );
   endWithNpm();
+  // Whoever read the output may be gone (`npm start | head`): the end must stay an orderly one.
+  process.stdout.on('error', () => {});
   say(`The hub is at ${hub.url}.`);
   if (options.nodes > 0) nodes = await startNodes(parsed, config, hub);
   if (nodes !== null) await followNodes(nodes);
@@ -95,6 +98,7 @@ async function startNodes({ options }: Parsed, config: HubConfig, hub: Hub): Pro
       isRoot,
       trustedKey: config.tls === null ? null : publicKeyHash(config.tls.cert),
       adapter: 'auto',
+      clock: systemClock,
       say,
     });
   } catch (error) {

@@ -1,10 +1,14 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { Migration } from '../frontend/backend.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from '../frontend/metrics.ts';
 import { type ClusterSource, nodeMetrics } from './node-metrics.ts';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 const SHORT_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 const TOKENS = [1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 131072];
+
+/** Dynamo's words for when a node was lost: before the first token of the request, or after it. */
+export type MigrationType = 'new_request' | 'ongoing_request';
 
 /** Prometheus metrics. Names and meaning are those of Dynamo's frontend and of vLLM wherever the thing is the same. */
 export class HubMetrics implements FrontendMetrics {
@@ -19,6 +23,8 @@ export class HubMetrics implements FrontendMetrics {
   readonly #generationTotal;
   readonly #cacheQueries;
   readonly #cacheHits;
+  readonly #migrations;
+  readonly #numericsChanges;
 
   constructor(source: ClusterSource) {
     const registers = [this.registry];
@@ -41,6 +47,18 @@ export class HubMetrics implements FrontendMetrics {
     this.#generationTotal = counter('vllm:generation_tokens_total', 'Generated tokens of all requests.');
     this.#cacheQueries = counter('vllm:prefix_cache_queries_total', 'Prompt tokens looked up in the prefix cache.');
     this.#cacheHits = counter('vllm:prefix_cache_hits_total', 'Prompt tokens found in the prefix cache.');
+    this.#migrations = new Counter({
+      name: 'dynamo_frontend_model_migration_total',
+      help: 'Requests that went on on another node: ongoing_request after their first token, else new_request.',
+      labelNames: ['model', 'migration_type'],
+      registers,
+    });
+    this.#numericsChanges = new Counter({
+      name: 'quire_migration_numerics_changed_total',
+      help: 'Migrations after which tokens came from a node of another numerics id.',
+      labelNames,
+      registers,
+    });
     this.#gauge('dynamo_frontend_inflight_requests', 'Requests in work.', () => source.inflight());
     this.#gauge('dynamo_frontend_queued_requests', 'Requests in work that wait for their first token.', () =>
       source.queued(),
@@ -55,6 +73,11 @@ export class HubMetrics implements FrontendMetrics {
       interToken: (seconds) => this.#interToken.observe({ model }, seconds),
       finished: (outcome) => this.#finished(labels, outcome),
     };
+  }
+
+  migrated(model: string, type: MigrationType, { numericsChanged }: Migration): void {
+    this.#migrations.inc({ model, migration_type: type });
+    if (numericsChanged) this.#numericsChanges.inc({ model });
   }
 
   #finished({ model, endpoint, stream }: RequestLabels, outcome: RequestOutcome): void {

@@ -1,5 +1,7 @@
 import type { Logger } from 'pino';
-import { CLOSE, type CloseCode } from '../protocol/close-codes.ts';
+import { adapterName } from '../protocol/adapter-name.ts';
+import type { Clock } from '../protocol/clock.ts';
+import { CLOSE, type CloseCode, closeReason } from '../protocol/close-codes.ts';
 import {
   type Card,
   type ErrorCode,
@@ -9,7 +11,6 @@ import {
   type NodeMessage,
   type NodeStage,
 } from '../protocol/messages.ts';
-import type { Clock } from './clock.ts';
 import type { HubLimits } from './config.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { parseMessage } from './parse-message.ts';
@@ -99,6 +100,8 @@ export class NodeSocket {
   readonly #bytes: TokenBucket;
   readonly #stopHelloTimer: () => void;
   readonly #heartbeat: Heartbeat;
+  /** The node's own last word on why it goes; a close frame has room for its beginning only. */
+  #failure: string | null = null;
 
   constructor(options: NodeSocketOptions) {
     const { clock, limits } = options;
@@ -140,7 +143,7 @@ export class NodeSocket {
   /** The other side (or the network) closed; also called once after `refuse`. */
   closed(reason: string): void {
     if (this.state === 'closed') return;
-    this.#leave(reason);
+    this.#leave(this.#failure ?? reason);
   }
 
   send(message: HubMessage): void {
@@ -225,6 +228,8 @@ export class NodeSocket {
         break;
       case 'error':
         this.detail = message.message;
+        this.#failure = message.message;
+        this.#options.log.warn({ node: this.id, code: message.code }, `a node fails: ${message.message}`);
         this.#options.desk.changed(this);
         break;
     }
@@ -266,7 +271,7 @@ export class NodeSocket {
     this.send({ type: 'registered', node: this.id });
     const { adapter, totalBlocks, maxNumSeqs } = card;
     const fields = { node: this.id, model: this.model, software: adapter.software, totalBlocks, maxNumSeqs };
-    this.#options.log.info(fields, `a node is ready: ${adapter.description || adapter.vendor}`);
+    this.#options.log.info(fields, `a node is ready: ${adapterName(adapter)}`);
     this.#options.desk.changed(this);
   }
 
@@ -320,11 +325,4 @@ export class NodeSocket {
     this.detail = reason;
     this.#options.desk.changed(this);
   }
-}
-
-/** A close frame holds 123 bytes of reason (RFC 6455, 5.5.1). */
-function closeReason(reason: string): string {
-  let text = reason;
-  while (Buffer.byteLength(text) > 123) text = text.slice(0, -1);
-  return text;
 }

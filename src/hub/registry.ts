@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { ClusterNode } from '../protocol/cluster-state.ts';
 import { type Card, type ModelOffer, VERSIONS } from '../protocol/messages.ts';
-import type { Clock } from './clock.ts';
 import type { HubConfig } from './config.ts';
 import type { Hello, NodeDesk, NodeSocket, Refusal, Welcome } from './node-socket.ts';
 import { newSecret, sameSecret } from './ticket.ts';

@@ -1,4 +1,4 @@
-import type { Clock } from './clock.ts';
+import type { Clock } from '../protocol/clock.ts';
 
 /** Lets `perSecond` units a second through, and up to two seconds' worth at once. */
 export class TokenBucket {

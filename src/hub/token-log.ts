@@ -1,4 +1,5 @@
-import type { TokensFrame } from '../protocol/generate.ts';
+import type { FinishReason, TokensFrame } from '../protocol/generate.ts';
+import type { SamplingParams } from '../protocol/sampling.ts';
 
 /** A frame as a node sends it: with the attempt it belongs to. */
 export type AttemptFrame = TokensFrame & { attempt: number };
@@ -34,6 +35,21 @@ export class TokenLog {
   #begun = false;
 
   constructor(private readonly rules: FrameRules) {}
+
+  /** Whether the client has a frame of the choice: its prompt's logprobs and cached tokens were told. */
+  get begun(): boolean {
+    return this.#begun;
+  }
+
+  /** Ends a log whose tokens are complete though no frame said so, as an engine would (rule T4); null where tokens are missing. */
+  end({ minTokens, maxTokens, stopIds }: SamplingParams): { finish: FinishReason; stopId?: number } | null {
+    const last = this.tokens.at(-1);
+    if (this.finished || last === undefined) return null;
+    const stopped = this.tokens.length >= minTokens && stopIds.includes(last);
+    if (!stopped && this.tokens.length < maxTokens) return null;
+    this.finished = true;
+    return stopped ? { finish: 'stop', stopId: last } : { finish: 'length' };
+  }
 
   append(frame: AttemptFrame, currentAttempt: number): Appended {
     if (frame.attempt !== currentAttempt || this.finished) return IGNORED;

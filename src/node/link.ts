@@ -1,6 +1,6 @@
+import type { Clock } from '../protocol/clock.ts';
 import { CLOSE, isFinalClose } from '../protocol/close-codes.ts';
 import { type Card, type ErrorCode, encode, HubMessage, type NodeMessage, VERSIONS } from '../protocol/messages.ts';
-import type { Clock } from './clock.ts';
 import type { NodeProblem } from './snapshot.ts';
 import type { Connect, Socket } from './socket.ts';
 

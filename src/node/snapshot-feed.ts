@@ -1,5 +1,5 @@
 import type { Engine } from '../engine/api.ts';
-import type { Clock } from './clock.ts';
+import type { Clock } from '../protocol/clock.ts';
 import { IDLE, type NodeSnapshot } from './snapshot.ts';
 
 /** At most ten snapshots a second, however often things change. */

@@ -1,3 +1,4 @@
+import { closeReason } from '../protocol/close-codes.ts';
 import { VERSIONS } from '../protocol/messages.ts';
 
 /** What a link needs of a WebSocket; tests put a fake in its place. */
@@ -19,9 +20,6 @@ export interface SocketListener {
 /** Opens a socket to the hub; never throws, a failure comes as `closed`. */
 export type Connect = (listener: SocketListener) => Socket;
 
-/** Longest reason of a close frame, in bytes (RFC 6455, 5.5: 125 less two for the code). */
-const MAX_REASON = 120;
-
 /** The hub's `/cluster` over the browser's own WebSocket. `hubUrl` is the page's origin, http or https. */
 export function webSocketConnect(hubUrl: string): Connect {
   const url = new URL('/cluster', hubUrl);
@@ -37,7 +35,7 @@ export function webSocketConnect(hubUrl: string): Connect {
         return socket.bufferedAmount;
       },
       send: (text) => socket.send(text),
-      close: (code, reason) => socket.close(code, reason.slice(0, MAX_REASON)),
+      close: (code, reason) => socket.close(code, closeReason(reason)),
     };
   };
 }

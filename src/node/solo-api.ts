@@ -14,8 +14,16 @@ const MAX_BODY_BYTES = 8 << 20;
 /** The OpenAI API over the engine of this page: what a hub does, without the hub. */
 export type SoloApi = (request: Request) => Promise<Response>;
 
-/** Reads tokenizer and defaults of the model, and serves it. Rejects with `EngineError` code `model`. */
-export async function createSoloApi(files: ModelFiles, engine: Engine, backend: LocalBackend): Promise<SoloApi> {
+/**
+ * Reads tokenizer and defaults of the model, and serves it; `generationConfig` as the option of that name.
+ * Rejects with `EngineError` code `model`.
+ */
+export async function createSoloApi(
+  files: ModelFiles,
+  engine: Engine,
+  backend: LocalBackend,
+  generationConfig: 'auto' | 'vllm',
+): Promise<SoloApi> {
   const has = (path: string) => files.offer.files.some((file) => file.path === path);
   const generation = has('generation_config.json') ? await readModelJson(files, 'generation_config.json') : {};
   const spec = modelSpec(await readModelJson(files, 'config.json'), generation);
@@ -28,7 +36,7 @@ export async function createSoloApi(files: ModelFiles, engine: Engine, backend: 
       tokenizerConfig: await readModelJson(files, 'tokenizer_config.json'),
     }),
     eosIds: spec.eosIds,
-    generationDefaults: generationDefaults(generation),
+    generationDefaults: generationConfig === 'auto' ? generationDefaults(generation) : {},
     vocabSize: spec.vocabSize,
     backend,
   };

@@ -1,3 +1,4 @@
+import { pageOptions } from '../config/options.ts';
 import type { Engine, EngineListener } from '../engine/api.ts';
 import { EngineError } from '../engine/api.ts';
 import type { ModelFiles, Notice } from '../engine/files/source.ts';
@@ -9,12 +10,11 @@ import { Progress } from './progress.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';
 import { createSoloApi, type SoloApi } from './solo-api.ts';
 
-/** The options table's default; a page alone shares its blocks with nobody. */
-const BLOCK_SIZE = 16;
-
 /** What a solo node needs of the worker around it. */
 export interface SoloPlace {
   readonly manifestUrl: string;
+  /** The page's query; a page alone has nobody else to take options from. */
+  readonly query: string;
   readonly feed: SnapshotFeed;
   readonly now: () => number;
   openFiles(offer: ModelOffer, baseUrl: string, signal: AbortSignal, onNotice: Notice): Promise<ModelFiles>;
@@ -72,15 +72,22 @@ export class SoloNode {
   private async load(): Promise<void> {
     const { place } = this;
     const { feed, manifestUrl } = place;
+    const options = pageOptions(new URLSearchParams(place.query), {});
     feed.update({ phase: 'joining', detail: 'reading the manifest of the model', problem: null });
     const model = await readManifest(manifestUrl, this.starting.signal);
     feed.update({ model: model.name });
     const listener = this.listener();
     const progress = new Progress(listener.progress, model.files, place.now);
     const files = await place.openFiles(model, manifestUrl, this.starting.signal, (notice) => progress.say(notice));
-    const offer: EngineOffer = { model, blockSize: BLOCK_SIZE, hashAlgo: 'xxh3', options: {} };
+    const generationConfig = options['generation-config'];
+    const offer: EngineOffer = {
+      model,
+      blockSize: options['block-size'],
+      hashAlgo: options['prefix-caching-hash-algo'],
+      options: { 'generation-config': generationConfig },
+    };
     const engine = await place.startEngine({ offer, files, progress }, listener);
-    const api = await createSoloApi(files, engine, this.backend);
+    const api = await createSoloApi(files, engine, this.backend, generationConfig);
     if (this.starting.signal.aborted) return engine.close();
     this.engine = engine;
     this.api = api;

@@ -69,12 +69,13 @@ export async function startEngine(
   }
 }
 
-/** The page's options. Block size and hash are the hub's to say: nodes of one cluster share them. */
+/** The page's options. Block size, hash and default sampling are the hub's to say: nodes of one cluster share them. */
 function optionsFor({ offer, query }: EngineRequest): PageOptions {
   const fixed = { 'block-size': String(offer.blockSize), 'prefix-caching-hash-algo': offer.hashAlgo };
   const options = pageOptions(new URLSearchParams(query), { ...offer.options, ...fixed });
   refuseOther('block-size', options['block-size'], offer.blockSize);
   refuseOther('prefix-caching-hash-algo', options['prefix-caching-hash-algo'], offer.hashAlgo);
+  refuseOther('generation-config', options['generation-config'], offer.options['generation-config'] ?? 'auto');
   return options;
 }
 

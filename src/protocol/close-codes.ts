@@ -36,3 +36,16 @@ const FINAL: ReadonlySet<number> = new Set([
 export function isFinalClose(code: number): boolean {
   return FINAL.has(code);
 }
+
+/** Longest reason of a close frame, bytes of UTF-8 (RFC 6455, 5.5: 125, less two for the code). A browser throws at more. */
+const MAX_REASON_BYTES = 123;
+
+/** `reason` as a close frame can carry it: whole, or its first words and an ellipsis. */
+export function closeReason(reason: string): string {
+  const bytes = new TextEncoder().encode(reason);
+  if (bytes.length <= MAX_REASON_BYTES) return reason;
+  const room = bytes.subarray(0, MAX_REASON_BYTES - new TextEncoder().encode('…').length);
+  // As a stream, so that a character that was cut in two is left out.
+  const text = new TextDecoder().decode(room, { stream: true });
+  return `${text.replace(/\s+\S*$/, '')}…`;
+}

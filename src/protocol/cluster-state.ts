@@ -35,5 +35,7 @@ export const ClusterState = z.object({
   models: z.array(z.object({ name: z.string(), fingerprint: z.string(), readyNodes: count, maxModelLen: count })),
   nodes: z.array(ClusterNode),
   inflightRequests: count,
+  /** Requests that went on on another node, since the hub's start. */
+  migrations: count,
 });
 export type ClusterState = z.infer<typeof ClusterState>;

@@ -1,5 +1,5 @@
 import { adapterName } from '../protocol/adapter-name.ts';
-import type { ClusterNode } from '../protocol/cluster-state.ts';
+import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
 import { count, duration, percent, rate } from './format.ts';
 import { cluster, node } from './state.ts';
 
@@ -18,12 +18,12 @@ export function ClusterPanel() {
           The hub cannot be reached ({view.message}). Check that it runs; this page asks again every two seconds.
         </p>
       )}
-      {view.status === 'reached' && <Nodes nodes={view.state.nodes} own={node.value.node} />}
+      {view.status === 'reached' && <Nodes of={view.state} own={node.value.node} />}
     </section>
   );
 }
 
-function Nodes({ nodes, own }: { nodes: readonly ClusterNode[]; own: string | null }) {
+function Nodes({ of: { nodes, migrations }, own }: { of: ClusterState; own: string | null }) {
   if (nodes.length === 0) return <p class="quiet">No node yet. Requests are answered once a page lends its GPU.</p>;
   const listed = [...nodes].sort((a, b) => Number(b.id === own) - Number(a.id === own) || a.joinedAt - b.joinedAt);
   const total = nodes.reduce((sum, each) => sum + (each.load?.tokensPerSecond ?? 0), 0);
@@ -34,6 +34,11 @@ function Nodes({ nodes, own }: { nodes: readonly ClusterNode[]; own: string | nu
           {count(nodes.length)} {nodes.length === 1 ? 'node' : 'nodes'}
         </span>
         <span>{rate(total)} tokens/s together</span>
+        {migrations > 0 && (
+          <span data-testid="migrations" title="Requests that lost their node and went on on another one">
+            {count(migrations)} {migrations === 1 ? 'migration' : 'migrations'}
+          </span>
+        )}
       </p>
       <ul class="nodes">
         {listed.slice(0, LISTED).map((each) => (

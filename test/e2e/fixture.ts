@@ -80,6 +80,7 @@ const CONFIG: HubConfig = {
   endpointTypes: ['chat', 'completions'],
   staticDir: path.join(ROOT, 'dist/page'),
   graceSeconds: 0,
+  migrationLimit: 3,
   limits: DEFAULT_LIMITS,
 };
 

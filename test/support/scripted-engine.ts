@@ -133,7 +133,7 @@ export class ScriptedEngine implements Engine {
     each.first = false;
     each.offset++;
     this.sampled++;
-    if (each.offset > sampling.minTokens && sampling.stopIds.includes(token))
+    if (each.offset >= sampling.minTokens && sampling.stopIds.includes(token))
       return { ...frame, finish: 'stop', stopId: token };
     if (each.offset >= sampling.maxTokens) return { ...frame, finish: 'length' };
     return frame;

@@ -16,6 +16,8 @@ export interface ScriptedNodeOptions {
   readonly ca?: string;
   /** Tokens of a choice; the node sends each with its own message. Default: `scriptedTokens`. null = the test answers itself. */
   readonly reply?: ((request: GenerateRequest, choice: number) => number[]) | null;
+  /** Sends no more after so many tokens of each choice, as a node that hangs. */
+  readonly hangAfter?: number;
   /** Milliseconds between two tokens. */
   readonly tokenMs?: number;
   /** false = leaves pings without an answer. */
@@ -28,6 +30,11 @@ export function scriptedTokens(request: GenerateRequest, choice: number): number
   return Array.from({ length: request.sampling.maxTokens }, (_, offset) => 300 + ((seed + offset * 7) % 500));
 }
 
+/** Made-up logprobs of a prompt; nothing comes before its first token. */
+function scored(prompt: readonly number[]): TokensMessage['frames'][number]['promptLogprobs'] {
+  return prompt.map((token, at) => (at === 0 ? null : { token, logprob: -at, rank: 1, top: [] }));
+}
+
 /** A node without an engine: a real WebSocket to a real hub, with everything it does in the hands of the test. */
 export class ScriptedNode {
   readonly received: HubMessage[] = [];
@@ -35,7 +42,8 @@ export class ScriptedNode {
   readonly closed: Promise<{ code: number; reason: string }>;
   welcome: HubMessageOf<'welcome'> | null = null;
   readonly #waiters: (() => void)[] = [];
-  readonly #cancelled = new Set<string>();
+  /** Attempt of each request that runs. */
+  readonly #running = new Map<string, number>();
 
   private constructor(
     readonly socket: WebSocket,
@@ -158,7 +166,7 @@ export class ScriptedNode {
   #receive(message: HubMessage): void {
     this.received.push(message);
     if (message.type === 'ping' && this.options.pong !== false) this.send({ type: 'pong', nonce: message.nonce });
-    if (message.type === 'cancel') this.#cancelled.add(message.request);
+    if (message.type === 'cancel') this.#running.delete(message.request);
     if (message.type === 'generate') void this.#answer(message);
     this.#wake();
   }
@@ -167,15 +175,18 @@ export class ScriptedNode {
     const reply = this.options.reply === undefined ? scriptedTokens : this.options.reply;
     if (reply === null) return;
     const { request, sampling, choices } = generate;
-    const replies = choices.map(({ choice }) => ({
+    this.#running.set(request, attempt);
+    const replies = choices.map(({ choice, generated }) => ({
       choice,
+      begin: generated.length,
       ids: reply(generate, choice).slice(0, sampling.maxTokens),
     }));
-    const longest = Math.max(...replies.map(({ ids }) => ids.length));
-    for (let offset = 0; offset < longest; offset++) {
+    const longest = Math.max(...replies.map(({ ids, begin }) => ids.length - begin));
+    for (let step = 0; step < Math.min(longest, this.options.hangAfter ?? longest); step++) {
       await new Promise((resolve) => setTimeout(resolve, this.options.tokenMs ?? 0));
-      if (this.#cancelled.has(request) || this.socket.readyState !== WebSocket.OPEN) return;
-      const frames = replies.flatMap(({ choice, ids }): TokensMessage['frames'] => {
+      if (this.#running.get(request) !== attempt || this.socket.readyState !== WebSocket.OPEN) return;
+      const frames = replies.flatMap(({ choice, ids, begin }): TokensMessage['frames'] => {
+        const offset = begin + step;
         const token = ids[offset];
         if (token === undefined) return [];
         const stopped = sampling.stopIds.includes(token) && offset + 1 >= sampling.minTokens;
@@ -187,7 +198,8 @@ export class ScriptedNode {
             choice,
             offset,
             tokens: [token],
-            ...(offset === 0 ? { cachedTokens: 0 } : {}),
+            ...(step === 0 ? { cachedTokens: begin } : {}),
+            ...(offset === 0 && sampling.promptLogprobs !== null ? { promptLogprobs: scored(generate.prompt) } : {}),
             ...(sampling.logprobs === null ? {} : { logprobs: [{ token, logprob: -0.5, rank: 1, top: [] }] }),
             ...(stopped ? { finish: 'stop' as const, stopId: token } : last ? { finish: 'length' as const } : {}),
           },

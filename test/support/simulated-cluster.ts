@@ -1,154 +1,147 @@
+import { pino } from 'pino';
+import type { Migration } from '../../src/frontend/backend.ts';
+import { DEFAULT_LIMITS } from '../../src/hub/config.ts';
+import { Dispatcher } from '../../src/hub/dispatcher.ts';
+import type { MigrationType } from '../../src/hub/metrics.ts';
+import { NodeSocket, type Welcome } from '../../src/hub/node-socket.ts';
 import { KvIndex } from '../../src/hub/router/kv-index.ts';
-import type { KvRank } from '../../src/hub/router/kv-rank.ts';
-import { Router, type RouterConfig } from '../../src/hub/router/router.ts';
-import type { GenerateRequest } from '../../src/protocol/generate.ts';
-import type { BlockHasher } from '../../src/protocol/hashes.ts';
-import type { Card } from '../../src/protocol/messages.ts';
-import { GREEDY } from '../../src/protocol/sampling.ts';
+import { Router } from '../../src/hub/router/router.ts';
+import { createBlockHasher } from '../../src/protocol/hashes.ts';
+import { type Card, encode, HubMessage, type NodeMessage } from '../../src/protocol/messages.ts';
 import { FakeClock } from './fake-clock.ts';
-import { PrefixCache } from './prefix-cache.ts';
+import { SCRIPTED_INFO, ScriptedEngine } from './scripted-engine.ts';
+import { DEFAULT_KNOBS } from './test-hub.ts';
 
-/** Of a node with speed 1. Prompts are computed one after the other; running sequences do not slow each other. */
-const PREFILL_TOKENS_PER_MS = 1;
-const DECODE_TOKENS_PER_MS = 0.05;
-/** Tokens of one decode frame. */
-const FRAME = 10;
+type TokensMessage = Extract<NodeMessage, { type: 'tokens' }>;
 
-export interface SimulatedNode {
-  readonly id: string;
-  readonly speed: number;
-  /** Blocks of its prefix cache. */
-  readonly blocks: number;
+const hasher = await createBlockHasher('xxh3');
+const LOG = pino({ level: 'silent' });
+const LIMITS = { ...DEFAULT_LIMITS, messagesPerSecond: 1e9, bytesPerSecond: 1e12, pingMs: 1e9 };
+const { adapter, fingerprint, blockSize, totalBlocks, maxModelLen, maxNumSeqs, maxNumBatchedTokens } = SCRIPTED_INFO;
+
+/** A node with a scripted engine, whose frames wait in `outbox` until the test brings them to the hub. */
+export class SimulatedNode {
+  readonly outbox: TokensMessage[] = [];
+  readonly delivered: TokensMessage[] = [];
+  readonly engine = new ScriptedEngine({
+    tokens: (frames) => {
+      const tagged = frames.map((frame) => ({ ...frame, attempt: this.#attempts.get(frame.request) ?? 0 }));
+      this.outbox.push({ type: 'tokens', epoch: 1, frames: tagged });
+    },
+    kvEvents() {},
+    failed() {},
+    lost() {},
+  });
+  readonly socket: NodeSocket;
+  readonly #attempts = new Map<string, number>();
+
+  constructor(
+    readonly id: string,
+    cluster: SimulatedCluster,
+  ) {
+    this.socket = new NodeSocket({
+      wire: {
+        bufferedAmount: 0,
+        send: (text) => this.#receive(HubMessage.parse(JSON.parse(text))),
+        close: () => {},
+      },
+      desk: {
+        greet: () => welcome(id),
+        accept: () => null,
+        changed: () => cluster.dispatcher.nodesChanged(),
+        left: () => cluster.dispatcher.nodesChanged(),
+      },
+      sink: cluster.dispatcher,
+      index: cluster.index,
+      clock: cluster.clock,
+      limits: LIMITS,
+      log: LOG,
+    });
+    this.send({ type: 'hello', versions: ['quire.v1'], agent: 'simulated' });
+    this.register();
+  }
+
+  get alive(): boolean {
+    return this.socket.state === 'ready';
+  }
+
+  register(): void {
+    this.send({ type: 'register', card: CARD });
+  }
+
+  send(message: NodeMessage): void {
+    this.socket.receive(encode(message));
+  }
+
+  /** Brings one waiting message to the hub, the oldest unless `at` says otherwise. */
+  deliver(at = 0): void {
+    const [message] = this.outbox.splice(at, 1);
+    if (message === undefined) return;
+    this.delivered.push(message);
+    this.send(message);
+  }
+
+  #receive(message: HubMessage): void {
+    if (message.type === 'generate') {
+      const { request } = message.generate;
+      this.engine.cancel(request);
+      this.#attempts.set(request, message.attempt);
+      this.engine.add(message.generate);
+    }
+    if (message.type === 'cancel' && this.#attempts.get(message.request) === message.attempt) {
+      this.engine.cancel(message.request);
+    }
+  }
 }
 
-/** What became of one request; times in simulated milliseconds. */
-export interface SimulatedAnswer {
-  readonly node: string;
-  readonly promptTokens: number;
-  readonly cachedTokens: number;
-  readonly firstTokenMs: number;
-}
-
-/** Numbers of a fixed sequence (Park and Miller's), so that every run is the same; uniform in (0, 1). */
-export function drawer(): () => number {
-  let state = 42;
-  return () => {
-    state = (state * 48_271) % 2_147_483_647;
-    return state / 2_147_483_647;
-  };
-}
-
-interface Member {
-  readonly node: SimulatedNode;
-  readonly card: Card;
-  readonly cache: PrefixCache;
-  readonly rank: KvRank;
-  /** When its prefills so far will be done. */
-  freeAt: number;
-}
-
-/** The hub's router over nodes that are a clock and a prefix cache, in simulated time: the same run gives the same figures anywhere. */
+/** The hub's dispatcher and its nodes without sockets and without time: whatever happens is called by the test. */
 export class SimulatedCluster {
   readonly clock = new FakeClock();
-  /** Generated so far, by node. */
-  readonly tokens = new Map<string, number>();
-  readonly answers: SimulatedAnswer[] = [];
-  readonly #index: KvIndex;
-  readonly #router: Router;
-  readonly #members: Member[];
-  #requests = 0;
+  readonly index = new KvIndex(hasher, blockSize);
+  readonly router = new Router({
+    config: { mode: 'least-loaded', knobs: DEFAULT_KNOBS },
+    index: this.index,
+    clock: this.clock,
+    random: () => 0,
+  });
+  readonly nodes: SimulatedNode[] = [];
+  readonly migrations: { type: MigrationType; migration: Migration }[] = [];
+  readonly dispatcher: Dispatcher = new Dispatcher({
+    ready: () => this.nodes.filter((node) => node.alive).map(({ socket }) => socket),
+    router: this.router,
+    clock: this.clock,
+    limits: LIMITS,
+    migrationLimit: 1000,
+    migrated: (_model, type, migration) => this.migrations.push({ type, migration }),
+    log: LOG,
+  });
 
-  constructor(nodes: readonly SimulatedNode[], config: RouterConfig, hasher: BlockHasher, blockSize = 16) {
-    this.#index = new KvIndex(hasher, blockSize);
-    this.#router = new Router({ config, index: this.#index, clock: this.clock, random: drawer() });
-    this.#members = nodes.map((node) => {
-      const card = cardOf(node, blockSize);
-      const rank = this.#index.open(node.id, 0, card);
-      return { node, card, rank, cache: new PrefixCache(hasher, blockSize, node.blocks), freeAt: 0 };
-    });
-  }
-
-  /** Sends a request now; `done` is called with its last token. */
-  send(prompt: readonly number[], answer: readonly number[], done: () => void = () => {}): void {
-    this.#requests += 1;
-    const request: GenerateRequest = {
-      request: `r${this.#requests}`,
-      prompt: [...prompt],
-      choices: [{ choice: 0, generated: [] }],
-      sampling: GREEDY,
-    };
-    const candidates = this.#members.map((member) => ({ id: member.node.id, card: member.card, member }));
-    const route = this.#router.choose(request, candidates, { node: null, knobs: {} });
-    if (route.kind !== 'chosen') throw new Error(`no route: ${route.kind}`);
-    const { member } = route.candidate;
-    this.#router.added(member.node.id, request, route);
-    const sentAt = this.clock.now();
-    this.clock.after(Math.max(0, member.freeAt - sentAt), () => this.#prefill(member, request, answer, sentAt, done));
-    // Only an estimate of its own queue: `prefill` sets it straight as each prompt begins.
-    member.freeAt = Math.max(member.freeAt, sentAt);
-  }
-
-  #prefill(member: Member, request: GenerateRequest, answer: readonly number[], sentAt: number, done: () => void) {
-    const now = this.clock.now();
-    if (member.freeAt > now) {
-      this.clock.after(member.freeAt - now, () => this.#prefill(member, request, answer, sentAt, done));
-      return;
-    }
-    const { node, cache, rank } = member;
-    const cachedTokens = cache.compute(request.prompt);
-    const ms = (request.prompt.length - cachedTokens) / (PREFILL_TOKENS_PER_MS * node.speed);
-    member.freeAt = now + ms;
-    this.clock.after(ms, () => {
-      rank.append(cache.takeEvents());
-      const firstTokenMs = this.clock.now() - sentAt;
-      this.answers.push({ node: node.id, promptTokens: request.prompt.length, cachedTokens, firstTokenMs });
-      this.#decode(member, request, answer, 0, 1, cachedTokens, done);
-    });
-  }
-
-  #decode(
-    member: Member,
-    request: GenerateRequest,
-    answer: readonly number[],
-    offset: number,
-    count: number,
-    cachedTokens: number,
-    done: () => void,
-  ): void {
-    const { id, speed } = member.node;
-    const tokens = answer.slice(offset, offset + count);
-    this.tokens.set(id, (this.tokens.get(id) ?? 0) + tokens.length);
-    this.#router.tokens(id, { request: request.request, choice: 0, offset, tokens: [...tokens], cachedTokens });
-    const next = offset + tokens.length;
-    if (next >= answer.length) {
-      member.cache.compute([...request.prompt, ...answer]);
-      member.rank.append(member.cache.takeEvents());
-      this.#router.freed(id, request);
-      done();
-      return;
-    }
-    const more = Math.min(FRAME, answer.length - next);
-    this.clock.after(more / (DECODE_TOKENS_PER_MS * speed), () =>
-      this.#decode(member, request, answer, next, more, cachedTokens, done),
-    );
+  join(): void {
+    const node = new SimulatedNode(`node-${this.nodes.length}`, this);
+    this.nodes.push(node);
+    this.dispatcher.nodesChanged();
   }
 }
 
-/** The card of a simulated node. */
-export function cardOf({ blocks }: SimulatedNode, blockSize: number): Card {
-  return {
-    model: 'simulated',
-    fingerprint: 'f',
-    numericsId: 'n',
-    role: 'agg',
-    dpRank: 0,
-    adapter: { vendor: '', architecture: '', device: '', description: '', software: false, features: [] },
-    blockSize,
-    totalBlocks: Number.isFinite(blocks) ? blocks + 4096 : 1 << 20,
-    maxModelLen: 1 << 20,
-    maxNumSeqs: 32,
-    maxNumBatchedTokens: 256,
-    kvCacheDtype: 'f32',
-    hashAlgo: 'xxh3',
-  };
-}
+const CARD: Card = {
+  model: 'scripted',
+  numericsId: 'scripted',
+  role: 'agg',
+  dpRank: 0,
+  hashAlgo: 'xxh3',
+  kvCacheDtype: 'f32',
+  ...{ adapter, fingerprint, blockSize, totalBlocks, maxModelLen, maxNumSeqs, maxNumBatchedTokens },
+};
+
+const welcome = (node: string): Welcome => ({
+  type: 'welcome',
+  version: 'quire.v1',
+  node,
+  resumeToken: 'x'.repeat(32),
+  epoch: 1,
+  model: { name: 'scripted', fingerprint, base: '/models/scripted/', files: [] },
+  blockSize,
+  hashAlgo: 'xxh3',
+  options: {},
+  live: [],
+});

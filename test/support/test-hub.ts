@@ -35,6 +35,7 @@ export function startTestHub(
     endpointTypes: ['chat', 'completions'],
     staticDir: null,
     graceSeconds: 0,
+    migrationLimit: 3,
     ...config,
     limits: { ...DEFAULT_LIMITS, ...limits },
   };

@@ -1,5 +1,4 @@
 import type { KernelCall } from '../gpu/kernel.ts';
-import { FLOAT_BYTES } from './dtype.ts';
 import { type PagedArgs, pagedConstants } from './paged.ts';
 import type { KernelVariant } from './variant.ts';
 
@@ -21,13 +20,12 @@ export interface AttentionArgs extends PagedArgs {
 
 /**
  * Causal attention of each active row over its slot's pages, positions 0 to its own (or the last `slidingWindow`).
- * Rows may be any mix of slots and positions. `bytes` and `flops` count rows at the end of a full block table.
+ * Rows may be any mix of slots and positions. `bytes` and `flops` leave out K and V:
+ * how many a row reads depends on its position, which the runner knows.
  */
 export function attention(a: AttentionArgs): KernelCall {
   const wide = a.variant === 'wide';
   const workgroup = wide ? WORKGROUP.wide : largestDivisor(a.numHeads, WORKGROUP.scalar);
-  const longest = a.maxBlocksPerSeq * a.blockSize;
-  const seen = a.slidingWindow > 0 ? Math.min(a.slidingWindow, longest) : longest;
   return {
     label: a.label,
     shader: wide ? 'attention_wide.wgsl' : 'attention_scalar.wgsl',
@@ -48,8 +46,8 @@ export function attention(a: AttentionArgs): KernelCall {
       { buffer: a.out, access: 'read_write' },
     ],
     workgroups: wide ? [a.numHeads, a.bucket, 1] : [(a.bucket * a.numHeads) / workgroup, 1, 1],
-    bytes: a.bucket * a.headDim * (2 * seen * a.numKvHeads * FLOAT_BYTES[a.kvDtype] + 8 * a.numHeads),
-    flops: a.bucket * a.numHeads * a.headDim * seen * 4,
+    bytes: a.bucket * a.numHeads * a.headDim * 8,
+    flops: 0,
   };
 }
 

@@ -152,9 +152,12 @@ function slidingWindows(c: DecoderConfig, kind: Kind): (number | null)[] {
   });
 }
 
+/** Of the file only this: wrong default sampling is no hindrance where nobody asks for it. */
+const EndOfSequence = GenerationConfig.pick({ eos_token_id: true });
+
 /** Ids that end a sequence: those of `generation_config.json` (as vLLM adds them), then those of the config. */
 function eosIds(c: DecoderConfig, generationConfig: unknown): number[] {
-  const generation = checked(GenerationConfig, generationConfig ?? {}, 'generation_config.json');
+  const generation = checked(EndOfSequence, generationConfig ?? {}, 'generation_config.json');
   const ids = [...new Set([...generation.eos_token_id, ...c.eos_token_id])];
   const outside = ids.find((id) => id >= c.vocab_size);
   if (outside !== undefined)

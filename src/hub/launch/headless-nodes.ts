@@ -1,6 +1,8 @@
 import { type BrowserContext, chromium, type Page } from 'playwright';
 import { isSoftwareAdapter } from '../../protocol/adapter-name.ts';
+import type { Clock } from '../../protocol/clock.ts';
 import { type AdapterChoice, chromiumArgs } from './chromium-args.ts';
+import { Keeper, type Running } from './keeper.ts';
 
 export interface HeadlessOptions {
   /** Chromium's executable. */
@@ -15,14 +17,14 @@ export interface HeadlessOptions {
   readonly trustedKey: string | null;
   /** `auto`: hardware when the browser has it, else software. */
   readonly adapter: AdapterChoice | 'auto';
+  readonly clock: Clock;
   /** One line about what goes on or went wrong, at any time until `close`. */
   readonly say: (line: string) => void;
 }
 
 export interface HeadlessNodes {
   readonly adapter: AdapterChoice;
-  readonly context: BrowserContext;
-  /** One per node, in the order of their start. */
+  /** One per node, as they are now: one that ends is replaced. */
   readonly pages: readonly Page[];
   /** Ends the browser and all its processes. */
   close(): Promise<void>;
@@ -32,7 +34,8 @@ const LAUNCH_TIMEOUT_MS = 60_000;
 
 /**
  * Starts a headless Chromium with `count` pages that join the hub. They are joining, not yet ready, when this resolves.
- * Rejects when the browser does not start or the hub does not answer; nothing is left running then.
+ * Rejects when the browser does not start or the hub does not answer; nothing is left running then. Later a page that crashes or is
+ * closed is opened again, and a browser that ends started again, until `close`.
  */
 export async function launchNodes(options: HeadlessOptions): Promise<HeadlessNodes> {
   const { say } = options;
@@ -46,30 +49,99 @@ export async function launchNodes(options: HeadlessOptions): Promise<HeadlessNod
       adapter = 'software';
       context = await open(options, adapter);
     }
-    const pages: Page[] = [];
-    for (let i = 0; i < options.count; i++) {
-      // A browser starts with one empty page.
-      const page = context.pages()[i] ?? (await context.newPage());
-      pages.push(page);
-      await openNode(page, options, adapter);
-    }
-    let closing = false;
-    context.on('close', () => {
-      if (!closing)
-        say('The headless browser ended by itself, and its nodes with it. Start the hub again to have them back.');
-    });
-    return {
-      adapter,
-      context,
-      pages,
-      async close() {
-        closing = true;
-        await context.close();
-      },
-    };
+    const browser = new NodeBrowser(options, adapter, context);
+    await browser.begin();
+    return browser;
   } catch (error) {
     await context.close();
     throw error;
+  }
+}
+
+class NodeBrowser implements HeadlessNodes {
+  readonly pages: Page[] = [];
+  readonly #keepers: readonly Keeper[];
+  /** null between the end of a browser and the start of the next. */
+  #context: Promise<BrowserContext> | null;
+  /** A browser starts with one empty page; the first node that is started takes it. */
+  #empty: Page | null = null;
+
+  constructor(
+    private readonly options: HeadlessOptions,
+    readonly adapter: AdapterChoice,
+    context: BrowserContext,
+  ) {
+    this.#context = Promise.resolve(context);
+    this.#watch(context);
+    const { count, clock, say } = options;
+    this.#keepers = Array.from({ length: count }, (_, at) => {
+      return new Keeper({ name: `Node ${at + 1}`, start: () => this.#start(at), clock, say });
+    });
+  }
+
+  /** Rejects when a page cannot be opened. */
+  async begin(): Promise<void> {
+    try {
+      for (const keeper of this.#keepers) await keeper.begin();
+    } catch (error) {
+      this.#stop();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#stop();
+    const context = await this.#context?.catch(() => null);
+    await context?.close();
+  }
+
+  #stop(): void {
+    for (const keeper of this.#keepers) keeper.stop();
+  }
+
+  #watch(context: BrowserContext): void {
+    this.#empty = context.pages()[0] ?? null;
+    context.once('close', () => {
+      this.#context = null;
+    });
+  }
+
+  /** After the browser has ended, whichever node is started first brings up a new one for all. */
+  #running(): Promise<BrowserContext> {
+    this.#context ??= open(this.options, this.adapter).then(
+      (context) => {
+        this.#watch(context);
+        return context;
+      },
+      (error: unknown) => {
+        this.#context = null;
+        throw error;
+      },
+    );
+    return this.#context;
+  }
+
+  async #start(at: number): Promise<Running> {
+    const context = await this.#running();
+    const empty = this.#empty;
+    this.#empty = null;
+    const page = empty ?? (await context.newPage());
+    this.pages[at] = page;
+    const ended = new Promise<string>((resolve) => {
+      page.once('crash', () => {
+        resolve('crashed');
+        void page.close().catch(() => {});
+      });
+      page.once('close', () => resolve('was closed'));
+    });
+    page.on('pageerror', (error) => this.options.say(`The page of a headless node reports: ${error.message}`));
+    try {
+      await page.goto(nodeUrl(this.options, this.adapter));
+    } catch (error) {
+      await page.close().catch(() => {});
+      throw error;
+    }
+    return { ended };
   }
 }
 
@@ -103,15 +175,6 @@ async function hasHardwareAdapter(context: BrowserContext, hubUrl: string): Prom
     return { vendor, architecture, device, description, isFallbackAdapter };
   });
   return info !== null && !isSoftwareAdapter(info);
-}
-
-async function openNode(page: Page, options: HeadlessOptions, adapter: AdapterChoice): Promise<void> {
-  const { say } = options;
-  page.on('crash', () =>
-    say('The page of a headless node crashed, and the node with it. Start the hub again to have it back.'),
-  );
-  page.on('pageerror', (error) => say(`The page of a headless node reports: ${error.message}`));
-  await page.goto(nodeUrl(options, adapter));
 }
 
 /** Address of a page that joins on its own: the token stays in the fragment, which no server sees. */

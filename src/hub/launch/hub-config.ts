@@ -61,6 +61,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     endpointTypes: options['endpoint-types'],
     staticDir: path.join(here.root, 'dist/page'),
     graceSeconds: options['graceful-shutdown-grace-period-secs'],
+    migrationLimit: options['migration-limit'],
     limits: DEFAULT_LIMITS,
   };
 }

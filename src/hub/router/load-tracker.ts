@@ -1,5 +1,5 @@
+import type { Clock } from '../../protocol/clock.ts';
 import type { GenerateRequest, TokensFrame } from '../../protocol/generate.ts';
-import type { Clock } from '../clock.ts';
 import { Rate } from './rate.ts';
 
 /** What the hub has on a node now, by its own count: ahead of anything that the node reports, so that a burst does not herd. */

@@ -1,5 +1,5 @@
+import type { Clock } from '../../protocol/clock.ts';
 import type { GenerateRequest, TokensFrame } from '../../protocol/generate.ts';
-import type { Clock } from '../clock.ts';
 import type { CostKnobs } from './cost.ts';
 import { kvMode } from './kv.ts';
 import type { KvIndex } from './kv-index.ts';
@@ -20,6 +20,8 @@ export interface RouteWish {
   /** The node that shall compute it; null = the router chooses. */
   readonly node: string | null;
   readonly knobs: Partial<CostKnobs>;
+  /** It has lost its node: with `direct` too the router chooses the next. */
+  readonly moved?: boolean;
 }
 
 /** Where a request goes, or why nowhere. */
@@ -40,8 +42,7 @@ export interface RouterOptions {
 export class Router {
   readonly #options: RouterOptions;
   readonly #loads: LoadTracker;
-  /** null = the caller names the node (`direct`). */
-  readonly #mode: RouterMode | null;
+  readonly #mode: RouterMode;
 
   constructor(options: RouterOptions) {
     this.#options = options;
@@ -54,8 +55,8 @@ export class Router {
     const named = wish.node === null ? preferHardware(candidates) : candidates.filter(({ id }) => id === wish.node);
     const first = named[0];
     if (first === undefined) return { kind: wish.node === null ? 'nobody' : 'absent' };
-    if (wish.node === null && this.#mode === null) return { kind: 'unnamed' };
     const { index, config } = this.#options;
+    if (wish.node === null && config.mode === 'direct' && wish.moved !== true) return { kind: 'unnamed' };
     const { known, overlap } = index.match(first.card.fingerprint, request);
     const option = (candidate: C): Option<C> & { candidate: C } => ({
       candidate,
@@ -66,9 +67,7 @@ export class Router {
     const blocks = promptBlocks(request.prompt.length, index.blockSize);
     const options = [option(first), ...named.slice(1).map(option)] as const;
     const { candidate, overlapBlocks } =
-      this.#mode === null || named.length === 1
-        ? options[0]
-        : this.#mode.choose(options, blocks, { ...config.knobs, ...wish.knobs });
+      named.length === 1 ? options[0] : this.#mode.choose(options, blocks, { ...config.knobs, ...wish.knobs });
     return { kind: 'chosen', candidate, overlapBlocks, known, promptBlocks: blocks };
   }
 
@@ -97,7 +96,7 @@ export class Router {
   }
 }
 
-function modeOf(name: RouterModeName, random: () => number): RouterMode | null {
+function modeOf(name: RouterModeName, random: () => number): RouterMode {
   switch (name) {
     case 'kv':
       return kvMode(random);
@@ -106,9 +105,9 @@ function modeOf(name: RouterModeName, random: () => number): RouterMode | null {
     case 'random':
       return randomMode(random);
     case 'least-loaded':
-      return leastLoaded;
+    // Who calls names the node; only where that one is lost the router chooses.
     case 'direct':
-      return null;
+      return leastLoaded;
   }
 }
 

@@ -87,6 +87,24 @@ describe('a client that leaves', () => {
     await vi.waitFor(() => expect(seen.outcomes).toEqual([expect.objectContaining({ status: 'cancelled' })]));
   });
 
+  test('in the middle of an answer that comes whole: no failure of the server', async () => {
+    const backend = hanging(3);
+    const seen = recorder();
+    const { fetch, internalErrors } = testApi([servedModel(backend)], seen);
+    const leaving = new AbortController();
+    const asked = fetch('/v1/chat/completions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(chat),
+      signal: leaving.signal,
+    });
+    await vi.waitFor(() => expect(backend.framesGiven).toBe(3));
+    leaving.abort();
+    expect((await asked).status).toBe(499);
+    expect(internalErrors).toEqual([]);
+    expect(seen.outcomes).toEqual([expect.objectContaining({ status: 'cancelled', completionTokens: 3 })]);
+  });
+
   test('a slow reader is not run ahead of', async () => {
     const backend = new ScriptedBackend({ tokens: forever });
     const { post } = testApi([servedModel(backend)]);

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { DEFAULT_LIMITS } from '../../../src/hub/config.ts';
 import { type FrameSink, type NodeDesk, NodeSocket, type Refusal, type Wire } from '../../../src/hub/node-socket.ts';
 import { KvIndex } from '../../../src/hub/router/kv-index.ts';
-import { CLOSE } from '../../../src/protocol/close-codes.ts';
+import { CLOSE, closeReason } from '../../../src/protocol/close-codes.ts';
 import { createBlockHasher } from '../../../src/protocol/hashes.ts';
 import { type Card, encode, HubMessage, type NodeMessage } from '../../../src/protocol/messages.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
@@ -191,6 +191,14 @@ describe('running', () => {
     say(tokens(3));
     expect(told).toHaveLength(2);
   });
+
+  it('D3: a node that says why it fails is remembered by its words, not by what a close frame holds of them', () => {
+    const { say, socket, told } = setUp();
+    const message = `The GPU device was lost: ${'it went away '.repeat(20)}`;
+    say(HELLO, REGISTER, { type: 'error', code: 'engine', message });
+    socket.closed(closeReason(message));
+    expect(told).toEqual(['left', `lost: ${message}`]);
+  });
 });
 
 describe('bounds', () => {
@@ -316,6 +324,6 @@ describe('bounds', () => {
     const { say, socket, closes } = setUp();
     say(HELLO);
     socket.refuse({ close: CLOSE.protocol, code: 'protocol', message: 'é'.repeat(200) });
-    expect(closes[0]?.reason).toBe('é'.repeat(61));
+    expect(closes[0]?.reason).toBe(`${'é'.repeat(60)}…`);
   });
 });

@@ -53,6 +53,13 @@ test("a hub on all addresses answers to the machine's names, one on loopback doe
   expect((await config('--allowed-hosts', 'quire.test')).allowedHosts).toEqual(['quire.test']);
 });
 
+test('a request moves three times unless flag or variable say otherwise', async () => {
+  expect((await config()).migrationLimit).toBe(3);
+  expect((await config('--migration-limit', '0')).migrationLimit).toBe(0);
+  const { options } = parseArgs([], { DYN_MIGRATION_LIMIT: '7' });
+  expect(options['migration-limit']).toBe(7);
+});
+
 test('nodes are offered what was set and concerns them', async () => {
   const made = await config('--max-num-seqs', '4', '--kv-cache-dtype', 'f32', '--api-key', 'k');
   expect(made.nodeOptions).toEqual({ 'max-num-seqs': '4', 'kv-cache-dtype': 'f32' });

@@ -191,6 +191,10 @@ describe('end of sequence', () => {
     expect(eos(2, {})).toEqual([2]);
   });
 
+  test('wrong default sampling beside them is the matter of who reads it', () => {
+    expect(eos(2, { eos_token_id: 7, temperature: -1 })).toEqual([7, 2]);
+  });
+
   test('ids outside the vocabulary are refused', () => {
     expect(refusal(llama({ eos_token_id: 384 }))).toContain('eos_token_id 384 is not below vocab_size 384');
     expect(refusal(llama(), { eos_token_id: [1, -1] })).toContain('generation_config.json: eos_token_id');

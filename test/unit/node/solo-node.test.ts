@@ -1,7 +1,8 @@
 import { createServer, type Server } from 'node:http';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { EngineError, type EngineListener } from '../../../src/engine/api.ts';
+import type { EngineOffer } from '../../../src/node/cluster-node.ts';
 import { SnapshotFeed } from '../../../src/node/snapshot-feed.ts';
 import { SoloNode } from '../../../src/node/solo-node.ts';
 import type { ModelOffer } from '../../../src/protocol/messages.ts';
@@ -31,21 +32,27 @@ afterAll(() => {
   server.close();
 });
 
-function setUp(start?: (listener: EngineListener) => Promise<ScriptedEngine>, manifestUrl = `${origin}/manifest.json`) {
+function setUp(
+  start?: (listener: EngineListener) => Promise<ScriptedEngine>,
+  { manifestUrl = `${origin}/manifest.json`, query = '' } = {},
+) {
   const feed = new SnapshotFeed(new FakeClock(), () => {});
   const engines: ScriptedEngine[] = [];
+  const offers: EngineOffer[] = [];
   const node = new SoloNode({
     manifestUrl,
+    query,
     feed,
     now: () => 0,
     openFiles: async () => files,
-    startEngine: async (_request, listener) => {
+    startEngine: async ({ offer }, listener) => {
+      offers.push(offer);
       const engine = start ? await start(listener) : new ScriptedEngine(listener, { vocabSize: 4096 });
       engines.push(engine);
       return engine;
     },
   });
-  return { feed, engines, node };
+  return { feed, engines, offers, node };
 }
 
 const chat = (body: object) =>
@@ -75,11 +82,26 @@ describe('a page without a hub', () => {
     expect(body.choices[0]?.token_ids).toEqual([0, 1, 2, 3, 4].map((offset) => (first + offset * 13) % 4096));
   });
 
+  test('takes block size, hash and default sampling from its own address: there is no hub to ask', async () => {
+    const query = '?block-size=32&prefix-caching-hash-algo=sha256&generation-config=vllm';
+    const { engines, offers, node } = setUp(undefined, { query });
+    await node.start();
+    expect(offers).toMatchObject([{ blockSize: 32, hashAlgo: 'sha256', options: { 'generation-config': 'vllm' } }]);
+    const engine = engines[0] as ScriptedEngine;
+    const added = vi.spyOn(engine, 'add');
+    // The model's own defaults are 0.7, 0.95 and 40.
+    const answer = node.fetch(chat({ max_tokens: 1 }));
+    const ticking = setInterval(() => engine.step(), 1);
+    expect((await answer).status).toBe(200);
+    clearInterval(ticking);
+    expect(added.mock.calls[0]?.[0].sampling).toMatchObject({ temperature: 1, topP: 1, topK: 0 });
+  });
+
   test.each([
     ['/nowhere.json', /404.*whole folder/],
     ['/broken.json', /cannot be read/],
   ])('says so when the manifest is not right: %s', async (path, words) => {
-    const { feed, engines, node } = setUp(undefined, `${origin}${path}`);
+    const { feed, engines, node } = setUp(undefined, { manifestUrl: `${origin}${path}` });
     await node.start();
     expect(feed.current).toMatchObject({ phase: 'refused', problem: { code: 'model' } });
     expect(feed.current.problem?.message).toMatch(words);

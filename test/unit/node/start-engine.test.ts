@@ -33,12 +33,15 @@ describe('starting an engine', () => {
     });
   });
 
-  test('block size and hash are the cluster’s: a page that asks for others is told how to change them', async () => {
+  test('block size, hash and default sampling are the cluster’s: a page that asks for others is told how to change them', async () => {
     await expect(start('?block-size=32')).rejects.toMatchObject({
       code: 'model',
       message: expect.stringContaining('start the hub with --block-size 32'),
     });
     await expect(start('?prefix-caching-hash-algo=sha256')).rejects.toMatchObject({ code: 'model' });
+    await expect(start('?generation-config=vllm')).rejects.toMatchObject({ code: 'model' });
+    const vllm = { ...OFFER, options: { 'generation-config': 'vllm' } };
+    await expect(start('?generation-config=vllm', vllm)).rejects.toMatchObject({ code: 'no_adapter' });
     await expect(start('?block-size=32', { ...OFFER, blockSize: 32 })).rejects.toMatchObject({ code: 'no_adapter' });
   });
 

@@ -6,7 +6,7 @@ import type { GenerateRequest } from '../../../../src/protocol/generate.ts';
 import { createBlockHasher } from '../../../../src/protocol/hashes.ts';
 import { FakeClock } from '../../../support/fake-clock.ts';
 import { PrefixCache } from '../../../support/prefix-cache.ts';
-import { SimulatedCluster } from '../../../support/simulated-cluster.ts';
+import { RoutingSimulation } from '../../../support/routing-simulation.ts';
 import { DEFAULT_KNOBS } from '../../../support/test-hub.ts';
 import { node, prompt, request } from './setup.ts';
 
@@ -92,7 +92,7 @@ describe('kv', () => {
     const tokensIn = (slow: boolean) => {
       const members = [{ id: 'fast', speed: 1, blocks: Infinity }];
       if (slow) members.push({ id: 'slow', speed: 0.05, blocks: Infinity });
-      const cluster = new SimulatedCluster(members, { mode: 'kv', knobs: DEFAULT_KNOBS }, hasher);
+      const cluster = new RoutingSimulation(members, { mode: 'kv', knobs: DEFAULT_KNOBS }, hasher);
       let sent = 0;
       const next = () => {
         sent += 1;

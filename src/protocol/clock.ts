@@ -1,4 +1,4 @@
-/** Time as the hub's state machines see it; tests put a fake in its place. */
+/** Time as the state machines of hub and node see it; tests put a fake in its place. */
 export interface Clock {
   /** Milliseconds; only differences mean something. */
   now(): number;
