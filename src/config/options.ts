@@ -60,7 +60,9 @@ export function pageOptions(query: URLSearchParams, offered: Readonly<Record<str
     const texts = negated ? ['false'] : query.getAll(key);
     given.set(name, { texts, source: `?${key}${texts[0] ? `=${texts.join(',')}` : ''}` });
   }
-  return readAll<PageOptions>(given, 'page');
+  const options = readAll<PageOptions>(given, 'page');
+  checkStep(options);
+  return options;
 }
 
 /** What the hub offers its nodes in `welcome.options`: whatever was set on the hub and applies to nodes. */
@@ -161,4 +163,14 @@ function checkTogether(options: Options): void {
   }
   if (cert !== null && options.tls === 'self-signed')
     throw new OptionError('--tls self-signed makes its own certificate: give either it or --tls-cert-path, not both.');
+  checkStep(options);
+}
+
+function checkStep(options: Pick<PageOptions, 'max-num-seqs' | 'max-num-batched-tokens'>): void {
+  const seqs = options['max-num-seqs'];
+  const batched = options['max-num-batched-tokens'];
+  if (batched === null || batched > seqs) return;
+  throw new OptionError(
+    `max-num-batched-tokens ${batched}: a step must hold a token of each of max-num-seqs ${seqs} sequences and one of a prompt. Raise it to ${seqs + 1}, or lower max-num-seqs.`,
+  );
 }

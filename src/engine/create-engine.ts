@@ -9,6 +9,7 @@ import { chooseVariant } from './kernels/variant.ts';
 import { BlockManager } from './kv/block-manager.ts';
 import { createPool, type KvDtype, poolBlocks } from './kv/pool.ts';
 import { createEngineBuffers, engineBufferSizes } from './model/activations.ts';
+import { longestSequence } from './model/context.ts';
 import type { ProgramInputs } from './model/program.ts';
 import { inverseFrequencies } from './model/rope.ts';
 import type { ModelSpec } from './model/spec.ts';
@@ -71,8 +72,8 @@ export interface EngineInputs {
 export async function createEngine(inputs: EngineInputs): Promise<Engine> {
   const { gpu, spec, weights, options } = inputs;
   const kind = gpu.adapter.software ? 'software' : 'hardware';
-  const maxModelLen = Math.min(options.maxModelLen ?? spec.maxPositions, spec.maxPositions);
-  const maxBlocksPerSeq = Math.ceil(maxModelLen / options.blockSize);
+  const longest = longestSequence(spec, options.maxModelLen);
+  const maxBlocksPerSeq = Math.ceil(longest / options.blockSize);
   const largestStep = options.maxNumBatchedTokens ?? Math.max(LARGEST_STEP[kind], bucketOf(options.maxNumSeqs + 1));
   const maxLogitRows = bucketOf(Math.max(options.maxNumSeqs, LOGIT_ROWS));
   const sizes: TableSizes = {
@@ -80,7 +81,7 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
     maxLogitRows,
     maxDeltas: options.maxNumSeqs * maxBlocksPerSeq,
     maxSlots: options.maxNumSeqs,
-    maxLen: maxModelLen,
+    maxLen: longest,
     maxBlocksPerSeq,
     vocabSize: spec.vocabSize,
   };
@@ -91,16 +92,12 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
   const activationBytes = Object.values(engineBufferSizes(spec, sizes)).reduce((a, b) => a + b, 0);
   const utilization = options.gpuMemoryUtilization ?? DEFAULT_UTILIZATION[kind];
   const budget = device.limits.maxBufferSize * utilization - weights.bytes - activationBytes;
-  const wanted = options.numGpuBlocksOverride ?? options.maxNumSeqs * maxBlocksPerSeq;
-  const blocks = poolBlocks(kvShape, device.limits, budget, wanted, Math.min(wanted, maxBlocksPerSeq));
-
-  const maxLength = Math.min(maxModelLen, blocks * options.blockSize);
-  if (maxLength < LEAST_LENGTH) {
-    throw new EngineError(
-      'model',
-      `A context of ${maxLength} tokens is too small, ${LEAST_LENGTH} is the least. Raise --max-model-len or --num-gpu-blocks-override.`,
-    );
-  }
+  const blocks = poolBlocks(kvShape, device.limits, budget, {
+    override: options.numGpuBlocksOverride,
+    most: options.maxNumSeqs * maxBlocksPerSeq,
+    least: maxBlocksPerSeq,
+  });
+  const maxModelLen = contextOf(options, longest, blocks);
   const variant = chooseVariant(gpu.adapter.software);
   const buffers = await createEngineBuffers(device, spec, sizes);
   const pool = await createPool(device, kvShape, blocks);
@@ -137,8 +134,8 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
       ...(options.freeOrder && { order: options.freeOrder }),
     });
   const trial = () => schedulerFor(newBlocks(false), largestStep);
-  await selfTest({ runner, newScheduler: trial, golden: inputs.golden, maxLength });
-  const measured = await measureBudget(runner, trial, largestStep, maxLength, inputs.now);
+  await selfTest({ runner, newScheduler: trial, golden: inputs.golden, maxLength: maxModelLen });
+  const measured = await measureBudget(runner, trial, largestStep, maxModelLen, inputs.now);
   const maxNumBatchedTokens = options.maxNumBatchedTokens ?? Math.max(measured, options.maxNumSeqs + 1);
   runner.limitSubmission(measured);
 
@@ -189,6 +186,23 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
     );
   });
   return engine;
+}
+
+/** Longest sequence that the pool holds: at most `longest`, and all of it where somebody asked for it. Throws `EngineError` code `model`. */
+function contextOf(options: EngineOptions, longest: number, blocks: number): number {
+  const held = blocks * options.blockSize;
+  if (options.maxModelLen !== null && options.maxModelLen > held) {
+    throw new EngineError(
+      'model',
+      `--num-gpu-blocks-override ${blocks} holds ${held} tokens, fewer than --max-model-len ${options.maxModelLen}. Raise the one or lower the other.`,
+    );
+  }
+  const context = Math.min(longest, held);
+  if (context >= LEAST_LENGTH) return context;
+  throw new EngineError(
+    'model',
+    `A context of ${context} tokens is too small, ${LEAST_LENGTH} is the least. Raise --max-model-len or --num-gpu-blocks-override.`,
+  );
 }
 
 /** `auto`: as exact as the weights and not larger. A bf16 checkpoint gets f16, which takes the same room and rounds less. */

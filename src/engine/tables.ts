@@ -20,7 +20,7 @@ export const STEP_NUM_ROWS = 0;
 export const STEP_NUM_LOGIT_ROWS = 1;
 export const STEP_NUM_DELTAS = 2;
 export const STEP_NUM_ADMITTED = 3;
-export const STEP_HEADER = 8;
+const STEP_HEADER = 8;
 
 /** A row's position when the GPU must derive it: the slot's last known token. */
 export const POSITION_FROM_SLOT = 0xffffffff;

@@ -14,7 +14,7 @@ const engine = SamplingParams.shape;
 const flag = z.boolean().optional();
 
 /** JavaScript strings may hold half of a surrogate pair; no text that a model makes ever does. */
-export const WellFormed = z.string().refine((text) => !/\p{Surrogate}/u.test(text), 'is not valid Unicode');
+const WellFormed = z.string().refine((text) => !/\p{Surrogate}/u.test(text), 'is not valid Unicode');
 const StopString = WellFormed.min(1).max(MAX_STOP_LENGTH);
 
 /**

@@ -71,7 +71,7 @@ export function outputOptions(fields: SharedFields, model: ServedModel): OutputO
 }
 
 /** A seed as two u32 words, low first; negative ones in two's complement. */
-export function seedWords(seed: number): [number, number] {
+function seedWords(seed: number): [number, number] {
   const bits = BigInt.asUintN(64, BigInt(seed));
   return [Number(bits & 0xffff_ffffn), Number(bits >> 32n)];
 }

@@ -1,6 +1,6 @@
 import { toApiError } from './errors.ts';
 
-export const SSE_HEADERS = {
+const SSE_HEADERS = {
   'content-type': 'text/event-stream; charset=utf-8',
   'cache-control': 'no-cache',
   // Proxies (nginx) gather small writes otherwise.

@@ -76,13 +76,9 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
         describeNode(socket, { requests: requests.get(socket) ?? 0, sequences: router.load(socket.id).sequences }),
       );
   };
-  const maxModelLen = ({ name, spec }: ModelFolder): number => {
+  const maxModelLen = ({ name, maxModelLen }: ModelFolder): number => {
     const ready = registry.ready(name).map((socket) => socket.card?.maxModelLen ?? 0);
-    return Math.min(
-      spec.maxPositions,
-      config.maxModelLen ?? spec.maxPositions,
-      ready.length > 0 ? Math.max(...ready) : Infinity,
-    );
+    return ready.length > 0 ? Math.min(maxModelLen, Math.max(...ready)) : maxModelLen;
   };
   const state = (): ClusterState => ({
     startedAt,

@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, join, resolve, sep } from 'node:path';
 import { modelSpec } from '../engine/model/config.ts';
+import { longestSequence } from '../engine/model/context.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
 import type { ChatTokenizer } from '../frontend/tokenizer.ts';
 import { loadChatTokenizer } from '../frontend/tokenizer.ts';
@@ -26,6 +27,8 @@ export interface ModelFolder {
   readonly fingerprint: string;
   readonly files: readonly ManifestFile[];
   readonly spec: ModelSpec;
+  /** Longest sequence that the hub takes, in tokens; nodes may take less. */
+  readonly maxModelLen: number;
   readonly tokenizer: ChatTokenizer | null;
   readonly generationDefaults: GenerationDefaults;
 }
@@ -53,11 +56,13 @@ export async function readModelFolder(model: ModelConfig, config: HubConfig): Pr
     const files = await modelManifest(folder);
     const generation = await readJson(files, 'generation_config.json');
     const spec = modelSpec(await readJson(files, 'config.json'), generation);
+    const maxModelLen = longestSequence(spec, config.maxModelLen);
     return {
       name,
       fingerprint: await fingerprint(files),
       files,
       spec,
+      maxModelLen,
       tokenizer: config.skipTokenizerInit ? null : await readTokenizer(files, config.chatTemplate),
       generationDefaults: config.generationConfig === 'auto' ? generationDefaults(generation ?? {}) : {},
     };

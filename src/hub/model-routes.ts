@@ -11,7 +11,7 @@ import type { ManifestFile, ModelFolder } from './model-folder.ts';
  * Where the files of a model lie on the hub. With a join token the path holds a secret made from it, so that only nodes that were let
  * in (their `welcome` names the path) can read the weights.
  */
-export function modelBase(name: string, joinToken: string | null): string {
+function modelBase(name: string, joinToken: string | null): string {
   const encoded = name.split('/').map(encodeURIComponent).join('/');
   if (joinToken === null) return `/models/${encoded}/`;
   return `/models/${createHmac('sha256', joinToken).update('models').digest('hex').slice(0, 32)}/${encoded}/`;

@@ -3,7 +3,7 @@ import type { SamplingParams } from './sampling.ts';
 import { TokenId } from './sampling.ts';
 
 /** Most end-of-sequence ids of one model; leaves room for a request's own among `MAX_STOP_IDS`. */
-export const MAX_EOS_IDS = 32;
+const MAX_EOS_IDS = 32;
 
 /** One id, a list, or none: how HF configs spell `eos_token_id`. */
 export const EosTokenIds = z

@@ -41,7 +41,7 @@ export function ProblemNotice({ problem }: { problem: NodeProblem }) {
 }
 
 /** The same address, asking for what the engine refuses by default. */
-export function withSoftwareAdapter(href: string): string {
+function withSoftwareAdapter(href: string): string {
   const url = new URL(href);
   url.searchParams.set('allow-software-adapter', 'true');
   return url.href;

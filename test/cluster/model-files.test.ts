@@ -178,6 +178,11 @@ describe('folders that cannot be served end the start with one line', () => {
     expect((error as Error).message).not.toContain('\n');
   });
 
+  it('a longer context than the model was made for', async () => {
+    await expect(start({ maxModelLen: 2049 })).rejects.toThrow(/--max-model-len 2049 is more than the 2048/);
+    await start({ maxModelLen: 2048 });
+  });
+
   it('without a tokenizer ids are served with --skip-tokenizer-init', async () => {
     await rm(path.join(folder, 'tokenizer.json'));
     const { url } = await start({ skipTokenizerInit: true });

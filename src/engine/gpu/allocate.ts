@@ -1,7 +1,7 @@
 import { EngineError } from '../api.ts';
 
 /** Storage buffer that can be filled from the host and copied out. */
-export const STORAGE_USAGE = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC, as numbers: the global is missing in Node
+const STORAGE_USAGE = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC, as numbers: the global is missing in Node
 
 /**
  * Makes storage buffers of the given sizes (bytes, rounded up to 16) all at once, under error scopes: WebGPU reports
@@ -42,5 +42,5 @@ export async function allocate<K extends string>(
 }
 
 export function mib(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  return `${(bytes / 2 ** 20).toFixed(2)} MiB`;
 }

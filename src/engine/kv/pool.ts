@@ -26,26 +26,33 @@ export function blockBytes(shape: KvShape): number {
   return layerBlockBytes(shape) * 2 * shape.spec.layers.length;
 }
 
-/**
- * How many blocks fit `budget` bytes and the adapter's binding limit, at most `wanted`.
- * Throws `EngineError` code `out_of_memory` when they would not hold one sequence of `minBlocks` blocks.
- */
+/** How many blocks an engine asks for. */
+export interface PoolWish {
+  /** Exactly so many (`--num-gpu-blocks-override`); null = what fits, from `least` to `most`. */
+  readonly override: number | null;
+  readonly most: number;
+  /** Blocks of one sequence of the longest kind. */
+  readonly least: number;
+}
+
+/** How many blocks the pool gets of `budget` bytes and the adapter's binding limit. Throws `EngineError` code `out_of_memory` with numbers. */
 export function poolBlocks(
   shape: KvShape,
   limits: GPUSupportedLimits,
   budget: number,
-  wanted: number,
-  minBlocks: number,
+  { override, most, least }: PoolWish,
 ): number {
   const binding = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
-  const blocks = Math.min(wanted, Math.floor(budget / blockBytes(shape)), Math.floor(binding / layerBlockBytes(shape)));
-  if (blocks < minBlocks) {
-    throw new EngineError(
-      'out_of_memory',
-      `The KV pool would have ${Math.max(0, blocks)} blocks (${mib(Math.max(0, budget))} left for it, ${mib(blockBytes(shape))} each), but one sequence of --max-model-len needs ${minBlocks}. Lower --max-model-len, or raise --gpu-memory-utilization.`,
-    );
-  }
-  return blocks;
+  const room = Math.min(Math.floor(budget / blockBytes(shape)), Math.floor(binding / layerBlockBytes(shape)));
+  const blocks = Math.min(override ?? most, room);
+  if (blocks >= (override ?? least)) return blocks;
+  const needs =
+    override === null ? `one sequence of --max-model-len needs ${least}` : `--num-gpu-blocks-override is ${override}`;
+  throw new EngineError(
+    'out_of_memory',
+    `The KV pool would have ${Math.max(0, blocks)} blocks (${mib(Math.max(0, budget))} left for it, ${mib(blockBytes(shape))} each), but ${needs}. ` +
+      `Lower ${override === null ? '--max-model-len' : '--num-gpu-blocks-override'}, --max-num-seqs or --max-num-batched-tokens, or raise --gpu-memory-utilization.`,
+  );
 }
 
 /** The GPU memory behind the block manager's ids: one K and one V buffer a layer. */

@@ -178,10 +178,7 @@ async function hasHardwareAdapter(context: BrowserContext, hubUrl: string): Prom
 }
 
 /** Address of a page that joins on its own: the token stays in the fragment, which no server sees. */
-export function nodeUrl(
-  { hubUrl, joinToken }: Pick<HeadlessOptions, 'hubUrl' | 'joinToken'>,
-  adapter: AdapterChoice,
-): string {
+function nodeUrl({ hubUrl, joinToken }: Pick<HeadlessOptions, 'hubUrl' | 'joinToken'>, adapter: AdapterChoice): string {
   const query = adapter === 'software' ? '?headless&allow-software-adapter' : '?headless';
   return `${hubUrl}/${query}${joinToken === null ? '' : `#join=${encodeURIComponent(joinToken)}`}`;
 }

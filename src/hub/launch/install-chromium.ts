@@ -19,7 +19,7 @@ export interface InstallChoice {
 }
 
 /** The one command that installs Chromium here: Playwright's installer, with the system's libraries where root may add them. */
-export function installCommand(isRoot: boolean): string {
+function installCommand(isRoot: boolean): string {
   return `npx playwright install --no-shell ${isRoot ? '--with-deps ' : ''}chromium`;
 }
 

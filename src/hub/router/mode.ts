@@ -2,8 +2,7 @@ import type { Card } from '../../protocol/messages.ts';
 import type { CostKnobs } from './cost.ts';
 import type { NodeLoad } from './load-tracker.ts';
 
-export const ROUTER_MODES = ['kv', 'round-robin', 'random', 'least-loaded', 'direct'] as const;
-export type RouterModeName = (typeof ROUTER_MODES)[number];
+export type RouterModeName = 'kv' | 'round-robin' | 'random' | 'least-loaded' | 'direct';
 
 /** A ready node of the request's model, as a router sees it. */
 export interface Candidate {

@@ -112,7 +112,7 @@ function modeOf(name: RouterModeName, random: () => number): RouterMode {
 }
 
 /** Software adapters serve only while no hardware node of the model is ready. */
-export function preferHardware<C extends Candidate>(candidates: readonly C[]): readonly C[] {
+function preferHardware<C extends Candidate>(candidates: readonly C[]): readonly C[] {
   const hardware = candidates.filter((candidate) => !candidate.card.adapter.software);
   return hardware.length > 0 ? hardware : candidates;
 }

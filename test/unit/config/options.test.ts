@@ -200,6 +200,12 @@ describe('what cannot be obeyed is refused in one line', () => {
   });
 });
 
+test('a step that cannot hold every running sequence and a prompt is refused, by flag and by query', () => {
+  expect(() => parse('--max-num-batched-tokens 32')).toThrow('Raise it to 33, or lower max-num-seqs');
+  expect(() => parse('--max-num-batched-tokens 32 --max-num-seqs 31')).not.toThrow();
+  expect(() => page('?max-num-seqs=8&max-num-batched-tokens=8')).toThrow(OptionError);
+});
+
 describe('a page', () => {
   test('reads the same names', () => {
     const options = page('?enforce-eager&no-enable-prefix-caching&kv-cache-dtype=f32&headless&allow-software-adapter');
