@@ -8,6 +8,7 @@ import { benchExact } from './exact.ts';
 import { benchHub } from './hub.ts';
 import { loadLine, surroundings } from './machine.ts';
 import { benchPage } from './page.ts';
+import { benchRouter } from './router.ts';
 
 const gpu = await openDawn();
 let yardsticks: Promise<Yardsticks> | undefined;
@@ -26,6 +27,7 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
   engine: async () => benchEngine(await measured()),
   page: () => benchPage(software),
   hub: benchHub,
+  router: benchRouter,
   compile: benchCompile,
   exact: benchExact,
 };

@@ -2,7 +2,6 @@ import { choice, decimal, list, onOff, optionalText, optionalWhole, text, whole 
 import { notYet, only, option } from './option.ts';
 
 const BRIDGE = 'it comes with the bridge to a Dynamo deployment';
-const KV_ROUTER = 'it comes with --router-mode kv';
 const CANARY = 'health canaries are not built; /health tells of open sockets and answered pings';
 
 /** Dynamo's own options, by Dynamo's names and `DYN_*` variables. */
@@ -85,12 +84,11 @@ export const runtimeOptions = {
   }),
   'router-mode': option({
     group: 'Runtime',
-    kind: choice('least-loaded', 'kv', 'round-robin', 'random', 'direct'),
-    default: 'least-loaded',
+    kind: choice('kv', 'round-robin', 'random', 'least-loaded', 'direct'),
+    default: 'kv',
     env: 'DYN_ROUTER_MODE',
     where: 'hub',
-    help: 'How the hub chooses a node: least-loaded = fewest running requests for its size.',
-    refused: only(['least-loaded'], 'only least-loaded is built'),
+    help: 'How the hub chooses a node: kv = prefix cache, load and measured rates; least-loaded = fewest running sequences for its size; direct = the request names it.',
   }),
   'router-kv-overlap-score-credit': option({
     group: 'Runtime',
@@ -99,7 +97,6 @@ export const runtimeOptions = {
     env: 'DYN_ROUTER_KV_OVERLAP_SCORE_CREDIT',
     where: 'hub',
     help: 'How much of its prefill a block in the cache saves, in the cost of a node.',
-    refused: notYet(KV_ROUTER),
   }),
   'router-prefill-load-scale': option({
     group: 'Runtime',
@@ -108,7 +105,6 @@ export const runtimeOptions = {
     env: 'DYN_ROUTER_PREFILL_LOAD_SCALE',
     where: 'hub',
     help: 'Weight of prefill blocks beside decode blocks, in the cost of a node.',
-    refused: notYet(KV_ROUTER),
   }),
   'router-temperature': option({
     group: 'Runtime',
@@ -117,7 +113,6 @@ export const runtimeOptions = {
     env: 'DYN_ROUTER_TEMPERATURE',
     where: 'hub',
     help: 'Spread of the choice among nodes of near cost; 0 takes the lowest.',
-    refused: notYet(KV_ROUTER),
   }),
   'migration-limit': option({
     group: 'Runtime',

@@ -1,13 +1,19 @@
 import type { Migration } from './backend.ts';
+import type { ChoiceDelta } from './choice-stream.ts';
 import { type Generation, type GenerationPlan, generation, observed } from './generation.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from './metrics.ts';
+import { nvextOf } from './nvext.ts';
 import { collect, type ResponseShape } from './response.ts';
+import type { Nvext, RouteReport } from './routing.ts';
 import { sseResponse } from './sse.ts';
 
 export interface AnswerOptions {
   readonly plan: GenerationPlan;
   readonly shape: ResponseShape;
   readonly endpoint: RequestLabels['endpoint'];
+  readonly routes: RouteReport;
+  /** What the request asked to be told in `nvext`. */
+  readonly extraFields: Nvext['extra_fields'];
   readonly stream: boolean;
   readonly includeUsage: boolean;
   /** Aborts when the client goes away. */
@@ -21,32 +27,28 @@ export interface AnswerOptions {
 
 /** Computes a plan and answers with it, streaming or whole. Computing stops when the client leaves. Throws what fails before the answer began. */
 export async function answer(options: AnswerOptions): Promise<Response> {
-  const { plan, shape, stream } = options;
+  const { plan, routes, shape, stream } = options;
   const left = new AbortController();
   const signal = AbortSignal.any([options.signal, left.signal]);
   const metrics = options.metrics.started({ model: plan.model.name, endpoint: options.endpoint, stream });
-  const run = new Run(options, generation(plan, signal), metrics, signal);
-  if (stream) return sseResponse(run.chunks(), { left: () => left.abort(), failed: options.failed });
+  const run = new Run(options, generation(plan, routes, signal), metrics, signal);
+  if (stream) {
+    const response = await sseResponse(run.chunks(), { left: () => left.abort(), failed: options.failed });
+    for (const [name, value] of Object.entries(routes.headers())) response.headers.set(name, value);
+    return response;
+  }
   return run.measured(async () => {
     const choices = await collect(run.deltas(), signal);
-    const whole = shape.whole(choices, run.generation.tally.usage());
-    return Response.json(withMigrations(whole, run.generation.migrations));
+    const whole = { ...shape.whole(choices, run.generation.tally.usage()), ...run.nvext(0, routes.migrations) };
+    return Response.json(whole, { headers: routes.headers() });
   });
-}
-
-/** Says in `nvext`, the field of Dynamo's extensions, that the answer came from more than one node. */
-function withMigrations(body: object, migrations: readonly Migration[]): object {
-  if (migrations.length === 0) return body;
-  const told = migrations.map(({ attempt, from, to, tokens, numericsChanged }) => {
-    return { attempt, from_node: from, to_node: to, completion_tokens: tokens, numerics_changed: numericsChanged };
-  });
-  return { ...body, nvext: { migrations: told } };
 }
 
 class Run {
   readonly #options: AnswerOptions;
   readonly #metrics: RequestMetrics;
   readonly #signal: AbortSignal;
+  #firstToken: number | null = null;
 
   constructor(
     options: AnswerOptions,
@@ -59,8 +61,19 @@ class Run {
     this.#signal = signal;
   }
 
-  deltas() {
-    return observed(this.generation.deltas, this.#metrics, this.#options.arrived, this.#options.now);
+  async *deltas(): AsyncGenerator<ChoiceDelta, void, void> {
+    const { arrived, now } = this.#options;
+    for await (const delta of observed(this.generation.deltas, this.#metrics, arrived, now)) {
+      if (delta.tokens.length > 0) this.#firstToken ??= now();
+      yield delta;
+    }
+  }
+
+  /** What a chunk or an answer tells of its way; null = of no prompt, only of `migrations`. */
+  nvext(prompt: number | null, migrations: readonly Migration[]): { nvext?: object } {
+    const { arrived, extraFields, now, routes } = this.#options;
+    const times = { arrived, firstToken: this.#firstToken, now: now() };
+    return nvextOf(prompt === null ? undefined : extraFields, routes.at(prompt ?? 0), times, migrations);
   }
 
   async *chunks(): AsyncGenerator<object, void, void> {
@@ -68,10 +81,12 @@ class Run {
     let told = 0;
     try {
       for await (const delta of this.deltas()) {
-        for (const chunk of this.#options.shape.chunks(delta)) {
-          const migrations = this.generation.migrations.slice(told);
+        const { routes, shape } = this.#options;
+        for (const chunk of shape.chunks(delta)) {
+          const migrations = routes.migrations.slice(told);
           told += migrations.length;
-          yield withMigrations(chunk, migrations);
+          const prompt = delta.finish === null ? null : Math.floor(delta.choice / this.generation.plan.n);
+          yield { ...chunk, ...this.nvext(prompt, migrations) };
         }
       }
       if (this.#options.includeUsage) yield this.#options.shape.usageChunk(this.generation.tally.usage());

@@ -11,6 +11,7 @@ import type { GenerationPlan } from './generation.ts';
 import type { FrontendMetrics, RequestLabels } from './metrics.ts';
 import type { SharedFields } from './request-fields.ts';
 import type { ResponseHead, ResponseShape } from './response.ts';
+import { RouteReport, routeWish } from './routing.ts';
 
 export interface ApiOptions {
   /** The models served now; asked on every request. */
@@ -78,6 +79,7 @@ async function serve<T extends SharedFields>(
   const model = findModel(options.models(), request.model);
   const stream = request.stream ?? false;
   checkStreaming(request, stream);
+  const routes = new RouteReport(routeWish(raw.headers.get('x-quire-node'), request.nvext));
   const head = {
     id: `${endpoint.idPrefix}-${crypto.randomUUID()}`,
     created: Math.floor(arrived / 1000),
@@ -86,6 +88,8 @@ async function serve<T extends SharedFields>(
   return answer({
     ...(await endpoint.plan(request, model, head, options.drawSeed)),
     endpoint: endpoint.endpoint,
+    routes,
+    extraFields: request.nvext?.extra_fields,
     stream,
     includeUsage: request.stream_options?.include_usage ?? false,
     signal: raw.signal,

@@ -1,6 +1,6 @@
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { GenerationDefaults } from '../protocol/generation-config.ts';
-
+import type { Routing } from './routing.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
 /** A request went on on another node. */
@@ -22,14 +22,11 @@ export interface Backend {
    * Frames of all choices, interleaved; each token once, in order per choice (offsets without hole); every choice ends with a frame
    * that has `finish`. The iterable ends after the last choice. When `signal` aborts, computing stops at once and the iterable ends
    * or throws, whichever is easier: nobody reads it any more.
+   * `routing` is told each node that the request goes to, before its first frame; a backend without nodes tells nothing.
    * Throws `ApiError` (503 when no node is ready, when a node is lost, ...); any other error is answered as a 500.
-   * `migrated` hears of each migration before the first frame that follows it.
+   * `routing.migrated` hears of each migration before the first frame that follows it.
    */
-  generate(
-    request: GenerateRequest,
-    signal: AbortSignal,
-    migrated: (migration: Migration) => void,
-  ): AsyncIterable<TokensFrame>;
+  generate(request: GenerateRequest, signal: AbortSignal, routing: Routing): AsyncIterable<TokensFrame>;
 }
 
 /** One model that the API serves. */

@@ -1,8 +1,9 @@
 import * as z from 'zod';
 import { SamplingParams } from '../protocol/sampling.ts';
 import type { TemplateMessage } from './chat-template.ts';
+import { dropNulls } from './drop-nulls.ts';
 import { badRequest } from './errors.ts';
-import { dropNulls, parseFields, sharedFields } from './request-fields.ts';
+import { parseFields, sharedFields } from './request-fields.ts';
 
 const MAX_MESSAGES = 4096;
 const MAX_PARTS = 1024;

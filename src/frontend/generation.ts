@@ -1,11 +1,12 @@
 import type { GenerateRequest } from '../protocol/generate.ts';
 import type { SamplingParams } from '../protocol/sampling.ts';
-import type { Migration, ServedModel } from './backend.ts';
+import type { ServedModel } from './backend.ts';
 import { type ChoiceDelta, ChoiceStream, type OutputOptions } from './choice-stream.ts';
 import { badRequest } from './errors.ts';
 import { merge } from './merge.ts';
 import type { RequestMetrics } from './metrics.ts';
 import { MAX_CHOICES } from './request-fields.ts';
+import type { RouteReport } from './routing.ts';
 import { Tally } from './usage.ts';
 
 export interface GenerationPlan {
@@ -22,8 +23,6 @@ export interface GenerationPlan {
 export interface Generation {
   readonly plan: GenerationPlan;
   readonly tally: Tally;
-  /** Those so far, of all prompts. */
-  readonly migrations: readonly Migration[];
   /** Deltas of all choices as they come; ends when all have. Read it once. */
   readonly deltas: AsyncGenerator<ChoiceDelta, void, void>;
 }
@@ -39,22 +38,21 @@ export function checkChoices(prompts: number, n: number): void {
 }
 
 /** Sets a plan's computing up; it starts when `deltas` is read, and stops at once when `signal` aborts or the reader leaves. */
-export function generation(plan: GenerationPlan, signal: AbortSignal): Generation {
+export function generation(plan: GenerationPlan, routes: RouteReport, signal: AbortSignal): Generation {
   const tally = new Tally(plan.prompts.reduce((sum, prompt) => sum + prompt.ids.length, 0));
-  const migrations: Migration[] = [];
-  return { plan, tally, migrations, deltas: runAll(plan, { tally, migrations }, signal) };
+  return { plan, tally, deltas: runAll(plan, routes, tally, signal) };
 }
 
 async function* runAll(
   plan: GenerationPlan,
-  { tally, migrations }: { tally: Tally; migrations: Migration[] },
+  routes: RouteReport,
+  tally: Tally,
   signal: AbortSignal,
 ): AsyncGenerator<ChoiceDelta, void, void> {
   const stop = new AbortController();
   const either = AbortSignal.any([signal, stop.signal]);
   try {
-    const migrated = (migration: Migration) => migrations.push(migration);
-    for await (const delta of merge(plan.prompts.map((_, at) => runPrompt(plan, at, either, migrated)))) {
+    for await (const delta of merge(plan.prompts.map((_, at) => runPrompt(plan, routes, at, either)))) {
       tally.completionTokens += delta.tokens.length;
       // Of n choices the first one shows what the cache had; the others may share what it computed.
       if (delta.choice % plan.n === 0) tally.cachedTokens += delta.cachedTokens ?? 0;
@@ -67,9 +65,9 @@ async function* runAll(
 
 async function* runPrompt(
   plan: GenerationPlan,
+  routes: RouteReport,
   at: number,
   signal: AbortSignal,
-  migrated: (migration: Migration) => void,
 ): AsyncGenerator<ChoiceDelta, void, void> {
   const { ids, sampling } = plan.prompts[at] as GenerationPlan['prompts'][number];
   const choices = Array.from(
@@ -86,7 +84,7 @@ async function* runPrompt(
   const own = new AbortController();
   try {
     const either = AbortSignal.any([signal, own.signal]);
-    for await (const frame of plan.model.backend.generate(request, either, migrated)) {
+    for await (const frame of plan.model.backend.generate(request, either, routes.of(at))) {
       const choice = choices[frame.choice];
       if (choice === undefined) throw new Error(`${request.request} has no choice ${frame.choice}`);
       if (choice.ended) continue;

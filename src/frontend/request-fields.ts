@@ -1,6 +1,8 @@
 import * as z from 'zod';
 import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS, SamplingParams, TokenId } from '../protocol/sampling.ts';
+import { dropNulls } from './drop-nulls.ts';
 import { type ApiError, badRequest } from './errors.ts';
+import { Nvext } from './routing.ts';
 
 /** Most choices of one HTTP request: prompts times `n`. */
 export const MAX_CHOICES = 128;
@@ -58,6 +60,7 @@ export const sharedFields = {
   return_token_ids: flag,
   return_tokens_as_token_ids: flag,
   cache_salt: z.string().min(1).max(256).optional(),
+  nvext: Nvext.optional(),
 
   // Harmless here: they change nothing about the answer, so they are taken and have no effect.
   user: z.string().max(4096).optional(),
@@ -69,12 +72,6 @@ export const sharedFields = {
 };
 
 export type SharedFields = z.infer<z.ZodObject<typeof sharedFields>>;
-
-/** A JSON object without its null entries; anything else as it is. */
-export function dropNulls(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== null));
-}
 
 /** Checks a body against a schema. Throws `ApiError` 400 that names the first field at fault. */
 export function parseFields<T>(schema: z.ZodType<T>, body: unknown): T {

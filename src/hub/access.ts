@@ -63,7 +63,7 @@ export function listedOrigins(policy: AccessPolicy): MiddlewareHandler {
   return cors({
     origin: (origin) => (policy.originListed(origin) ? origin : null),
     allowMethods: ['GET', 'HEAD', 'POST'],
-    exposeHeaders: ['x-request-id', 'retry-after', 'content-range', 'etag'],
+    exposeHeaders: ['x-request-id', 'x-quire-node', 'x-quire-overlap-blocks', 'retry-after', 'content-range', 'etag'],
     maxAge: 600,
   });
 }

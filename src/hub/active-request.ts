@@ -1,4 +1,5 @@
 import type { Migration } from '../frontend/backend.ts';
+import type { Routing } from '../frontend/routing.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import { FrameQueue } from './frame-queue.ts';
 import type { NodeSocket } from './node-socket.ts';
@@ -46,7 +47,7 @@ export class ActiveRequest {
     readonly request: GenerateRequest,
     readonly model: string,
     vocabSize: number,
-    private readonly migrated: (migration: Migration) => void,
+    readonly routing: Routing,
   ) {
     const { sampling, prompt, choices } = request;
     const rules = {
@@ -96,7 +97,7 @@ export class ActiveRequest {
       tokens: [...this.#logs.values()].reduce((sum, { tokens }) => sum + tokens.length, 0),
       numericsChanged: [...this.#numerics].some((id) => id !== numericsId),
     };
-    this.migrated(migration);
+    this.routing.migrated(migration);
     return { attempt, migration };
   }
 

@@ -1,3 +1,5 @@
+import type { RouterConfig } from './router/router.ts';
+
 /** One model that the hub serves. */
 export interface ModelConfig {
   /** Folder in Hugging Face layout: `config.json`, `*.safetensors`, tokenizer files. */
@@ -72,6 +74,7 @@ export interface HubConfig {
   readonly allowedHosts: readonly string[];
   readonly blockSize: number;
   readonly hashAlgo: 'xxh3' | 'sha256';
+  readonly router: RouterConfig;
   /** Options (by flag name, without dashes) that `welcome` offers to nodes. */
   readonly nodeOptions: Readonly<Record<string, string>>;
   /** Upper bound on prompt + output; null = the model's own. */

@@ -9,7 +9,8 @@ import { ActiveRequest, type Attempt } from './active-request.ts';
 import type { HubLimits } from './config.ts';
 import type { MigrationType } from './metrics.ts';
 import type { Failure, FrameSink, NodeSocket } from './node-socket.ts';
-import type { Router } from './router.ts';
+import type { Candidate } from './router/mode.ts';
+import type { Route, Router } from './router/router.ts';
 import { StallWatch } from './stall-watch.ts';
 import type { AttemptFrame } from './token-log.ts';
 
@@ -43,8 +44,8 @@ export class Dispatcher implements FrameSink {
   /** What the frontend sees as the thing that computes a model. */
   backend(model: string, vocabSize: number): Backend {
     return {
-      generate: (request, signal, migrated) =>
-        this.#generate(() => new ActiveRequest(request, model, vocabSize, migrated), signal),
+      generate: (request, signal, routing) =>
+        this.#generate(() => new ActiveRequest(request, model, vocabSize, routing), signal),
     };
   }
 
@@ -96,6 +97,7 @@ export class Dispatcher implements FrameSink {
         socket.refuse({ close: CLOSE.protocol, code: 'protocol', message });
         return;
       }
+      this.#options.router.tokens(socket.id, frame);
       if (outcome.kind === 'finished') this.#finish(active);
       else if (outcome.kind === 'taken') active.watch.token();
     }
@@ -153,17 +155,21 @@ export class Dispatcher implements FrameSink {
     }
     if (this.#active.has(request)) throw new Error(`request id ${request} is in use`);
     this.#active.set(request, active);
-    if (this.#place(active, 'now')) return;
+    const kind = this.#place(active, 'now');
+    if (kind === 'chosen') return;
     this.#active.delete(request);
-    throw this.#noNode(active.model, active.request);
+    throw this.#noRoute(kind, active);
   }
 
-  /** Begins the next attempt. false = no node can take it now. */
-  #place(active: ActiveRequest, when: 'now' | 'wait'): boolean {
+  /** Begins the next attempt, or says why no node can take it now. */
+  #place(active: ActiveRequest, when: 'now' | 'wait'): Route<Candidate>['kind'] {
     const { router, migrated, log } = this.#options;
-    const { model } = active;
-    const socket = router.choose(active.rest(), this.#best(active, when))?.socket;
-    if (socket === undefined) return false;
+    const { model, routing } = active;
+    // A named node is where a request begins; when it is lost, any other is better than none.
+    const wish = active.attempts === 0 ? routing : { node: null, knobs: routing.knobs, moved: true };
+    const route = router.choose(active.rest(), this.#best(active, when), wish);
+    if (route.kind !== 'chosen') return route.kind;
+    const { socket } = route.candidate;
     this.#waiting.delete(active);
     active.watch.stop();
     const { attempt, migration } = active.begin(socket);
@@ -172,10 +178,11 @@ export class Dispatcher implements FrameSink {
       migrated(model, active.begun ? 'ongoing_request' : 'new_request', migration);
       log.info({ request: active.request.request, ...migration }, 'a request goes on on another node');
     }
-    router.added(socket.id, attempt.generate);
+    router.added(socket.id, attempt.generate, route);
+    routing.routed({ node: socket.id, overlapBlocks: route.overlapBlocks, promptBlocks: route.promptBlocks });
     this.#watch(active, attempt);
     socket.send({ type: 'generate', attempt: attempt.number, generate: attempt.generate });
-    return true;
+    return 'chosen';
   }
 
   /** Takes the request from its node and goes on elsewhere, now or when a node is there; where it may not, it fails with `error`. */
@@ -191,7 +198,7 @@ export class Dispatcher implements FrameSink {
       this.#fail(active, error);
       return;
     }
-    if (this.#place(active, when)) return;
+    if (this.#place(active, when) === 'chosen') return;
     if (when === 'now' || this.#stopping) {
       this.#fail(active, error);
       return;
@@ -242,6 +249,26 @@ export class Dispatcher implements FrameSink {
       if (card !== null && card.maxModelLen >= length) candidates.push({ id, card, socket });
     }
     return candidates;
+  }
+
+  #noRoute(
+    kind: Exclude<Route<Candidate>['kind'], 'chosen'>,
+    { model, request, routing: { node } }: ActiveRequest,
+  ): ApiError {
+    switch (kind) {
+      case 'nobody':
+        return this.#noNode(model, request);
+      case 'absent': {
+        const message = `Node ${node} is not ready to compute ${model}, or does not hold ${sequenceLength(request)} tokens. GET /cluster/state lists the nodes; leave the name out to let the router choose.`;
+        return unavailable(message, 'node_not_ready');
+      }
+      case 'unnamed':
+        return badRequest(
+          "This hub runs with --router-mode direct: name the node in the header 'x-quire-node' or in 'nvext.backend_instance_id'. GET /cluster/state lists the nodes.",
+          'nvext.backend_instance_id',
+          'node_unnamed',
+        );
+    }
   }
 
   #noNode(model: string, request: GenerateRequest): ApiError {

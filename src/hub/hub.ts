@@ -5,6 +5,7 @@ import type { ServedModel } from '../frontend/backend.ts';
 import { type Clock, systemClock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
+import { createBlockHasher } from '../protocol/hashes.ts';
 import { AccessPolicy } from './access.ts';
 import { createApp } from './app.ts';
 import { type HubConfig, HubStartError } from './config.ts';
@@ -14,7 +15,8 @@ import { type ModelFolder, readModelFolder } from './model-folder.ts';
 import { modelOffer } from './model-routes.ts';
 import { NodeSocket } from './node-socket.ts';
 import { describeNode, Registry } from './registry.ts';
-import { LeastLoadedRouter } from './router.ts';
+import { KvIndex } from './router/kv-index.ts';
+import { Router } from './router/router.ts';
 import { startServer } from './server.ts';
 import { connect, wireOf } from './websocket.ts';
 
@@ -53,7 +55,8 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const startedAt = Date.now();
   const offers = folders.map((folder) => modelOffer(folder, config.joinToken));
   const registry = new Registry(config, offers, clock);
-  const router = new LeastLoadedRouter();
+  const index = new KvIndex(await createBlockHasher(config.hashAlgo), config.blockSize);
+  const router = new Router({ config: config.router, index, clock, random: Math.random });
   const { limits } = config;
   const dispatcher = new Dispatcher({
     ready: (model) => registry.ready(model),
@@ -70,7 +73,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     return registry
       .sockets()
       .map((socket) =>
-        describeNode(socket, { requests: requests.get(socket) ?? 0, sequences: router.sequences(socket.id) }),
+        describeNode(socket, { requests: requests.get(socket) ?? 0, sequences: router.load(socket.id).sequences }),
       );
   };
   const maxModelLen = ({ name, maxModelLen }: ModelFolder): number => {
@@ -131,7 +134,15 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       return open.size >= limits.maxNodes ? `The hub has ${limits.maxNodes} nodes, which is its limit.` : null;
     },
     join(socket) {
-      const node = new NodeSocket({ wire: wireOf(socket), desk: registry, sink: dispatcher, clock, limits, log });
+      const node = new NodeSocket({
+        wire: wireOf(socket),
+        desk: registry,
+        sink: dispatcher,
+        index,
+        clock,
+        limits,
+        log,
+      });
       open.add(node);
       socket.once('close', () => open.delete(node));
       connect(socket, node);

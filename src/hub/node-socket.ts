@@ -2,7 +2,6 @@ import type { Logger } from 'pino';
 import { adapterName } from '../protocol/adapter-name.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { CLOSE, type CloseCode, closeReason } from '../protocol/close-codes.ts';
-import type { KvEvent } from '../protocol/kv-events.ts';
 import {
   type Card,
   type ErrorCode,
@@ -14,8 +13,9 @@ import {
 } from '../protocol/messages.ts';
 import type { HubLimits } from './config.ts';
 import { Heartbeat } from './heartbeat.ts';
-import { KvLedger } from './kv-ledger.ts';
 import { parseMessage } from './parse-message.ts';
+import type { KvIndex } from './router/kv-index.ts';
+import type { KvRank, KvVerdict } from './router/kv-rank.ts';
 import { TokenBucket } from './token-bucket.ts';
 import type { AttemptFrame } from './token-log.ts';
 
@@ -65,6 +65,8 @@ export interface NodeSocketOptions {
   readonly wire: Wire;
   readonly desk: NodeDesk;
   readonly sink: FrameSink;
+  /** Where the blocks of the node's prefix caches are written down. */
+  readonly index: Pick<KvIndex, 'open' | 'close'>;
   readonly clock: Clock;
   readonly limits: HubLimits;
   readonly log: Logger;
@@ -91,7 +93,7 @@ export class NodeSocket {
   card: Card | null = null;
   load: Load | null = null;
   /** By data-parallel rank. */
-  readonly kv = new Map<number, KvLedger>();
+  readonly kv = new Map<number, KvRank>();
 
   readonly #options: NodeSocketOptions;
   readonly #messages: TokenBucket;
@@ -176,6 +178,7 @@ export class NodeSocket {
     this.#stopHelloTimer();
     this.#heartbeat.stop();
     if (!greeted) return;
+    this.#forgetBlocks();
     this.#options.log.info({ node: this.id }, `a node left: ${reason}`);
     this.#options.desk.left(this);
     this.#options.sink.lost(this, reason);
@@ -209,10 +212,10 @@ export class NodeSocket {
         if (message.epoch === this.epoch) this.#options.sink.failed(this, message);
         break;
       case 'kv_events':
-        this.#kvEvents(message.rank, message.events);
+        this.#kv(message.rank, (rank) => rank.append(message.events));
         break;
       case 'kv_snapshot':
-        this.#ledger(message.rank)?.replace(message.snapshot);
+        this.#kv(message.rank, (rank) => rank.part(message.snapshot));
         break;
       case 'load':
         this.load = message.load;
@@ -285,25 +288,35 @@ export class NodeSocket {
       const wasReady = this.state === 'ready';
       this.state = 'greeted';
       this.stage = message.stage;
+      this.#forgetBlocks();
       if (wasReady) this.#options.sink.lost(this, `the node went back to ${message.stage}: ${message.detail}`);
     }
     this.#options.desk.changed(this);
   }
 
-  #kvEvents(rank: number, events: readonly KvEvent[]): void {
-    if (this.#ledger(rank)?.append(events) === 'gap') this.send({ type: 'kv_snapshot_request', rank });
+  /** Before `register` nobody knows the pool that events speak of; the snapshot that follows it tells all. */
+  #kv(rank: number, take: (rank: KvRank) => KvVerdict): void {
+    if (this.card === null || (this.state !== 'ready' && this.state !== 'draining')) return;
+    const known = this.kv.get(rank) ?? this.#openRank(rank, this.card);
+    if (known === null) return;
+    const verdict = take(known);
+    if (verdict.kind === 'snapshot needed') this.send({ type: 'kv_snapshot_request', rank });
+    if (verdict.kind === 'broken') this.#broken(verdict.reason);
   }
 
-  #ledger(rank: number): KvLedger | null {
-    const known = this.kv.get(rank);
-    if (known !== undefined) return known;
+  #openRank(rank: number, card: Card): KvRank | null {
     if (this.kv.size >= MAX_RANKS) {
       this.#broken(`rank ${rank}; a node has at most ${MAX_RANKS} ranks`);
       return null;
     }
-    const ledger = new KvLedger();
-    this.kv.set(rank, ledger);
-    return ledger;
+    const opened = this.#options.index.open(this.id, rank, card);
+    this.kv.set(rank, opened);
+    return opened;
+  }
+
+  #forgetBlocks(): void {
+    this.#options.index.close(this.id);
+    this.kv.clear();
   }
 
   #drain(reason: string): void {

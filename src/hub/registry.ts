@@ -143,7 +143,7 @@ export class Registry implements NodeDesk {
 
 /** What everybody may see of a node. */
 export function describeNode(socket: NodeSocket, active: { requests: number; sequences: number }): ClusterNode {
-  const ledgers = [...socket.kv.values()];
+  const ranks = [...socket.kv.values()];
   return {
     id: socket.id,
     stage: socket.stage,
@@ -158,8 +158,8 @@ export function describeNode(socket: NodeSocket, active: { requests: number; seq
     activeRequests: active.requests,
     activeSequences: active.sequences,
     kvEvents: {
-      count: ledgers.reduce((sum, { lastEventId }) => sum + lastEventId, 0),
-      gaps: ledgers.reduce((sum, { gaps }) => sum + gaps, 0),
+      count: ranks.reduce((sum, { ledger }) => sum + ledger.lastEventId, 0),
+      gaps: ranks.reduce((sum, { ledger }) => sum + ledger.gaps, 0),
     },
   };
 }

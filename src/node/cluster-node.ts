@@ -1,6 +1,6 @@
 import { type Engine, EngineError, type EngineListener } from '../engine/api.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
-import type { KvEvent } from '../protocol/kv-events.ts';
+import { type KvEvent, snapshotParts } from '../protocol/kv-events.ts';
 import type { Card, ErrorCode, HubMessage } from '../protocol/messages.ts';
 import { cardOf } from './card.ts';
 import { Link, type LinkListener, type LinkOptions, type Welcome } from './link.ts';
@@ -89,13 +89,12 @@ export class ClusterNode {
       welcome: (message) => this.welcome(message),
       registered: () => {
         this.show('ready', '');
+        this.sendSnapshot(0);
         this.tellLoad();
       },
       generate: (message) => this.generate(message.attempt, message.generate),
       cancel: (message) => this.cancelAttempt(message),
-      snapshotRequested: (rank) => {
-        if (this.engine) this.link.send({ type: 'kv_snapshot', rank, snapshot: this.engine.snapshot() });
-      },
+      snapshotRequested: (rank) => this.sendSnapshot(rank),
       drain: ({ reason }) => this.startDraining(reason),
       lost: (reason, retryMs) => {
         this.dropAll();
@@ -174,6 +173,12 @@ export class ClusterNode {
         this.link.send({ type: 'stage', stage, detail: detail.slice(0, 4096), loadedBytes, totalBytes });
       },
     };
+  }
+
+  private sendSnapshot(rank: number): void {
+    if (!this.engine) return;
+    for (const snapshot of snapshotParts(this.engine.snapshot(), this.engine.info.blockSize))
+      this.link.send({ type: 'kv_snapshot', rank, snapshot });
   }
 
   private generate(attempt: number, request: GenerateRequest): void {

@@ -1,6 +1,7 @@
 import { type Engine, EngineError, type EngineListener } from '../engine/api.ts';
 import type { Backend } from '../frontend/backend.ts';
 import { ApiError, badRequest, unavailable } from '../frontend/errors.ts';
+import type { RouteWish } from '../frontend/routing.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 
 /** One request that runs: frames that nobody has read yet, and who waits for them. */
@@ -47,8 +48,14 @@ export class LocalBackend implements Backend {
     this.engine = engine;
   }
 
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<TokensFrame, void, undefined> {
+  async *generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    routing: RouteWish,
+  ): AsyncGenerator<TokensFrame, void, undefined> {
     const engine = this.engine;
+    if (routing.node !== null)
+      throw badRequest('This page computes alone: there is no node to name. Leave the name of the node out.');
     if (!engine)
       throw unavailable('The engine of this page is not ready. Wait until the model is loaded.', 'no_engine');
     const id = request.request;

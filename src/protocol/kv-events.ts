@@ -38,9 +38,36 @@ export const KvEvent = z.discriminatedUnion('type', [
 ]);
 export type KvEvent = z.infer<typeof KvEvent>;
 
+const SnapshotBlock = z.object({ parent: U64.nullable(), cacheSalt, block: StoredBlock });
+
 /** The whole prefix cache of a rank, parents first, as of `lastEventId`. */
-export const KvSnapshot = z.object({
-  lastEventId: z.number().int(),
-  blocks: z.array(z.object({ parent: U64.nullable(), cacheSalt, block: StoredBlock })).max(1 << 20),
+export interface KvSnapshot {
+  readonly lastEventId: number;
+  readonly blocks: z.infer<typeof SnapshotBlock>[];
+}
+
+/** Most parts of one snapshot; with full parts a million blocks and more. */
+const MAX_SNAPSHOT_PARTS = 4096;
+/** Tokens in one part, so that a part is a few MiB of JSON at most. */
+const MAX_PART_TOKENS = 1 << 18;
+
+/** One message's share of a snapshot. Parts count from 0 and follow each other. */
+export const KvSnapshotPart = z.object({
+  lastEventId: z.number().int().min(0),
+  part: z.number().int().min(0).max(MAX_SNAPSHOT_PARTS),
+  parts: z.number().int().min(1).max(MAX_SNAPSHOT_PARTS),
+  blocks: z.array(SnapshotBlock).max(MAX_EVENT_BLOCKS),
 });
-export type KvSnapshot = z.infer<typeof KvSnapshot>;
+export type KvSnapshotPart = z.infer<typeof KvSnapshotPart>;
+
+/** Cuts a snapshot into parts; an empty one is one empty part. blockSize: tokens of a block. */
+export function snapshotParts({ lastEventId, blocks }: KvSnapshot, blockSize: number): KvSnapshotPart[] {
+  const size = Math.min(MAX_EVENT_BLOCKS, Math.max(1, Math.floor(MAX_PART_TOKENS / blockSize)));
+  const parts = Math.max(1, Math.ceil(blocks.length / size));
+  return Array.from({ length: parts }, (_, part) => ({
+    lastEventId,
+    part,
+    parts,
+    blocks: blocks.slice(part * size, (part + 1) * size),
+  }));
+}

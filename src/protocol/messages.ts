@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { GenerateRequest, RequestId, TokensFrame } from './generate.ts';
-import { KvEvent, KvSnapshot } from './kv-events.ts';
+import { KvEvent, KvSnapshotPart } from './kv-events.ts';
 
 /** WebSocket subprotocols this code speaks, best first. */
 export const VERSIONS = ['quire.v1'] as const;
@@ -107,7 +107,7 @@ export const NodeMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('tokens'), epoch: count, frames: z.array(TokensFrame.extend({ attempt })).max(4096) }),
   z.object({ type: z.literal('failed'), epoch: count, request: RequestId, attempt, code: ErrorCode, message: text }),
   z.object({ type: z.literal('kv_events'), rank: count, events: z.array(KvEvent).max(4096) }),
-  z.object({ type: z.literal('kv_snapshot'), rank: count, snapshot: KvSnapshot }),
+  z.object({ type: z.literal('kv_snapshot'), rank: count, snapshot: KvSnapshotPart }),
   z.object({ type: z.literal('load'), load: Load }),
   z.object({ type: z.literal('pong'), nonce: count }),
   z.object({ type: z.literal('drain'), reason: text }),

@@ -95,7 +95,7 @@ describe('the cluster’s state', () => {
     const cleared = (eventId: number) => ({ type: 'cleared' as const, eventId });
     node.send({ type: 'kv_events', rank: 0, events: [cleared(1), cleared(2), cleared(5)] });
     expect(await node.next('kv_snapshot_request')).toEqual({ type: 'kv_snapshot_request', rank: 0 });
-    node.send({ type: 'kv_snapshot', rank: 0, snapshot: { lastEventId: 5, blocks: [] } });
+    node.send({ type: 'kv_snapshot', rank: 0, snapshot: { lastEventId: 5, part: 0, parts: 1, blocks: [] } });
     node.send({ type: 'kv_events', rank: 0, events: [cleared(6)] });
     await until(() => hub.state().nodes[0]?.kvEvents.count === 6);
     expect(hub.state().nodes[0]?.kvEvents).toEqual({ count: 6, gaps: 1 });

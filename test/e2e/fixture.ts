@@ -71,6 +71,7 @@ const CONFIG: HubConfig = {
   allowedHosts: [],
   blockSize: 16,
   hashAlgo: 'xxh3',
+  router: { mode: 'kv', knobs: { overlapScoreCredit: 1, prefillLoadScale: 1, temperature: 0 } },
   nodeOptions: {},
   maxModelLen: null,
   skipTokenizerInit: false,

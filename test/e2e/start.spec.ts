@@ -147,7 +147,7 @@ test('what cannot be is one clear line and exit code 2', async () => {
     [['--http-port', String(port), '--nodes', '0'], /port is taken/],
     [['--model', 'nowhere'], /--model nowhere: there is no such folder/],
     [['--max-num-seq', '4'], /nearest is --max-num-seqs/],
-    [['--router-mode', 'kv'], /not yet/],
+    [['--disaggregation-mode', 'prefill'], /not yet/],
     [['--chromium', '/nowhere/chrome'], /no browser at \/nowhere\/chrome/],
   ];
   await Promise.all(

@@ -4,13 +4,17 @@ import { DEFAULT_LIMITS } from '../../src/hub/config.ts';
 import { Dispatcher } from '../../src/hub/dispatcher.ts';
 import type { MigrationType } from '../../src/hub/metrics.ts';
 import { NodeSocket, type Welcome } from '../../src/hub/node-socket.ts';
-import { LeastLoadedRouter } from '../../src/hub/router.ts';
+import { KvIndex } from '../../src/hub/router/kv-index.ts';
+import { Router } from '../../src/hub/router/router.ts';
+import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import { type Card, encode, HubMessage, type NodeMessage } from '../../src/protocol/messages.ts';
 import { FakeClock } from './fake-clock.ts';
 import { SCRIPTED_INFO, ScriptedEngine } from './scripted-engine.ts';
+import { DEFAULT_KNOBS } from './test-hub.ts';
 
 type TokensMessage = Extract<NodeMessage, { type: 'tokens' }>;
 
+const hasher = await createBlockHasher('xxh3');
 const LOG = pino({ level: 'silent' });
 const LIMITS = { ...DEFAULT_LIMITS, messagesPerSecond: 1e9, bytesPerSecond: 1e12, pingMs: 1e9 };
 const { adapter, fingerprint, blockSize, totalBlocks, maxModelLen, maxNumSeqs, maxNumBatchedTokens } = SCRIPTED_INFO;
@@ -48,6 +52,7 @@ export class SimulatedNode {
         left: () => cluster.dispatcher.nodesChanged(),
       },
       sink: cluster.dispatcher,
+      index: cluster.index,
       clock: cluster.clock,
       limits: LIMITS,
       log: LOG,
@@ -92,7 +97,13 @@ export class SimulatedNode {
 /** The hub's dispatcher and its nodes without sockets and without time: whatever happens is called by the test. */
 export class SimulatedCluster {
   readonly clock = new FakeClock();
-  readonly router = new LeastLoadedRouter();
+  readonly index = new KvIndex(hasher, blockSize);
+  readonly router = new Router({
+    config: { mode: 'least-loaded', knobs: DEFAULT_KNOBS },
+    index: this.index,
+    clock: this.clock,
+    random: () => 0,
+  });
   readonly nodes: SimulatedNode[] = [];
   readonly migrations: { type: MigrationType; migration: Migration }[] = [];
   readonly dispatcher: Dispatcher = new Dispatcher({

@@ -2,8 +2,12 @@ import path from 'node:path';
 import { type Logger, pino } from 'pino';
 import { DEFAULT_LIMITS, type HubConfig, type HubLimits } from '../../src/hub/config.ts';
 import { type Hub, startHub } from '../../src/hub/hub.ts';
+import type { CostKnobs } from '../../src/hub/router/cost.ts';
 
 export const PICO = path.resolve(import.meta.dirname, '../../models/quire-pico');
+
+/** The options' defaults. */
+export const DEFAULT_KNOBS: CostKnobs = { overlapScoreCredit: 1, prefillLoadScale: 1, temperature: 0 };
 
 /** A hub on a free port of this machine, with the embedded model. */
 export function startTestHub(
@@ -22,6 +26,7 @@ export function startTestHub(
     allowedHosts: [],
     blockSize: 16,
     hashAlgo: 'xxh3',
+    router: { mode: 'kv', knobs: DEFAULT_KNOBS },
     nodeOptions: {},
     maxModelLen: null,
     skipTokenizerInit: false,

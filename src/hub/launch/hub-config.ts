@@ -45,6 +45,14 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     allowedHosts: [...options['allowed-hosts'], ...(isWildcard(host) ? names : [])],
     blockSize: options['block-size'],
     hashAlgo: options['prefix-caching-hash-algo'],
+    router: {
+      mode: options['router-mode'],
+      knobs: {
+        overlapScoreCredit: options['router-kv-overlap-score-credit'],
+        prefillLoadScale: options['router-prefill-load-scale'],
+        temperature: options['router-temperature'],
+      },
+    },
     nodeOptions: offeredOptions(given),
     maxModelLen: options['max-model-len'],
     skipTokenizerInit: options['skip-tokenizer-init'],

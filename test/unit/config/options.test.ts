@@ -51,7 +51,20 @@ describe('precedence: flag or query > environment > offer of the hub > default',
   });
 
   test('a flag wins over a variable that would be refused', () => {
-    expect(parse('--router-mode least-loaded', { DYN_ROUTER_MODE: 'kv' })['router-mode']).toBe('least-loaded');
+    expect(parse('--discovery-backend websocket', { DYN_DISCOVERY_BACKEND: 'etcd' })['discovery-backend']).toBe(
+      'websocket',
+    );
+  });
+
+  test('the router: kv by default, its knobs as Dynamo names them', () => {
+    expect(parse('', {})).toMatchObject({ 'router-mode': 'kv', 'router-temperature': 0 });
+    const env = { DYN_ROUTER_MODE: 'direct', DYN_ROUTER_TEMPERATURE: '0.5', DYN_ROUTER_PREFILL_LOAD_SCALE: '2' };
+    expect(parse('--router-kv-overlap-score-credit 0.25', env)).toMatchObject({
+      'router-mode': 'direct',
+      'router-temperature': 0.5,
+      'router-prefill-load-scale': 2,
+      'router-kv-overlap-score-credit': 0.25,
+    });
   });
 
   test('an empty variable is not set', () => {
@@ -136,11 +149,6 @@ describe('what cannot be obeyed is refused in one line', () => {
   const notYet = [
     '--disaggregation-mode prefill',
     '--disaggregation-mode decode',
-    '--router-mode kv',
-    '--router-mode round-robin',
-    '--router-temperature 0',
-    '--router-kv-overlap-score-credit 1',
-    '--router-prefill-load-scale 1',
     '--kv-cache-dtype int8',
     '--quantization int8',
     '--dtype f32',

@@ -146,7 +146,12 @@ describe('G7: migration', () => {
           const whole = { ...each, request: `r${i}` };
           const done = (async () => {
             const migrated = (migration: Migration) => migrations.push(migration);
-            for await (const frame of backend.generate(whole, new AbortController().signal, migrated))
+            for await (const frame of backend.generate(whole, new AbortController().signal, {
+              node: null,
+              knobs: {},
+              routed() {},
+              migrated,
+            }))
               frames.push(frame);
           })();
           return { each, frames, done };
@@ -185,7 +190,7 @@ describe('G7: migration', () => {
         }
         expect(migrations).toHaveLength(cluster.migrations.length);
         for (const { type } of cluster.migrations) count(type);
-        for (const { id } of cluster.nodes) expect(cluster.router.sequences(id)).toBe(0);
+        for (const { id } of cluster.nodes) expect(cluster.router.load(id).sequences).toBe(0);
       },
     );
     await fc.assert(schedules, { numRuns: 3000 });

@@ -3,7 +3,9 @@ import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_LIMITS } from '../../../src/hub/config.ts';
 import { type FrameSink, type NodeDesk, NodeSocket, type Refusal, type Wire } from '../../../src/hub/node-socket.ts';
+import { KvIndex } from '../../../src/hub/router/kv-index.ts';
 import { CLOSE, closeReason } from '../../../src/protocol/close-codes.ts';
+import { createBlockHasher } from '../../../src/protocol/hashes.ts';
 import { type Card, encode, HubMessage, type NodeMessage } from '../../../src/protocol/messages.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 
@@ -24,6 +26,8 @@ const CARD: Card = {
 };
 const HELLO: NodeMessage = { type: 'hello', versions: ['quire.v1'], agent: 'test' };
 const REGISTER: NodeMessage = { type: 'register', card: CARD };
+
+const hasher = await createBlockHasher('xxh3');
 
 /** A wire that keeps what is sent, and a hub that lets everybody in. */
 function setUp(limits: Partial<typeof DEFAULT_LIMITS> = {}) {
@@ -63,6 +67,7 @@ function setUp(limits: Partial<typeof DEFAULT_LIMITS> = {}) {
     wire,
     desk,
     sink,
+    index: new KvIndex(hasher, 16),
     clock,
     limits: { ...DEFAULT_LIMITS, ...limits },
     log: pino({ level: 'silent' }),
@@ -173,7 +178,7 @@ describe('running', () => {
     expect(sent.filter(({ type }) => type === 'kv_snapshot_request')).toEqual([
       { type: 'kv_snapshot_request', rank: 1 },
     ]);
-    say({ type: 'kv_snapshot', rank: 1, snapshot: { lastEventId: 4, blocks: [] } }, cleared(5));
+    say({ type: 'kv_snapshot', rank: 1, snapshot: { lastEventId: 4, part: 0, parts: 1, blocks: [] } }, cleared(5));
     expect(sent.filter(({ type }) => type === 'kv_snapshot_request')).toHaveLength(1);
   });
 

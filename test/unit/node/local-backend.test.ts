@@ -12,6 +12,8 @@ const request = (id: string, maxTokens: number, choices = 1): GenerateRequest =>
   sampling: { ...GREEDY, maxTokens },
 });
 
+const ANYWHERE = { node: null, knobs: {} };
+
 function setUp() {
   const backend = new LocalBackend();
   const engine = new ScriptedEngine(backend.listener);
@@ -42,7 +44,10 @@ async function stepUntil<T>(engine: ScriptedEngine, promise: Promise<T>): Promis
 describe('the local backend', () => {
   test('gives every token of every choice once, in order, and ends', async () => {
     const { backend, engine } = setUp();
-    const frames = await stepUntil(engine, collect(backend.generate(request('r', 5, 2), new AbortController().signal)));
+    const frames = await stepUntil(
+      engine,
+      collect(backend.generate(request('r', 5, 2), new AbortController().signal, ANYWHERE)),
+    );
     for (const choice of [0, 1]) {
       const own = frames.filter((frame) => frame.choice === choice);
       expect(own.flatMap((frame) => frame.tokens)).toEqual(
@@ -57,8 +62,8 @@ describe('the local backend', () => {
     const { backend, engine } = setUp();
     const signal = new AbortController().signal;
     const both = Promise.all([
-      collect(backend.generate(request('a', 3), signal)),
-      collect(backend.generate(request('b', 6), signal)),
+      collect(backend.generate(request('a', 3), signal, ANYWHERE)),
+      collect(backend.generate(request('b', 6), signal, ANYWHERE)),
     ]);
     const [a, b] = await stepUntil(engine, both);
     expect([a.length, b.length]).toEqual([3, 6]);
@@ -68,7 +73,7 @@ describe('the local backend', () => {
   test('a reader that aborts stops the engine, also while it waits', async () => {
     const { backend, engine } = setUp();
     const abort = new AbortController();
-    const reading = collect(backend.generate(request('r', 1000), abort.signal));
+    const reading = collect(backend.generate(request('r', 1000), abort.signal, ANYWHERE));
     engine.step();
     await new Promise((resolve) => setImmediate(resolve));
     abort.abort();
@@ -78,7 +83,7 @@ describe('the local backend', () => {
 
   test('a reader that leaves in the middle stops the engine', async () => {
     const { backend, engine } = setUp();
-    const frames = backend.generate(request('r', 1000), new AbortController().signal);
+    const frames = backend.generate(request('r', 1000), new AbortController().signal, ANYWHERE);
     const first = frames.next();
     engine.step();
     await first;
@@ -89,7 +94,7 @@ describe('the local backend', () => {
   test('a request that can never run is a 400 with the engine’s words', async () => {
     const { backend } = setUp();
     const long = { ...request('r', 1), prompt: Array.from({ length: 999 }, () => 1) };
-    await expect(collect(backend.generate(long, new AbortController().signal))).rejects.toMatchObject({
+    await expect(collect(backend.generate(long, new AbortController().signal, ANYWHERE))).rejects.toMatchObject({
       status: 400,
       message: expect.stringContaining('999'),
     });
@@ -97,11 +102,13 @@ describe('the local backend', () => {
 
   test('a lost engine fails what runs with 503, and what comes later', async () => {
     const { backend, engine } = setUp();
-    const reading = collect(backend.generate(request('r', 1000), new AbortController().signal));
+    const reading = collect(backend.generate(request('r', 1000), new AbortController().signal, ANYWHERE));
     await new Promise((resolve) => setImmediate(resolve));
     engine.lose('The GPU device was lost.');
     await expect(reading).rejects.toMatchObject({ status: 503, message: 'The GPU device was lost.' });
-    await expect(collect(backend.generate(request('s', 1), new AbortController().signal))).rejects.toMatchObject({
+    await expect(
+      collect(backend.generate(request('s', 1), new AbortController().signal, ANYWHERE)),
+    ).rejects.toMatchObject({
       status: 503,
     });
   });
@@ -109,11 +116,17 @@ describe('the local backend', () => {
   test('one request that fails in the engine leaves the others', async () => {
     const { backend, engine } = setUp();
     const signal = new AbortController().signal;
-    const failing = collect(backend.generate(request('bad', 1000), signal));
-    const going = collect(backend.generate(request('good', 4), signal));
+    const failing = collect(backend.generate(request('bad', 1000), signal, ANYWHERE));
+    const going = collect(backend.generate(request('good', 4), signal, ANYWHERE));
     await new Promise((resolve) => setImmediate(resolve));
     backend.listener.failed('bad', new EngineError('internal', 'a step failed'));
     await expect(failing).rejects.toMatchObject({ status: 503 });
     expect(await stepUntil(engine, going)).toHaveLength(4);
+  });
+
+  test('a request that names a node is a 400: here is none', async () => {
+    const { backend } = setUp();
+    const named = backend.generate(request('r', 1), new AbortController().signal, { node: 'n', knobs: {} });
+    await expect(collect(named)).rejects.toMatchObject({ status: 400 });
   });
 });

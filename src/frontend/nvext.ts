@@ -1,0 +1,36 @@
+import type { Migration } from './backend.ts';
+import type { Nvext, Routed } from './routing.ts';
+
+/** When what happened, in the milliseconds of one clock. */
+export interface Times {
+  readonly arrived: number;
+  /** null = no token yet. */
+  readonly firstToken: number | null;
+  readonly now: number;
+}
+
+/** The `nvext` of an answer: Dynamo's, with what `nvext.extra_fields` asked for, and always that it came from more than one node. */
+export function nvextOf(
+  asked: Nvext['extra_fields'],
+  routed: Routed | undefined,
+  { arrived, firstToken, now }: Times,
+  migrations: readonly Migration[],
+): { nvext?: object } {
+  const worker_id = routed && { prefill_worker_id: routed.node, decode_worker_id: routed.node };
+  const timing = {
+    request_received_ms: arrived,
+    ...(firstToken === null ? {} : { ttft_ms: firstToken - arrived }),
+    total_time_ms: now - arrived,
+    ...(routed === undefined ? {} : { kv_hit_rate: routed.overlapBlocks / routed.promptBlocks }),
+  };
+  const nvext = {
+    ...(asked?.includes('worker_id') && worker_id !== undefined ? { worker_id } : {}),
+    ...(asked?.includes('timing') ? { timing } : {}),
+    ...(migrations.length === 0 ? {} : { migrations: migrations.map(told) }),
+  };
+  return Object.keys(nvext).length === 0 ? {} : { nvext };
+}
+
+function told({ attempt, from, to, tokens, numericsChanged }: Migration): object {
+  return { attempt, from_node: from, to_node: to, completion_tokens: tokens, numerics_changed: numericsChanged };
+}

@@ -1,0 +1,104 @@
+import * as z from 'zod';
+import type { Migration } from './backend.ts';
+import { dropNulls } from './drop-nulls.ts';
+import { badRequest } from './errors.ts';
+
+/** What a request says of the node that shall compute it; null and missing = the router's own. */
+export interface RouteWish {
+  readonly node: string | null;
+  readonly knobs: {
+    readonly overlapScoreCredit?: number;
+    readonly prefillLoadScale?: number;
+    readonly temperature?: number;
+  };
+}
+
+/** Where a prompt is computed. */
+export interface Routed {
+  readonly node: string;
+  /** Leading blocks of the prompt that the router knew in the node's prefix cache. */
+  readonly overlapBlocks: number;
+  readonly promptBlocks: number;
+}
+
+/** What a backend gets with a prompt: the wish, and whom to tell where the prompt went, each time it goes to a node. */
+export interface Routing extends RouteWish {
+  routed(to: Routed): void;
+  /** Told of each migration, before the first frame that follows it. */
+  migrated(migration: Migration): void;
+}
+
+/** Dynamo's extension of the OpenAI API: the parts of it that mean something here, by Dynamo's names. */
+export const Nvext = z.preprocess(
+  dropNulls,
+  z.strictObject({
+    backend_instance_id: z.string().min(1).max(128).optional(),
+    router_config_override: z
+      .strictObject({
+        overlap_score_credit: z.number().min(0).max(1).optional(),
+        prefill_load_scale: z.number().min(0).max(1000).optional(),
+        router_temperature: z.number().min(0).max(1000).optional(),
+      })
+      .optional(),
+    extra_fields: z
+      .array(z.enum(['worker_id', 'timing']))
+      .max(8)
+      .optional(),
+  }),
+);
+export type Nvext = z.infer<typeof Nvext>;
+
+/** Of header `x-quire-node` and field `nvext`. Throws `ApiError` 400 where they name two nodes. */
+export function routeWish(header: string | null, nvext: Nvext | undefined): RouteWish {
+  const field = nvext?.backend_instance_id;
+  if (header !== null && field !== undefined && header !== field) {
+    throw badRequest(
+      "The header 'x-quire-node' and the field 'nvext.backend_instance_id' name two nodes: send one of them.",
+      'nvext.backend_instance_id',
+    );
+  }
+  const { overlap_score_credit, prefill_load_scale, router_temperature } = nvext?.router_config_override ?? {};
+  return {
+    node: header ?? field ?? null,
+    knobs: {
+      ...(overlap_score_credit === undefined ? {} : { overlapScoreCredit: overlap_score_credit }),
+      ...(prefill_load_scale === undefined ? {} : { prefillLoadScale: prefill_load_scale }),
+      ...(router_temperature === undefined ? {} : { temperature: router_temperature }),
+    },
+  };
+}
+
+/** The routing of one API request: its wish, and where each of its prompts went. */
+export class RouteReport {
+  /** Of all prompts, as they happened. */
+  readonly migrations: Migration[] = [];
+  readonly #routed: Routed[] = [];
+
+  constructor(private readonly wish: RouteWish) {}
+
+  /** What the backend gets with prompt number `prompt`. */
+  of(prompt: number): Routing {
+    return {
+      ...this.wish,
+      migrated: (migration) => this.migrations.push(migration),
+      routed: (to) => {
+        this.#routed[prompt] = to;
+      },
+    };
+  }
+
+  /** Where a prompt is computed now; undefined where there are no nodes to choose from. */
+  at(prompt: number): Routed | undefined {
+    return this.#routed[prompt];
+  }
+
+  /** `x-quire-node` and `x-quire-overlap-blocks`, one entry a prompt. */
+  headers(): Record<string, string> {
+    const routed = this.#routed.filter((each) => each !== undefined);
+    if (routed.length === 0) return {};
+    return {
+      'x-quire-node': routed.map(({ node }) => node).join(', '),
+      'x-quire-overlap-blocks': routed.map(({ overlapBlocks }) => overlapBlocks).join(', '),
+    };
+  }
+}

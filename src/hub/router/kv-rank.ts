@@ -1,0 +1,140 @@
+import type { BlockHasher } from '../../protocol/hashes.ts';
+import type { KvEvent, KvSnapshotPart, StoredBlock } from '../../protocol/kv-events.ts';
+import { KvLedger } from './kv-ledger.ts';
+import type { KvTree } from './kv-tree.ts';
+
+/** What the hub does next: nothing, ask for a snapshot, or close the node, which broke a rule. */
+export type KvVerdict =
+  | { readonly kind: 'taken' | 'snapshot needed' }
+  | { readonly kind: 'broken'; readonly reason: string };
+
+export interface KvRankOptions {
+  readonly tree: KvTree;
+  /** Name of this rank in the tree. */
+  readonly holder: number;
+  readonly hasher: BlockHasher;
+  readonly blockSize: number;
+  /** Blocks in the rank's pool: it can store no more. */
+  readonly maxBlocks: number;
+}
+
+const TAKEN: KvVerdict = { kind: 'taken' };
+const SNAPSHOT_NEEDED: KvVerdict = { kind: 'snapshot needed' };
+const broken = (reason: string): KvVerdict => ({ kind: 'broken', reason });
+
+/** A snapshot of which not all parts are there. */
+interface Collection {
+  readonly lastEventId: number;
+  readonly parts: number;
+  next: number;
+  readonly hashes: Set<bigint>;
+}
+
+/** The prefix cache of one rank of a node, as its events tell it: ordered, checked, and written to the tree (K rules). */
+export class KvRank {
+  readonly ledger = new KvLedger();
+  readonly #options: KvRankOptions;
+  #collection: Collection | null = null;
+
+  constructor(options: KvRankOptions) {
+    this.#options = options;
+  }
+
+  get holder(): number {
+    return this.#options.holder;
+  }
+
+  /** Events of one message. After a verdict other than `taken` the rest is not looked at. */
+  append(events: readonly KvEvent[]): KvVerdict {
+    // A node sends the parts of a snapshot one after the other: what stands between them shows that the rest was lost.
+    if (this.#collection !== null) return this.#lost();
+    for (const event of events) {
+      const order = this.ledger.next(event.eventId);
+      if (order === 'waiting') return TAKEN;
+      if (order === 'gap') return this.#lost();
+      const wrong = order === 'next' ? this.#apply(event) : null;
+      if (wrong !== null) return broken(`KV event ${event.eventId}: ${wrong}`);
+    }
+    return TAKEN;
+  }
+
+  /** One part of a snapshot; the last one replaces all that was known. Where parts are missing the last one leads to asking anew. */
+  part({ lastEventId, part, parts, blocks }: KvSnapshotPart): KvVerdict {
+    if (part === 0) this.#collection = { lastEventId, parts, next: 0, hashes: new Set() };
+    const into = this.#collection;
+    if (into === null || into.next !== part || into.parts !== parts || into.lastEventId !== lastEventId) {
+      this.#collection = null;
+      return part === parts - 1 ? this.#lost() : TAKEN;
+    }
+    into.next += 1;
+    for (const { parent, cacheSalt, block } of blocks) {
+      const wrong = this.#wrong(parent, cacheSalt, block, into.hashes);
+      if (wrong !== null) return broken(`KV snapshot as of ${lastEventId}: ${wrong}`);
+      into.hashes.add(block.blockHash);
+    }
+    if (into.next === parts) this.#replace(into);
+    return TAKEN;
+  }
+
+  /** The rank is gone, and its blocks with it. */
+  close(): void {
+    this.#collection = null;
+    this.#options.tree.drop(this.holder);
+  }
+
+  #lost(): KvVerdict {
+    this.close();
+    this.ledger.lost();
+    return SNAPSHOT_NEEDED;
+  }
+
+  #replace({ lastEventId, hashes }: Collection): void {
+    const { tree } = this.#options;
+    this.close();
+    for (const hash of hashes) tree.add(this.holder, hash);
+    this.ledger.replaced(lastEventId);
+  }
+
+  /** Writes an event to the tree; returns what is wrong with it, or null. */
+  #apply(event: KvEvent): string | null {
+    const { tree } = this.#options;
+    switch (event.type) {
+      case 'stored': {
+        let { parent } = event;
+        const held = { has: (hash: bigint) => tree.has(this.holder, hash), size: 0 };
+        for (const block of event.blocks) {
+          held.size = tree.count(this.holder);
+          const wrong = this.#wrong(parent, event.cacheSalt, block, held);
+          if (wrong !== null) return wrong;
+          tree.add(this.holder, block.blockHash);
+          parent = block.blockHash;
+        }
+        return null;
+      }
+      case 'removed': {
+        const unknown = event.blockHashes.find((hash) => !tree.remove(this.holder, hash));
+        return unknown === undefined ? null : `block ${unknown} is removed, but is not stored`;
+      }
+      case 'cleared':
+        tree.drop(this.holder);
+        return null;
+    }
+  }
+
+  #wrong(
+    parent: bigint | null,
+    salt: string | undefined,
+    { blockHash, tokensHash, tokens }: StoredBlock,
+    held: Pick<ReadonlySet<bigint>, 'has' | 'size'>,
+  ): string | null {
+    const { hasher, blockSize, maxBlocks } = this.#options;
+    if (tokens.length !== blockSize) return `a block of ${tokens.length} tokens, not ${blockSize}`;
+    if (parent !== null && !held.has(parent)) return `block ${blockHash} comes before its parent ${parent}`;
+    if (held.has(blockHash)) return `block ${blockHash} is stored twice`;
+    if (held.size >= maxBlocks) return `more blocks than the ${maxBlocks} of the pool`;
+    const wanted = hasher.tokensHash(tokens, salt);
+    if (tokensHash !== wanted) return `tokensHash is ${tokensHash}, but these tokens have ${wanted}`;
+    const chained = hasher.blockHash(parent, tokensHash, salt);
+    return blockHash === chained ? null : `blockHash is ${blockHash}, but these tokens and parent have ${chained}`;
+  }
+}

@@ -1,0 +1,118 @@
+import type { Clock } from '../../protocol/clock.ts';
+import type { GenerateRequest, TokensFrame } from '../../protocol/generate.ts';
+import type { CostKnobs } from './cost.ts';
+import { kvMode } from './kv.ts';
+import type { KvIndex } from './kv-index.ts';
+import { leastLoaded } from './least-loaded.ts';
+import { LoadTracker, type NodeLoad, type Placement, promptBlocks } from './load-tracker.ts';
+import type { Candidate, Option, RouterMode, RouterModeName } from './mode.ts';
+import { randomMode } from './random.ts';
+import { roundRobin } from './round-robin.ts';
+
+/** How a hub routes unless a request says otherwise. */
+export interface RouterConfig {
+  readonly mode: RouterModeName;
+  readonly knobs: CostKnobs;
+}
+
+/** What a request says of its own routing. */
+export interface RouteWish {
+  /** The node that shall compute it; null = the router chooses. */
+  readonly node: string | null;
+  readonly knobs: Partial<CostKnobs>;
+  /** It has lost its node: with `direct` too the router chooses the next. */
+  readonly moved?: boolean;
+}
+
+/** Where a request goes, or why nowhere. */
+export type Route<C extends Candidate> =
+  | ({ readonly kind: 'chosen'; readonly candidate: C; readonly promptBlocks: number } & Placement)
+  /** no candidate / the wished one is none / `direct` and no wish */
+  | { readonly kind: 'nobody' | 'absent' | 'unnamed' };
+
+export interface RouterOptions {
+  readonly config: RouterConfig;
+  readonly index: KvIndex;
+  readonly clock: Pick<Clock, 'now'>;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+}
+
+/** Chooses the node of each request, and keeps count of what each node has. */
+export class Router {
+  readonly #options: RouterOptions;
+  readonly #loads: LoadTracker;
+  readonly #mode: RouterMode;
+
+  constructor(options: RouterOptions) {
+    this.#options = options;
+    this.#loads = new LoadTracker(options.clock, options.index.blockSize);
+    this.#mode = modeOf(options.config.mode, options.random);
+  }
+
+  /** candidates: ready nodes of one model that can hold the request. */
+  choose<C extends Candidate>(request: GenerateRequest, candidates: readonly C[], wish: RouteWish): Route<C> {
+    const named = wish.node === null ? preferHardware(candidates) : candidates.filter(({ id }) => id === wish.node);
+    const first = named[0];
+    if (first === undefined) return { kind: wish.node === null ? 'nobody' : 'absent' };
+    const { index, config } = this.#options;
+    if (wish.node === null && config.mode === 'direct' && wish.moved !== true) return { kind: 'unnamed' };
+    const { known, overlap } = index.match(first.card.fingerprint, request);
+    const option = (candidate: C): Option<C> & { candidate: C } => ({
+      candidate,
+      load: this.#loads.of(candidate.id),
+      overlapBlocks: overlap(candidate.id, candidate.card.dpRank),
+      sharedBlocks: this.#loads.shared(candidate.id, known),
+    });
+    const blocks = promptBlocks(request.prompt.length, index.blockSize);
+    const options = [option(first), ...named.slice(1).map(option)] as const;
+    const { candidate, overlapBlocks } =
+      named.length === 1 ? options[0] : this.#mode.choose(options, blocks, { ...config.knobs, ...wish.knobs });
+    return { kind: 'chosen', candidate, overlapBlocks, known, promptBlocks: blocks };
+  }
+
+  /** The request now is the node's, by the route that `choose` gave. */
+  added(node: string, request: GenerateRequest, placement: Placement): void {
+    this.#loads.added(node, request, placement);
+  }
+
+  /** Tokens of a request came from its node. */
+  tokens(node: string, frame: TokensFrame): void {
+    this.#loads.tokens(node, frame);
+  }
+
+  /** The request left the node: finished, failed or cancelled. */
+  freed(node: string, request: GenerateRequest): void {
+    this.#loads.freed(node, request.request);
+  }
+
+  /** The node computes nothing any more of what it was given. */
+  forget(node: string): void {
+    this.#loads.forget(node);
+  }
+
+  load(node: string): NodeLoad {
+    return this.#loads.of(node);
+  }
+}
+
+function modeOf(name: RouterModeName, random: () => number): RouterMode {
+  switch (name) {
+    case 'kv':
+      return kvMode(random);
+    case 'round-robin':
+      return roundRobin;
+    case 'random':
+      return randomMode(random);
+    case 'least-loaded':
+    // Who calls names the node; only where that one is lost the router chooses.
+    case 'direct':
+      return leastLoaded;
+  }
+}
+
+/** Software adapters serve only while no hardware node of the model is ready. */
+function preferHardware<C extends Candidate>(candidates: readonly C[]): readonly C[] {
+  const hardware = candidates.filter((candidate) => !candidate.card.adapter.software);
+  return hardware.length > 0 ? hardware : candidates;
+}
