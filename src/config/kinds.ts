@@ -28,6 +28,10 @@ function single<T>(form: string, expected: string, schema: z.ZodType<T, string>)
 /** Text of 1 to 4096 characters. */
 export const text = (form: string): Kind<string> => single(form, 'a value', z.string().min(1).max(4096));
 
+/** Text of 1 to 4096 characters that matches `pattern`; `expected` says in words what that is. */
+export const matching = (form: string, expected: string, pattern: RegExp): Kind<string> =>
+  single(form, expected, z.string().max(4096).regex(pattern));
+
 /** Text, or null when the option is not given. */
 export const optionalText = (form: string): Kind<string | null> => text(form);
 

@@ -1,5 +1,14 @@
-import { choice, list, onOff, optionalText, text, whole } from './kinds.ts';
+import { choice, list, matching, onOff, optionalText, whole } from './kinds.ts';
 import { only, option } from './option.ts';
+
+/** What a header can carry: a key of other characters could never be sent. */
+const KEY = matching('KEY', 'visible ASCII characters', /^[\x21-\x7e]+$/);
+const ORIGIN = matching(
+  'ORIGIN',
+  'an origin as browsers write it, such as https://example.org (no path), or *',
+  /^(\*|[a-z][a-z\d+.-]*:\/\/[^\s/?#A-Z]+)$/,
+);
+const HOST = matching('HOST', 'a host name or address', /^([\w.-]+|\[?[\da-f:.]+\]?)$/i);
 
 /** Options of Quire itself; `QUIRE_*` variables stand in the place of Dynamo's `DYN_VLLM_*`. */
 export const quireOptions = {
@@ -30,7 +39,7 @@ export const quireOptions = {
   }),
   'api-key': option({
     group: 'Quire',
-    kind: list(text('KEY'), ','),
+    kind: list(KEY, ','),
     default: [],
     defaultText: 'none; made and printed when --http-host is not loopback',
     env: 'QUIRE_API_KEY',
@@ -48,7 +57,7 @@ export const quireOptions = {
   }),
   'allowed-origins': option({
     group: 'Quire',
-    kind: list(text('ORIGIN'), ','),
+    kind: list(ORIGIN, ','),
     default: [],
     defaultText: "the hub's own",
     env: 'QUIRE_ALLOWED_ORIGINS',
@@ -57,7 +66,7 @@ export const quireOptions = {
   }),
   'allowed-hosts': option({
     group: 'Quire',
-    kind: list(text('HOST'), ','),
+    kind: list(HOST, ','),
     default: [],
     defaultText: "localhost, --http-host and, where that is a wildcard, this machine's names and addresses",
     env: 'QUIRE_ALLOWED_HOSTS',

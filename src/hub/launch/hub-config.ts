@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { createSecureContext } from 'node:tls';
 import { OptionError } from '../../config/option.ts';
 import { offeredOptions, type Parsed } from '../../config/options.ts';
 import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
@@ -96,7 +97,19 @@ async function tlsFiles(
   names: readonly string[],
   now: Date,
 ): Promise<TlsFiles | null> {
-  if (cert !== null && key !== null)
-    return { cert: readNamed('--tls-cert-path', cert), key: readNamed('--tls-key-path', key) };
+  if (cert !== null && key !== null) return namedTls(cert, key);
   return makeOne ? selfSigned(['localhost', '127.0.0.1', '::1', ...names], now) : null;
+}
+
+function namedTls(certFile: string, keyFile: string): TlsFiles {
+  const files = { cert: readNamed('--tls-cert-path', certFile), key: readNamed('--tls-key-path', keyFile) };
+  try {
+    createSecureContext(files);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new OptionError(
+      `--tls-cert-path ${certFile}, --tls-key-path ${keyFile}: these are no certificate and its private key in PEM (${why}).`,
+    );
+  }
+  return files;
 }

@@ -133,6 +133,10 @@ describe('what cannot be obeyed is refused in one line', () => {
     ['--tls self-signed --tls-cert-path a --tls-key-path b', 'not both'],
     ['--allow-software-adapter', 'Open the page with ?allow-software-adapter'],
     ['--hf-token x', 'not yet'],
+    ['--allowed-origins evil', 'expected an origin as browsers write it'],
+    ['--allowed-origins https://ok.example,https://ok.example/path', '"https://ok.example/path"'],
+    ['--allowed-hosts http://ok.example', 'expected a host name or address'],
+    ['--api-key ключ', 'expected visible ASCII characters'],
   ];
   test.each(refusals)('%s', (line, part) => {
     let message = '';

@@ -77,6 +77,7 @@ test.each([
   [['--model', '../models'], 'there is no such folder'],
   [['--model', 'Qwen/Qwen3-0.6B'], 'not fetched yet'],
   [['--chat-template', '/nowhere.jinja'], '--chat-template /nowhere.jinja: the file is not there'],
+  [['--tls-cert-path', import.meta.filename, '--tls-key-path', import.meta.filename], 'no certificate and its private'],
   [['--tls-cert-path', '/nowhere.pem', '--tls-key-path', '/nowhere.pem'], '--tls-cert-path /nowhere.pem'],
 ])('%j is one clear line', async (argv, part) => {
   const error = await config(...argv).then(
