@@ -95,6 +95,7 @@ export async function modelManifest(folder: string): Promise<ManifestFile[]> {
   const root = await realpath(folder).catch(() => {
     throw new Error('there is no such folder. Give --model a folder in Hugging Face layout.');
   });
+  if (!(await stat(root)).isDirectory()) throw new Error('it is a file. Give --model a folder in Hugging Face layout.');
   const names = (await readdir(root)).filter((name) => SERVED.test(name)).sort();
   if (!names.includes('config.json'))
     throw new Error('it has no config.json. Give --model a folder in Hugging Face layout.');

@@ -157,6 +157,14 @@ describe('model files', () => {
 
 describe('folders that cannot be served end the start with one line', () => {
   it.each([
+    [
+      'a file in its place',
+      async () => {
+        await rm(folder, { recursive: true });
+        await writeFile(folder, '');
+      },
+      /it is a file/,
+    ],
     ['no folder', async () => rm(folder, { recursive: true }), /there is no such folder/],
     ['no config', async () => rm(path.join(folder, 'config.json')), /no config\.json/],
     ['no weights', async () => rm(path.join(folder, 'model.safetensors')), /no \*\.safetensors/],
