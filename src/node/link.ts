@@ -179,7 +179,7 @@ export class Link {
     if (this.current !== 'registered') return `${message.type} before registered`;
     if (message.type === 'generate') listener.generate(message);
     else if (message.type === 'cancel') listener.cancel(message);
-    else listener.snapshotRequested(message.rank);
+    else if (message.type === 'kv_snapshot_request') listener.snapshotRequested(message.rank);
     return null;
   }
 

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { GenerateRequest, RequestId, TokensFrame } from './generate.ts';
 import { KvEvent, KvSnapshotPart } from './kv-events.ts';
+import { MAX_CREDIT, TransferId, TransferOutcome, TransportName, Wanted } from './transfer.ts';
 
 /** WebSocket subprotocols this code speaks, best first. */
 export const VERSIONS = ['quire.v1'] as const;
@@ -41,6 +42,10 @@ export const Card = z.object({
   maxNumBatchedTokens: count,
   kvCacheDtype: text,
   hashAlgo: z.enum(['xxh3', 'sha256']),
+  /** Ways by which this node can hand over or take KV blocks, best first. */
+  transports: z.array(TransportName).max(3),
+  /** Nodes of one scope (origin and browser profile) reach each other by `local`; null = none. */
+  localScope: text.nullable(),
 });
 export type Card = z.infer<typeof Card>;
 
@@ -93,6 +98,21 @@ export const ErrorCode = z.enum([
 ]);
 export type ErrorCode = z.infer<typeof ErrorCode>;
 
+/** What a decode node is told with a request whose prompt another node shall compute. */
+export const RemotePrefill = z.object({
+  transfer: TransferId,
+  /** The prefill node. */
+  node: text,
+  /** Ways that both nodes have, in the order to try them. */
+  transports: z.array(TransportName).min(1).max(3),
+  /** Longest time without progress, milliseconds. */
+  timeoutMs: z.number().min(1),
+});
+export type RemotePrefill = z.infer<typeof RemotePrefill>;
+
+/** One message of a WebRTC handshake; opaque to the hub. */
+const signal = z.string().max(64 << 10);
+
 /** Node -> hub. `docs/protocol.md` holds the rules; their numbers are in the comments. */
 export const NodeMessage = z.discriminatedUnion('type', [
   z.object({
@@ -108,6 +128,28 @@ export const NodeMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('failed'), epoch: count, request: RequestId, attempt, code: ErrorCode, message: text }),
   z.object({ type: z.literal('kv_events'), rank: count, events: z.array(KvEvent).max(4096) }),
   z.object({ type: z.literal('kv_snapshot'), rank: count, snapshot: KvSnapshotPart }),
+  /** Decode node: it has taken blocks for the prompt, its end of the channel is open, and the prefill node may begin. */
+  z.object({
+    type: z.literal('transfer_open'),
+    epoch: count,
+    transfer: TransferId,
+    transport: TransportName,
+    wanted: Wanted,
+    credit: count.max(MAX_CREDIT),
+  }),
+  /** Decode node: the transfer is over, in this way. */
+  z.object({ type: z.literal('transfer_closed'), epoch: count, transfer: TransferId, outcome: TransferOutcome }),
+  /** Prefill node: it has done its part, or will not; `failed` says why. Nothing of the transfer is held any more. */
+  z.object({
+    type: z.literal('prefill_closed'),
+    epoch: count,
+    transfer: TransferId,
+    computedTokens: count,
+    blocks: count,
+    bytes: count,
+    failed: text.nullable(),
+  }),
+  z.object({ type: z.literal('signal'), epoch: count, transfer: TransferId, data: signal }),
   z.object({ type: z.literal('load'), load: Load }),
   z.object({ type: z.literal('pong'), nonce: count }),
   z.object({ type: z.literal('drain'), reason: text }),
@@ -132,7 +174,28 @@ export const HubMessage = z.discriminatedUnion('type', [
     live: z.array(z.object({ request: RequestId, attempt })).max(65536),
   }),
   z.object({ type: z.literal('registered'), node: text }),
-  z.object({ type: z.literal('generate'), attempt, generate: GenerateRequest }),
+  /** With `prefill`, another node computes the prompt, and this one takes its blocks. */
+  z.object({
+    type: z.literal('generate'),
+    attempt,
+    generate: GenerateRequest,
+    prefill: RemotePrefill.optional(),
+  }),
+  /** To the prefill node: compute the prompt, and send what is wanted to the node `peer`, whose end of the channel is open. */
+  z.object({
+    type: z.literal('prefill'),
+    transfer: TransferId,
+    /** `maxTokens` is 1 and the token is thrown away. `request` is the transfer's id. */
+    generate: GenerateRequest,
+    peer: text,
+    transport: TransportName,
+    wanted: Wanted,
+    credit: count.max(MAX_CREDIT),
+    timeoutMs: z.number().min(1),
+  }),
+  /** To either node: the transfer is over (the other node left, or the request was cancelled). */
+  z.object({ type: z.literal('transfer_cancel'), transfer: TransferId, message: text }),
+  z.object({ type: z.literal('signal'), transfer: TransferId, data: signal }),
   z.object({ type: z.literal('cancel'), request: RequestId, attempt }),
   z.object({ type: z.literal('kv_snapshot_request'), rank: count }),
   z.object({ type: z.literal('ping'), nonce: count }),

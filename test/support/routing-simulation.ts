@@ -142,6 +142,8 @@ export function cardOf({ blocks }: SimulatedNode, blockSize: number): Card {
     numericsId: 'n',
     role: 'agg',
     dpRank: 0,
+    transports: [],
+    localScope: null,
     adapter: { vendor: '', architecture: '', device: '', description: '', software: false, features: [] },
     blockSize,
     totalBlocks: Number.isFinite(blocks) ? blocks + 4096 : 1 << 20,

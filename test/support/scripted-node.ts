@@ -107,6 +107,8 @@ export class ScriptedNode {
       numericsId: 'scripted',
       role: 'agg',
       dpRank: 0,
+      transports: [],
+      localScope: null,
       adapter: {
         vendor: 'scripted',
         architecture: '',

@@ -128,6 +128,8 @@ const CARD: Card = {
   numericsId: 'scripted',
   role: 'agg',
   dpRank: 0,
+  transports: [],
+  localScope: null,
   hashAlgo: 'xxh3',
   kvCacheDtype: 'f32',
   ...{ adapter, fingerprint, blockSize, totalBlocks, maxModelLen, maxNumSeqs, maxNumBatchedTokens },

@@ -15,6 +15,8 @@ const CARD: Card = {
   numericsId: 'n',
   role: 'agg',
   dpRank: 0,
+  transports: [],
+  localScope: null,
   adapter: { vendor: '', architecture: '', device: '', description: '', software: false, features: [] },
   blockSize: 16,
   totalBlocks: 8,

@@ -11,6 +11,8 @@ export function node(id: string, { software = false, maxNumSeqs = 32, totalBlock
     numericsId: 'n',
     role: 'agg',
     dpRank: 0,
+    transports: [],
+    localScope: null,
     adapter,
     blockSize: 4,
     totalBlocks,
