@@ -4,14 +4,12 @@
 // Layout:    input [rows][k] f32, weight [2n][k] f32/bf16/f16 as stored (all gate rows, then all up rows), out [rows][n] f32.
 // Sums:      f32, in the order of lib/tile.wgsl, as in matmul.wgsl.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
-// Constants: QUADS, DTYPE, ROWS, COLUMNS (even), LANES, WORKGROUP, WIDE, GELU. Features: none.
+// Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS / 2), LANES, WORKGROUP, WIDE, GELU. Features: none.
 // Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 8 shape (n, k, grid, count_word).
 #include "lib/product.wgsl"
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
-
-const PAIRS = COLUMNS / 2;
 
 fn activate(x: f32) -> f32 {
 #if GELU
@@ -25,42 +23,22 @@ fn activate(x: f32) -> f32 {
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-#if WIDE
-  let column = (group.y * shape.grid + group.x) * PAIRS;
-  let first = lane;
-#else
-  let column = ((group.y * shape.grid + group.x) * WORKGROUP + lane) * PAIRS;
-  let first = 0u;
-#endif
-  let row = group.z * ROWS;
-  let rows = step[shape.count_word];
-  let n = shape.n;
-  if (row >= rows || column >= n) {
-    return;
-  }
-#for c in 0..COLUMNS / 2
+#include "lib/tile_place.wgsl"
+#for c in 0..WIDTH
   let line_${c} = min(column + ${c}, n - 1);
-  let line_${c + COLUMNS / 2} = n + line_${c};
+  let line_${c + WIDTH} = n + line_${c};
 #endfor
 #include "lib/tile.wgsl"
 #if WIDE
-#for r in 0..ROWS
-#for c in 0..COLUMNS
-  partial[${r * COLUMNS + c} * LANES + lane] = sum_${r}_${c};
-#endfor
-#endfor
-  reduce_lanes(lane);
-  let own_row = row + lane / PAIRS;
-  let own_column = column + lane % PAIRS;
-  if (lane < ROWS * PAIRS && own_row < rows && own_column < n) {
-    let gate = lane / PAIRS * COLUMNS + lane % PAIRS;
-    out[own_row * n + own_column] = activate(partial[gate * LANES]) * partial[(gate + PAIRS) * LANES];
+  if (lane < ROWS * WIDTH && own_row < rows && own_column < n) {
+    let gate = lane / WIDTH * COLUMNS + lane % WIDTH;
+    out[own_row * n + own_column] = activate(partial[gate * LANES]) * partial[(gate + WIDTH) * LANES];
   }
 #else
 #for r in 0..ROWS
-#for c in 0..COLUMNS / 2
+#for c in 0..WIDTH
   if (row + ${r} < rows && column + ${c} < n) {
-    out[(row + ${r}) * n + column + ${c}] = activate(sum_${r}_${c}) * sum_${r}_${c + COLUMNS / 2};
+    out[(row + ${r}) * n + column + ${c}] = activate(sum_${r}_${c}) * sum_${r}_${c + WIDTH};
   }
 #endfor
 #endfor

@@ -5,7 +5,7 @@
 // Variants:  scalar (LANES 1): a thread computes ROWS x COLUMNS outputs alone; no barriers, no workgroup memory.
 //            WIDE: a workgroup of LANES lanes computes them, lane l taking every LANES-th chunk of k; then the lanes
 //            are added as a tree (lib/product.wgsl). The two variants differ in their last bits.
-// Constants: QUADS, DTYPE, ROWS, COLUMNS, LANES, WORKGROUP, WIDE, BIAS, ACCUMULATE. Features: none.
+// Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS), LANES, WORKGROUP, WIDE, BIAS, ACCUMULATE. Features: none.
 // Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 bias (when BIAS); 8 shape (n, k, grid, count_word).
 #include "lib/product.wgsl"
 
@@ -28,33 +28,13 @@ fn store(at: u32, column: u32, sum: f32) {
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-#if WIDE
-  let column = (group.y * shape.grid + group.x) * COLUMNS;
-  let first = lane;
-#else
-  let column = ((group.y * shape.grid + group.x) * WORKGROUP + lane) * COLUMNS;
-  let first = 0u;
-#endif
-  let row = group.z * ROWS;
-  let rows = step[shape.count_word];
-  let n = shape.n;
-  if (row >= rows || column >= n) {
-    return;
-  }
+#include "lib/tile_place.wgsl"
 #for c in 0..COLUMNS
   let line_${c} = min(column + ${c}, n - 1);
 #endfor
 #include "lib/tile.wgsl"
 #if WIDE
-#for r in 0..ROWS
-#for c in 0..COLUMNS
-  partial[${r * COLUMNS + c} * LANES + lane] = sum_${r}_${c};
-#endfor
-#endfor
-  reduce_lanes(lane);
-  let own_row = row + lane / COLUMNS;
-  let own_column = column + lane % COLUMNS;
-  if (lane < ROWS * COLUMNS && own_row < rows && own_column < n) {
+  if (lane < ROWS * WIDTH && own_row < rows && own_column < n) {
     store(own_row * n + own_column, own_column, partial[lane * LANES]);
   }
 #else

@@ -2,7 +2,7 @@
 // Order of a sum (batch invariance rests on it): k is cut into chunks of 8 (of 1 where k is no multiple of 8); the
 // thread takes chunks `first`, `first` + LANES, ... and adds their products one by one, k ascending, by fma. Neither
 // ROWS nor COLUMNS nor the other rows touch a row's order.
-// Needs: lib/product.wgsl, `row`, `first`, `line_C` (weight rows), constants ROWS, COLUMNS, LANES, QUADS, DTYPE.
+// Needs: lib/product.wgsl, lib/tile_place.wgsl, `line_C` (weight rows), constants ROWS, COLUMNS, LANES, QUADS, DTYPE.
 #for r in 0..ROWS
 #for c in 0..COLUMNS
   var sum_${r}_${c} = 0.0;
@@ -52,4 +52,15 @@
     }
 #endfor
   }
+#endif
+#if WIDE
+  // Sum (r, c) goes to partial[(r * COLUMNS + c) * LANES]; lanes below ROWS * WIDTH then write one output each.
+#for r in 0..ROWS
+#for c in 0..COLUMNS
+  partial[${r * COLUMNS + c} * LANES + lane] = sum_${r}_${c};
+#endfor
+#endfor
+  reduce_lanes(lane);
+  let own_row = row + lane / WIDTH;
+  let own_column = column + lane % WIDTH;
 #endif

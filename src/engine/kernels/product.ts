@@ -47,7 +47,8 @@ export function product(
   // since each is a shader of its own to compile, and these are the largest ones.
   const rows = a.bucket === 1 ? 1 : a.bucket <= 4 || wide ? 4 : 8;
   const columns = wide || rows === 1 ? 4 : 8;
-  const columnsPerGroup = (columns / lines) * (wide ? 1 : workgroup);
+  const width = columns / lines;
+  const columnsPerGroup = width * (wide ? 1 : workgroup);
   const groups = Math.ceil(a.n / columnsPerGroup);
   const grid = Math.min(groups, MAX_GRID);
   return {
@@ -56,6 +57,7 @@ export function product(
       DTYPE: DTYPE_CODE[a.dtype],
       ROWS: rows,
       COLUMNS: columns,
+      WIDTH: width,
       LANES: wide ? workgroup : 1,
       WORKGROUP: workgroup,
       WIDE: Number(wide),
