@@ -2,14 +2,15 @@ import path from 'node:path';
 import { Writable } from 'node:stream';
 import { type BrowserContext, test as base, expect, type Page } from '@playwright/test';
 import { pino } from 'pino';
-import { DEFAULT_LIMITS, type HubConfig } from '../../src/hub/config.ts';
-import { type Hub, startHub } from '../../src/hub/hub.ts';
+import type { HubConfig } from '../../src/hub/config.ts';
+import type { Hub } from '../../src/hub/hub.ts';
 import { chromiumArgs } from '../../src/hub/launch/chromium-args.ts';
 import { findChromium } from '../../src/hub/launch/find-chromium.ts';
 import { isRoot, thisMachine } from '../../src/hub/launch/machine.ts';
+import { startTestHub } from '../support/test-hub.ts';
 
 export const ROOT = path.resolve(import.meta.dirname, '../..');
-const PICO = path.join(ROOT, 'models/quire-pico');
+const PAGE = path.join(ROOT, 'dist/page');
 
 /** Loading, compiling and the self-test take their time on a software adapter. */
 export const READY_MS = 120_000;
@@ -39,7 +40,8 @@ export const test = base.extend<Fixtures>({
           done();
         },
       });
-      const hub = await startHub({ ...CONFIG, ...config }, { log: pino({ level: 'debug' }, sink) });
+      const { limits = {}, ...rest } = config;
+      const hub = await startTestHub({ staticDir: PAGE, ...rest }, limits, pino({ level: 'debug' }, sink));
       hubs.push(hub);
       return { hub, url: hub.url, modelRequests: () => messages.filter((message) => message === '/models/').length };
     });
@@ -58,30 +60,6 @@ export const BROWSER = {
     chromiumSandbox: !isRoot,
     args: chromiumArgs({ adapter: 'software', isRoot, trustedKey: null, trustedOrigin: null }),
   },
-};
-
-const CONFIG: HubConfig = {
-  host: '127.0.0.1',
-  port: 0,
-  tls: null,
-  models: [{ folder: PICO, servedName: null }],
-  apiKeys: [],
-  joinToken: null,
-  allowedOrigins: [],
-  allowedHosts: [],
-  blockSize: 16,
-  hashAlgo: 'xxh3',
-  router: { mode: 'kv', knobs: { overlapScoreCredit: 1, prefillLoadScale: 1, temperature: 0 } },
-  nodeOptions: {},
-  maxModelLen: null,
-  skipTokenizerInit: false,
-  chatTemplate: null,
-  generationConfig: 'auto',
-  endpointTypes: ['chat', 'completions'],
-  staticDir: path.join(ROOT, 'dist/page'),
-  graceSeconds: 0,
-  migrationLimit: 3,
-  limits: DEFAULT_LIMITS,
 };
 
 /** Opens a page that joins, and waits until it serves. */
