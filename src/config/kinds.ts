@@ -48,6 +48,25 @@ export const whole = (min: number, max: number): Kind<number> =>
 /** A whole number, or null when the option is not given. */
 export const optionalWhole = (min: number, max: number): Kind<number | null> => whole(min, max);
 
+const PORT = single(
+  'PORT',
+  'a port from 0 to 65535, or -1 for none',
+  z
+    .string()
+    .regex(/^(-1|\d{1,5})$/)
+    .transform(Number)
+    .pipe(z.number().max(65535)),
+);
+
+/** A port, 0 for any free one. -1 is Dynamo's word for none, as if the option were not given: null. */
+export const optionalPort: Kind<number | null> = {
+  ...PORT,
+  read(texts) {
+    const port = PORT.read(texts);
+    return port === -1 ? null : port;
+  },
+};
+
 /** A decimal number from `min` to `max`. */
 export const decimal = (min: number, max: number): Kind<number> =>
   single(

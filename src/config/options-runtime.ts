@@ -1,4 +1,4 @@
-import { choice, decimal, list, onOff, optionalText, optionalWhole, text, whole } from './kinds.ts';
+import { choice, decimal, list, matching, onOff, optionalPort, optionalText, text, whole } from './kinds.ts';
 import { notYet, only, option } from './option.ts';
 
 const BRIDGE = 'it comes with the bridge to a Dynamo deployment';
@@ -8,12 +8,11 @@ const CANARY = 'health canaries are not built; /health tells of open sockets and
 export const runtimeOptions = {
   namespace: option({
     group: 'Runtime',
-    kind: text('NAME'),
+    kind: matching('NAME', 'letters, digits, "-", "_" and ".", at most 128', /^[A-Za-z\d][\w.-]{0,127}$/),
     default: 'dynamo',
     env: 'DYN_NAMESPACE',
     where: 'hub',
-    help: 'Namespace under which nodes register.',
-    refused: only(['dynamo'], 'a hub has one namespace, dynamo; others come with the bridge to a Dynamo deployment'),
+    help: "Namespace of the hub's nodes: label dynamo_namespace of their metrics, and in /health and /cluster/state.",
   }),
   'discovery-backend': option({
     group: 'Runtime',
@@ -124,22 +123,20 @@ export const runtimeOptions = {
   }),
   'metrics-endpoint-port': option({
     group: 'Runtime',
-    kind: optionalWhole(0, 65535),
+    kind: optionalPort,
     default: null,
     defaultText: "the hub's own",
     where: 'hub',
-    help: 'Separate port for Prometheus.',
-    refused: notYet("metrics are at /metrics of the hub's port"),
+    help: "Separate port for Prometheus: /metrics is there as well as on the hub's port. 0 takes any free one.",
   }),
   'system-port': option({
     group: 'Runtime',
-    kind: optionalWhole(0, 65535),
+    kind: optionalPort,
     default: null,
     defaultText: "the hub's own",
     env: 'DYN_SYSTEM_PORT',
     where: 'hub',
-    help: 'Separate port for health and metrics.',
-    refused: notYet("/health, /live and /metrics are on the hub's port"),
+    help: "Separate port for /health, /live and /metrics, which are there as well as on the hub's port. 0 takes any free one.",
   }),
   'graceful-shutdown-grace-period-secs': option({
     group: 'Runtime',

@@ -154,6 +154,7 @@ function readOne(row: Option<unknown>, { texts, source }: Given, place: Place): 
 }
 
 function checkTogether(options: Options): void {
+  checkPorts(options);
   const cert = options['tls-cert-path'];
   const key = options['tls-key-path'];
   if ((cert === null) !== (key === null)) {
@@ -164,6 +165,19 @@ function checkTogether(options: Options): void {
   if (cert !== null && options.tls === 'self-signed')
     throw new OptionError('--tls self-signed makes its own certificate: give either it or --tls-cert-path, not both.');
   checkStep(options);
+}
+
+function checkPorts(options: Options): void {
+  const names = ['http-port', 'system-port', 'metrics-endpoint-port'] as const;
+  const used = new Map<number, string>();
+  for (const name of names) {
+    const port = options[name];
+    if (port === null || port === 0) continue;
+    const other = used.get(port);
+    if (other !== undefined)
+      throw new OptionError(`--${name} ${port}: --${other} has this port. Choose another, or leave --${name} out.`);
+    used.set(port, name);
+  }
 }
 
 function checkStep(options: Pick<PageOptions, 'max-num-seqs' | 'max-num-batched-tokens'>): void {

@@ -63,6 +63,12 @@ export interface HubConfig {
   readonly port: number;
   /** PEM texts; null = plain http. */
   readonly tls: { readonly cert: string; readonly key: string } | null;
+  /** Port of its own for `/metrics`, 0 = any free one; null = none. */
+  readonly metricsPort: number | null;
+  /** Port of its own for `/health`, `/live` and `/metrics`, 0 = any free one; null = none. */
+  readonly systemPort: number | null;
+  /** Namespace of the nodes, as Dynamo has it: a name to tell hubs apart by. */
+  readonly namespace: string;
   readonly models: readonly ModelConfig[];
   /** Keys that `/v1/*` takes as `Authorization: Bearer`; empty = open. */
   readonly apiKeys: readonly string[];

@@ -18,6 +18,7 @@ import { describeNode, Registry } from './registry.ts';
 import { KvIndex } from './router/kv-index.ts';
 import { Router } from './router/router.ts';
 import { startServer } from './server.ts';
+import { startSideServers } from './side-servers.ts';
 import { connect, wireOf } from './websocket.ts';
 
 export interface HubDeps {
@@ -31,6 +32,8 @@ export interface Hub {
   /** Where the hub is, as its own machine reaches it, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly models: readonly string[];
+  /** Ports of `/health` and `/metrics` beside the hub's own; null = none. */
+  readonly sidePorts: { readonly system: number | null; readonly metrics: number | null };
   /** All nodes and what they do, as `GET /cluster/state` gives it. */
   state(): ClusterState;
   /** Calls back when nodes come, go or change their stage. Returns how to stop it. */
@@ -82,6 +85,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   };
   const state = (): ClusterState => ({
     startedAt,
+    namespace: config.namespace,
     models: folders.map((folder) => ({
       name: folder.name,
       fingerprint: folder.fingerprint,
@@ -106,6 +110,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     }),
   );
   const metrics = new HubMetrics({
+    namespace: config.namespace,
     models: names,
     nodes,
     inflight: () => dispatcher.inflight,
@@ -125,6 +130,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const status = { state, stopping: () => closing !== null, metrics: metrics.registry };
   const app = createApp({ config, policy, api, models: folders, status, log });
   const open = new Set<NodeSocket>();
+  const side = await startSideServers(config, policy, status);
   const server = await startServer({
     config,
     policy,
@@ -147,6 +153,9 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       socket.once('close', () => open.delete(node));
       connect(socket, node);
     },
+  }).catch(async (error: unknown) => {
+    await side.close();
+    throw error;
   });
 
   let endGrace = () => {};
@@ -164,11 +173,13 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     dispatcher.failAll('The hub stopped before this request was done. Send it again.');
     for (const node of open) node.end(CLOSE.goingAway, 'the hub stops');
     await server.close();
+    await side.close();
   };
   return {
     port: server.port,
     url: localUrl(config, server.port),
     models: names,
+    sidePorts: { system: side.system, metrics: side.metrics },
     state,
     onNodeChange: (listener) => registry.onChange(listener),
     close({ graceSeconds = config.graceSeconds } = {}) {

@@ -132,8 +132,17 @@ function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonl
     tls: config.tls && { fingerprint: fingerprint(config.tls.cert), selfSigned: options.tls === 'self-signed' },
     port: hub.port,
     hostname: os.hostname(),
+    systemUrl: sideUrl(hub, hub.sidePorts.system),
+    metricsUrl: sideUrl(hub, hub.sidePorts.metrics),
     skipTokenizer: config.skipTokenizerInit,
   });
+}
+
+function sideUrl(hub: Hub, port: number | null): string | null {
+  if (port === null) return null;
+  const url = new URL(hub.url);
+  url.port = String(port);
+  return url.origin;
 }
 
 function adapterText(adapter: AdapterCard): string {

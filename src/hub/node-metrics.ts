@@ -4,6 +4,8 @@ import type { Load } from '../protocol/messages.ts';
 
 /** What the metrics read of the hub when somebody asks for them. */
 export interface ClusterSource {
+  /** Of the nodes, as label `dynamo_namespace` of their series. */
+  readonly namespace: string;
   /** Served names. */
   readonly models: readonly string[];
   nodes(): readonly ClusterNode[];
@@ -31,6 +33,7 @@ const NODE_COUNTERS: readonly (readonly [keyof Load['counters'], string, string]
 /** Series of the nodes, read from the source at each scrape. */
 export function nodeMetrics(registry: Registry, source: ClusterSource): void {
   const registers = [registry];
+  const { namespace: dynamo_namespace } = source;
   const loads = (model: string) =>
     source.nodes().flatMap((node) => (node.model === model && node.load !== null ? [node.load] : []));
   const modelGauge = (name: string, help: string, read: (loads: readonly Load[]) => number) =>
@@ -52,23 +55,23 @@ export function nodeMetrics(registry: Registry, source: ClusterSource): void {
   new Gauge({
     name: 'quire_nodes',
     help: 'Nodes of the cluster by stage.',
-    labelNames: ['model_name', 'stage'],
+    labelNames: ['dynamo_namespace', 'model_name', 'stage'],
     registers,
     collect() {
       this.reset();
-      for (const { model, stage } of source.nodes()) this.inc({ model_name: model, stage });
+      for (const { model, stage } of source.nodes()) this.inc({ dynamo_namespace, model_name: model, stage });
     },
   });
   for (const [field, name, help] of NODE_COUNTERS) {
     new Counter({
       name: `quire_node_${name}_total`,
       help: `${help}, since the node's engine started.`,
-      labelNames: ['node', 'model_name'],
+      labelNames: ['dynamo_namespace', 'node', 'model_name'],
       registers,
       collect() {
         this.reset();
         for (const { id, model, load } of source.nodes().slice(0, MAX_NODE_SERIES)) {
-          if (load !== null) this.inc({ node: id, model_name: model }, load.counters[field]);
+          if (load !== null) this.inc({ dynamo_namespace, node: id, model_name: model }, load.counters[field]);
         }
       },
     });

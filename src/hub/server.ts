@@ -1,6 +1,5 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { getRequestListener } from '@hono/node-server';
@@ -9,7 +8,8 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import { CLOSE } from '../protocol/close-codes.ts';
 import { VERSIONS } from '../protocol/messages.ts';
 import { type AccessPolicy, wrongHost, wrongOrigin } from './access.ts';
-import { type HubConfig, HubStartError } from './config.ts';
+import type { HubConfig } from './config.ts';
+import { listen } from './listen.ts';
 import { closeWebSocket } from './websocket.ts';
 
 export interface HubServer {
@@ -59,9 +59,9 @@ export async function startServer({ config, policy, app, join, full }: ServerPar
   });
   const answers = countAnswers(server);
   const closed = new Promise<void>((resolve) => server.once('close', () => resolve()));
-  await listen(server, config);
+  const port = await listen(server, config.host, config.port, '--http-port');
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     stopListening() {
       server.close();
       server.closeIdleConnections();
@@ -119,20 +119,4 @@ function refuse(stream: Duplex, { status, reason }: UpgradeRefusal): void {
   stream.end(
     `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: ${length}\r\n\r\n${reason}`,
   );
-}
-
-function listen(server: Server, { host, port }: HubConfig): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      const why: Record<string, string> = {
-        EADDRINUSE: 'the port is taken. Stop what uses it, or choose another with --http-port',
-        EACCES: 'this user may not listen there. Choose a port above 1023 with --http-port',
-        EADDRNOTAVAIL: 'this machine has no such address. Choose another with --http-host',
-        ENOTFOUND: 'there is no such host. Choose another with --http-host',
-      };
-      const reason = why[error.code ?? ''] ?? error.message;
-      reject(new HubStartError(`Cannot listen on ${host}:${port}: ${reason}.`, { cause: error }));
-    });
-    server.listen(port, host, () => resolve());
-  });
 }

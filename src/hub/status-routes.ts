@@ -9,13 +9,31 @@ export interface StatusSource {
   readonly metrics: Registry;
 }
 
+/** All that tells how the hub is. It holds no prompts, no tokens and no secrets. */
+export function statusRoutes(source: StatusSource): Hono {
+  const routes = new Hono();
+  routes.route('/', healthRoutes(source));
+  routes.route('/', metricsRoutes(source));
+  routes.get('/cluster/state', (c) => c.json(source.state(), 200, { 'cache-control': 'no-store' }));
+  return routes;
+}
+
+/** `/metrics`, for Prometheus. */
+export function metricsRoutes(source: StatusSource): Hono {
+  const routes = new Hono();
+  routes.get('/metrics', async (c) =>
+    c.text(await source.metrics.metrics(), 200, { 'content-type': source.metrics.contentType }),
+  );
+  return routes;
+}
+
 /**
- * `/live`, `/health` (every node and its stage), `/metrics` and `/cluster/state`. They hold no prompts, no tokens and no secrets.
+ * `/live` and `/health` (every node and its stage).
  *
  * `/health` is 200 `healthy` while every model has a ready node, 200 `degraded` while some have, and 503 `unhealthy` while none has:
  * like Dynamo's frontend it lists endpoints and instances, but its status code can be used as a readiness probe.
  */
-export function statusRoutes(source: StatusSource): Hono {
+export function healthRoutes(source: StatusSource): Hono {
   const routes = new Hono();
   routes.get('/live', (c) =>
     source.stopping()
@@ -23,7 +41,7 @@ export function statusRoutes(source: StatusSource): Hono {
       : c.json({ status: 'live', message: 'Service is live' }),
   );
   routes.get('/health', (c) => {
-    const { models, nodes } = source.state();
+    const { namespace, models, nodes } = source.state();
     const served = models.filter((model) => model.readyNodes > 0);
     const status = served.length === 0 ? 'unhealthy' : served.length < models.length ? 'degraded' : 'healthy';
     const body = {
@@ -32,6 +50,7 @@ export function statusRoutes(source: StatusSource): Hono {
       endpoints: served.map(({ name }) => name),
       instances: nodes.map(({ id, stage, detail, model, card }) => ({
         instance_id: id,
+        namespace,
         status: stage,
         detail,
         model,
@@ -41,9 +60,5 @@ export function statusRoutes(source: StatusSource): Hono {
     };
     return c.json(body, status === 'unhealthy' || source.stopping() ? 503 : 200);
   });
-  routes.get('/cluster/state', (c) => c.json(source.state(), 200, { 'cache-control': 'no-store' }));
-  routes.get('/metrics', async (c) =>
-    c.text(await source.metrics.metrics(), 200, { 'content-type': source.metrics.contentType }),
-  );
   return routes;
 }

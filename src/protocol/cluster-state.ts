@@ -32,6 +32,8 @@ export type ClusterNode = z.infer<typeof ClusterNode>;
 export const ClusterState = z.object({
   /** Unix milliseconds of the hub's start. */
   startedAt: z.number(),
+  /** The hub's `--namespace`. */
+  namespace: z.string(),
   models: z.array(z.object({ name: z.string(), fingerprint: z.string(), readyNodes: count, maxModelLen: count })),
   nodes: z.array(ClusterNode),
   inflightRequests: count,

@@ -132,11 +132,11 @@ describe('metrics', () => {
     expect(await metric('vllm:num_requests_running{model_name="quire-pico"}')).toBe(3);
     expect(await metric('vllm:num_requests_waiting{model_name="quire-pico"}')).toBe(1);
     expect(await metric('vllm:kv_cache_usage_perc{model_name="quire-pico"}')).toBe(0.25);
-    const own = `{node="${node.id}",model_name="quire-pico"}`;
+    const own = `{dynamo_namespace="dynamo",node="${node.id}",model_name="quire-pico"}`;
     expect(await metric(`quire_node_steps_total${own}`)).toBe(9);
     expect(await metric(`quire_node_mixed_steps_total${own}`)).toBe(2);
     expect(await metric(`quire_node_overlapped_submits_total${own}`)).toBe(10);
-    expect(await metric('quire_nodes{model_name="quire-pico",stage="ready"}')).toBe(1);
+    expect(await metric('quire_nodes{dynamo_namespace="dynamo",model_name="quire-pico",stage="ready"}')).toBe(1);
     await node.leave();
     await until(() => hub.state().nodes.length === 0);
     expect(await metric(`quire_node_steps_total${own}`)).toBeUndefined();

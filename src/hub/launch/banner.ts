@@ -16,6 +16,9 @@ export interface BannerFacts {
   readonly port: number;
   /** Name by which a person would reach this machine by ssh. */
   readonly hostname: string;
+  /** Origins of the servers beside the hub's own. */
+  readonly systemUrl: string | null;
+  readonly metricsUrl: string | null;
   readonly skipTokenizer: boolean;
 }
 
@@ -26,6 +29,8 @@ export function banner(facts: BannerFacts): string {
   const rows: [string, string][] = [['Page', url]];
   for (const lan of lanUrls) rows.push(['On the LAN', lan]);
   if (tls) rows.push([tls.selfSigned ? 'Certificate' : 'TLS', certificateText(tls)]);
+  if (facts.systemUrl !== null) rows.push(['Health', `${facts.systemUrl}/health`]);
+  if (facts.metricsUrl !== null) rows.push(['Metrics', `${facts.metricsUrl}/metrics`]);
   rows.push(['Model', facts.model]);
   for (const adapter of adapters.length > 0
     ? adapters

@@ -29,6 +29,9 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
   return {
     host,
     port: options['http-port'],
+    metricsPort: options['metrics-endpoint-port'],
+    systemPort: options['system-port'],
+    namespace: options.namespace,
     tls: await tlsFiles(
       options['tls-cert-path'],
       options['tls-key-path'],

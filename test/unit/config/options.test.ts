@@ -33,6 +33,22 @@ describe('command line', () => {
     expect(parse('--prefix-caching-algo sha256')['prefix-caching-hash-algo']).toBe('sha256');
   });
 
+  test("Dynamo's names and variables of the chat template and the parsers", () => {
+    expect(parse('--custom-jinja-template a.jinja')['chat-template']).toBe('a.jinja');
+    expect(parse('', { DYN_CUSTOM_JINJA_TEMPLATE: 'b.jinja' })['chat-template']).toBe('b.jinja');
+    expect(() => parse('', { DYN_TOOL_CALL_PARSER: 'hermes' })).toThrow('DYN_TOOL_CALL_PARSER=hermes: not yet');
+  });
+
+  test('a port of its own for health or metrics; -1 is none, as in DYN_SYSTEM_PORT=-1', () => {
+    expect(parse('--metrics-endpoint-port 9090 --system-port 0')).toMatchObject({
+      'metrics-endpoint-port': 9090,
+      'system-port': 0,
+    });
+    expect(parse('', { DYN_SYSTEM_PORT: '-1' })['system-port']).toBeNull();
+    expect(parse('', { DYN_SYSTEM_PORT: '9091' })['system-port']).toBe(9091);
+    expect(parse('--http-port 0 --system-port 0 --metrics-endpoint-port 0')['http-port']).toBe(0);
+  });
+
   test('repeatable options take all values, others the last', () => {
     expect(parse('--api-key a --api-key b,c')['api-key']).toEqual(['a', 'b', 'c']);
     expect(parse('--nodes 1 --nodes 2').nodes).toBe(2);
@@ -136,6 +152,10 @@ describe('what cannot be obeyed is refused in one line', () => {
     ['--allowed-origins evil', 'expected an origin as browsers write it'],
     ['--allowed-origins https://ok.example,https://ok.example/path', '"https://ok.example/path"'],
     ['--allowed-hosts http://ok.example', 'expected a host name or address'],
+    ['--namespace a/b', 'expected letters, digits'],
+    ['--system-port -2', 'a port from 0 to 65535, or -1 for none'],
+    ['--system-port 8080', '--http-port has this port'],
+    ['--system-port 9 --metrics-endpoint-port 9', '--system-port has this port'],
     ['--api-key ключ', 'expected visible ASCII characters'],
   ];
   test.each(refusals)('%s', (line, part) => {
@@ -167,15 +187,14 @@ describe('what cannot be obeyed is refused in one line', () => {
     '--kv-transfer-config {}',
     '--kv-events-config {"publisher":"zmq"}',
     '--kv-events-config {"enable_kv_cache_events":false}',
-    '--namespace other',
     '--discovery-backend etcd',
     '--request-plane tcp',
     '--event-plane zmq',
-    '--metrics-endpoint-port 9090',
-    '--system-port 9091',
     '--health-check-enabled',
     '--canary-wait-time 10',
     '--tool-call-parser hermes',
+    '--dyn-tool-call-parser hermes',
+    '--dyn-reasoning-parser qwen3',
     '--reasoning-parser qwen3',
     '--model a --model b',
     '--model model.gguf',

@@ -7,6 +7,8 @@ const LOCAL: BannerFacts = {
   lanUrls: [],
   model: 'quire-pico',
   endpointTypes: ['chat', 'completions'],
+  systemUrl: null,
+  metricsUrl: null,
   adapters: ['NVIDIA H200'],
   apiKey: null,
   joinToken: null,
@@ -38,6 +40,12 @@ test('on loopback: page, adapter, curl, how to add a node, and ssh', () => {
   expect(text).toContain('NVIDIA H200');
   expect(text).toContain('ssh -L 8080:127.0.0.1:8080 lab-7');
   expect(text).not.toMatch(/API key|Join token|Certificate|LAN|#join/);
+});
+
+test('servers beside the own port are told where there are any', () => {
+  const text = banner({ ...LOCAL, systemUrl: 'http://127.0.0.1:9091', metricsUrl: 'http://127.0.0.1:9090' });
+  expect(text).toMatch(/Health +http:\/\/127\.0\.0\.1:9091\/health\n/);
+  expect(text).toMatch(/Metrics +http:\/\/127\.0\.0\.1:9090\/metrics\n/);
 });
 
 test('the curl line is a chat completion of the model, in any shell', () => {
