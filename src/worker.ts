@@ -4,7 +4,8 @@
  */
 import { expose } from 'comlink';
 import type { ShaderLibrary } from './engine/gpu/shader-source.ts';
-import { ClusterNode, type StartEngine } from './node/cluster-node.ts';
+import { ClusterNode } from './node/cluster-node.ts';
+import type { StartEngine } from './node/engine-offer.ts';
 import { openModelFiles } from './node/model-files.ts';
 import { Progress } from './node/progress.ts';
 import { IDLE, type NodeSnapshot } from './node/snapshot.ts';

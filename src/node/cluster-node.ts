@@ -1,34 +1,14 @@
 import { type Engine, EngineError, type EngineListener } from '../engine/api.ts';
-import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import { type KvEvent, snapshotParts } from '../protocol/kv-events.ts';
-import type { Card, ErrorCode, HubMessage } from '../protocol/messages.ts';
+import { Attempts } from './attempts.ts';
+import { batches } from './batches.ts';
 import { cardOf } from './card.ts';
+import type { StartEngine, StartListener } from './engine-offer.ts';
 import { Link, type LinkListener, type LinkOptions, type Welcome } from './link.ts';
+import { LoadReport } from './load-report.ts';
 import type { NodePhase, NodeProblem } from './snapshot.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';
 
-/** What a node is told while its engine starts. */
-export interface StartListener {
-  /** Something new is going on, e.g. a file loads; bytes are of the whole model. */
-  progress(stage: 'downloading' | 'warming', detail: string, loadedBytes: number, totalBytes: number): void;
-  adapter(adapter: Card['adapter']): void;
-}
-
-/** What an engine is made for. */
-export type EngineOffer = Pick<Welcome, 'model' | 'blockSize' | 'hashAlgo' | 'options'>;
-
-/** Makes the engine for what the hub offers. Rejects with the reason; `signal` ends the start early. */
-export type StartEngine = (
-  offer: EngineOffer,
-  listener: EngineListener & StartListener,
-  signal: AbortSignal,
-) => Promise<Engine>;
-
-/** Frames and events of one message, as the protocol bounds it. */
-const MAX_BATCH = 4096;
-const LOAD_MS = 1000;
-/** A change of load is told this much later, together with the changes beside it. */
-const LOAD_SOON_MS = 100;
 /** Progress of the download is told to the hub at most this often. */
 const STAGE_MS = 500;
 
@@ -36,21 +16,24 @@ const STAGE_MS = 500;
 export class ClusterNode {
   private readonly link: Link;
   private readonly starting = new AbortController();
-  /** Every request that runs on the engine: its attempt, and its choices that have not finished. */
-  private readonly requests = new Map<string, { readonly attempt: number; openChoices: number }>();
+  private readonly attempts: Attempts;
+  private readonly load: LoadReport;
   private engine: Engine | null = null;
   private offered: Welcome | null = null;
   private draining = false;
   private drained: (() => void) | null = null;
   private stage: 'joining' | 'downloading' | 'warming' = 'joining';
   private lastStageAt = Number.NEGATIVE_INFINITY;
-  private stopLoadTimer: () => void = () => {};
-  private loadSoon = false;
 
   constructor(
     private readonly options: LinkOptions & { readonly startEngine: StartEngine; readonly feed: SnapshotFeed },
   ) {
     this.link = new Link(options, this.linkListener());
+    this.load = new LoadReport(this.link, options.clock);
+    this.attempts = new Attempts(this.link, () => {
+      this.load.soon();
+      if (this.attempts.size === 0) this.drained?.();
+    });
   }
 
   join(): void {
@@ -66,7 +49,7 @@ export class ClusterNode {
     if (this.link.state !== 'left') {
       this.startDraining('the node leaves');
       this.link.send({ type: 'drain', reason: 'the page leaves' });
-      if (this.requests.size > 0) {
+      if (this.attempts.size > 0) {
         await new Promise<void>((resolve) => {
           const stop = this.options.clock.after(graceMs, resolve);
           this.drained = () => {
@@ -90,19 +73,24 @@ export class ClusterNode {
       registered: () => {
         this.show('ready', '');
         this.sendSnapshot(0);
-        this.tellLoad();
+        this.load.now();
       },
-      generate: (message) => this.generate(message.attempt, message.generate),
-      cancel: (message) => this.cancelAttempt(message),
+      generate: ({ attempt, generate }) =>
+        this.attempts.generate(
+          attempt,
+          generate,
+          this.draining ? 'This node is leaving and takes no new requests.' : null,
+        ),
+      cancel: (message) => this.attempts.cancel(message),
       snapshotRequested: (rank) => this.sendSnapshot(rank),
       drain: ({ reason }) => this.startDraining(reason),
       lost: (reason, retryMs) => {
-        this.dropAll();
+        this.attempts.dropAll();
         this.draining = false;
         this.show('reconnecting', `${reason}; next try in ${(retryMs / 1000).toFixed(1)} s`);
       },
       left: (problem) => {
-        this.dropAll();
+        this.attempts.dropAll();
         this.starting.abort();
         if (problem) this.end(problem);
         else if (!this.options.feed.current.problem) this.show('idle', '');
@@ -133,10 +121,9 @@ export class ClusterNode {
     try {
       const engine = await this.options.startEngine(welcome, this.engineListener(), this.starting.signal);
       if (this.starting.signal.aborted) return await engine.close();
-      this.engine = engine;
+      this.use(engine);
       const card = cardOf(engine.info, welcome.hashAlgo);
       this.options.feed.update({ card, adapter: card.adapter, progress: null });
-      this.options.feed.follow(engine);
       this.link.register(card);
     } catch (error) {
       if (this.starting.signal.aborted) return;
@@ -147,16 +134,11 @@ export class ClusterNode {
 
   private engineListener(): EngineListener & StartListener {
     return {
-      tokens: (frames) => this.tokens(frames),
+      tokens: (frames) => this.attempts.tokens(frames),
       kvEvents: (events: KvEvent[]) => {
         for (const part of batches(events)) this.link.send({ type: 'kv_events', rank: 0, events: part });
       },
-      failed: (request, error) => {
-        const running = this.requests.get(request);
-        if (!running) return;
-        this.forget(request);
-        this.link.sendFailed(request, running.attempt, messageCode(error), error.message);
-      },
+      failed: (request, error) => this.attempts.failed(request, error),
       lost: (error) => this.fail(error.code, error.message),
       adapter: (adapter) => {
         if (!this.starting.signal.aborted) this.options.feed.update({ adapter });
@@ -181,77 +163,16 @@ export class ClusterNode {
       this.link.send({ type: 'kv_snapshot', rank, snapshot });
   }
 
-  private generate(attempt: number, request: GenerateRequest): void {
-    const id = request.request;
-    if (!this.engine || this.draining) {
-      this.link.sendFailed(id, attempt, 'overloaded', 'This node is leaving and takes no new requests.');
-      return;
-    }
-    if (this.requests.has(id)) this.drop(id);
-    this.requests.set(id, { attempt, openChoices: request.choices.length });
-    try {
-      this.engine.add(request);
-    } catch (error) {
-      this.forget(id);
-      this.link.sendFailed(id, attempt, messageCode(error), wordsOf(error));
-      return;
-    }
-    this.tellLoadSoon();
-  }
-
-  private cancelAttempt({ request, attempt }: Extract<HubMessage, { type: 'cancel' }>): void {
-    if (this.requests.get(request)?.attempt === attempt) this.drop(request);
-  }
-
-  private tokens(frames: readonly TokensFrame[]): void {
-    const tagged = [];
-    for (const frame of frames) {
-      const running = this.requests.get(frame.request);
-      if (running) tagged.push({ ...frame, attempt: running.attempt });
-    }
-    for (const part of batches(tagged)) this.link.sendTokens(part);
-    for (const frame of tagged) {
-      const running = this.requests.get(frame.request);
-      if (frame.finish === undefined || !running) continue;
-      running.openChoices--;
-      if (running.openChoices === 0) this.forget(frame.request);
-    }
-  }
-
-  private drop(request: string): void {
-    this.engine?.cancel(request);
-    this.forget(request);
-  }
-
-  private dropAll(): void {
-    for (const request of [...this.requests.keys()]) this.drop(request);
-  }
-
-  private forget(request: string): void {
-    this.requests.delete(request);
-    this.tellLoadSoon();
-    if (this.requests.size === 0) this.drained?.();
-  }
-
   private startDraining(reason: string): void {
     this.draining = true;
     this.show('draining', reason);
   }
 
-  private tellLoad(): void {
-    this.stopLoadTimer();
-    if (!this.engine || this.link.state !== 'registered') return;
-    this.link.send({ type: 'load', load: this.engine.load() });
-    this.stopLoadTimer = this.options.clock.after(LOAD_MS, () => this.tellLoad());
-  }
-
-  private tellLoadSoon(): void {
-    if (this.loadSoon) return;
-    this.loadSoon = true;
-    this.options.clock.after(LOAD_SOON_MS, () => {
-      this.loadSoon = false;
-      this.tellLoad();
-    });
+  private use(engine: Engine | null): void {
+    this.engine = engine;
+    this.attempts.use(engine);
+    this.load.use(engine);
+    this.options.feed.follow(engine);
   }
 
   /** The engine cannot serve (any more): tell the hub why, leave, and say it on the page. */
@@ -269,9 +190,7 @@ export class ClusterNode {
 
   private async closeEngine(): Promise<void> {
     const engine = this.engine;
-    this.engine = null;
-    this.stopLoadTimer();
-    this.options.feed.follow(null);
+    this.use(null);
     await engine?.close();
   }
 
@@ -284,15 +203,6 @@ function differs(a: Welcome, b: Welcome): boolean {
   return a.model.fingerprint !== b.model.fingerprint || a.blockSize !== b.blockSize || a.hashAlgo !== b.hashAlgo;
 }
 
-function messageCode(error: unknown): ErrorCode {
-  if (!(error instanceof EngineError)) return 'engine';
-  return error.code === 'invalid_request' || error.code === 'overloaded' ? error.code : 'engine';
-}
-
 function wordsOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function* batches<T>(items: readonly T[]): Generator<T[]> {
-  for (let i = 0; i < items.length; i += MAX_BATCH) yield items.slice(i, i + MAX_BATCH);
 }

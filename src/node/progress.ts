@@ -1,5 +1,5 @@
 import type { ModelOffer } from '../protocol/messages.ts';
-import type { StartListener } from './cluster-node.ts';
+import type { StartListener } from './engine-offer.ts';
 
 /** How long a notice stands while bytes come in. */
 const NOTICE_MS = 3000;

@@ -4,7 +4,7 @@ import { EngineError } from '../engine/api.ts';
 import type { ModelFiles, Notice } from '../engine/files/source.ts';
 import { ModelOffer } from '../protocol/messages.ts';
 import { cardOf } from './card.ts';
-import type { EngineOffer, StartListener } from './cluster-node.ts';
+import type { EngineOffer, StartListener } from './engine-offer.ts';
 import { LocalBackend } from './local-backend.ts';
 import { Progress } from './progress.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';

@@ -9,7 +9,7 @@ import { modelSpec } from '../engine/model/config.ts';
 import { Golden } from '../engine/self-test.ts';
 import { loadWeights } from '../engine/weights/weights.ts';
 import { createBlockHasher } from '../protocol/hashes.ts';
-import type { EngineOffer, StartListener } from './cluster-node.ts';
+import type { EngineOffer, StartListener } from './engine-offer.ts';
 import type { Progress } from './progress.ts';
 
 /** What of the browser an engine is made with. */

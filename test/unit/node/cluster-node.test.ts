@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EngineError } from '../../../src/engine/api.ts';
-import { ClusterNode, type StartEngine } from '../../../src/node/cluster-node.ts';
+import { ClusterNode } from '../../../src/node/cluster-node.ts';
+import type { StartEngine } from '../../../src/node/engine-offer.ts';
 import type { NodeSnapshot } from '../../../src/node/snapshot.ts';
 import { SnapshotFeed } from '../../../src/node/snapshot-feed.ts';
 import { CLOSE } from '../../../src/protocol/close-codes.ts';

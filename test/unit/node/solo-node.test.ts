@@ -2,7 +2,7 @@ import { createServer, type Server } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { EngineError, type EngineListener } from '../../../src/engine/api.ts';
-import type { EngineOffer } from '../../../src/node/cluster-node.ts';
+import type { EngineOffer } from '../../../src/node/engine-offer.ts';
 import { SnapshotFeed } from '../../../src/node/snapshot-feed.ts';
 import { SoloNode } from '../../../src/node/solo-node.ts';
 import type { ModelOffer } from '../../../src/protocol/messages.ts';

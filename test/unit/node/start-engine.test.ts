@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import type { EngineOffer } from '../../../src/node/cluster-node.ts';
+import type { EngineOffer } from '../../../src/node/engine-offer.ts';
 import { openModelFiles } from '../../../src/node/model-files.ts';
 import { Progress } from '../../../src/node/progress.ts';
 import { startEngine } from '../../../src/node/start-engine.ts';

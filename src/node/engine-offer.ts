@@ -1,0 +1,20 @@
+import type { Engine, EngineListener } from '../engine/api.ts';
+import type { Card } from '../protocol/messages.ts';
+import type { Welcome } from './link.ts';
+
+/** What a node is told while its engine starts. */
+export interface StartListener {
+  /** Something new is going on, e.g. a file loads; bytes are of the whole model. */
+  progress(stage: 'downloading' | 'warming', detail: string, loadedBytes: number, totalBytes: number): void;
+  adapter(adapter: Card['adapter']): void;
+}
+
+/** What an engine is made for. */
+export type EngineOffer = Pick<Welcome, 'model' | 'blockSize' | 'hashAlgo' | 'options'>;
+
+/** Makes the engine for what the hub offers. Rejects with the reason; `signal` ends the start early. */
+export type StartEngine = (
+  offer: EngineOffer,
+  listener: EngineListener & StartListener,
+  signal: AbortSignal,
+) => Promise<Engine>;
