@@ -33,6 +33,7 @@ export async function openPageNode(software: boolean): Promise<PageNode> {
     hubUrl: hub.url,
     joinToken: null,
     count: 1,
+    query: {},
     isRoot,
     trustedKey: null,
     adapter: software ? 'software' : 'auto',

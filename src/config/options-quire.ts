@@ -1,4 +1,4 @@
-import { choice, list, matching, onOff, optionalText, whole } from './kinds.ts';
+import { choice, type Kind, list, matching, onOff, optionalText, whole } from './kinds.ts';
 import { only, option } from './option.ts';
 
 /** What a header can carry: a key of other characters could never be sent. */
@@ -9,6 +9,14 @@ const ORIGIN = matching(
   /^(\*|[a-z][a-z\d+.-]*:\/\/[^\s/?#A-Z]+)$/,
 );
 const HOST = matching('HOST', 'a host name or address', /^([\w.-]+|\[?[\da-f:.]+\]?)$/i);
+
+/** An origin, or a whole join link. */
+const HUB_URL: Kind<string | null> = matching(
+  'URL',
+  'the address of a hub, such as https://192.168.1.5:8080 or its join link',
+  /^https?:\/\/[^\s/?#@]+\/?(#join=[^\s#]+)?$/,
+);
+const FINGERPRINT: Kind<string | null> = matching('SHA256', '32 bytes in hex', /^([\da-f]{2}:?){31}[\da-f]{2}$/i);
 
 /** Options of Quire itself; `QUIRE_*` variables stand in the place of Dynamo's `DYN_VLLM_*`. */
 export const quireOptions = {
@@ -113,11 +121,23 @@ export const quireOptions = {
     default: false,
     env: 'QUIRE_HEADLESS',
     where: 'both',
-    help: "On a page: nobody looks, so draw little. On the command line: nodes without the hub's API.",
-    refused: {
-      reason: 'not yet: nodes are started by a hub; to add one elsewhere, open the page there',
-      when: (value, place) => value && place === 'hub',
-    },
+    help: "On a page: nobody looks, so draw little. On the command line: nodes without the hub's API, for the hub at --hub-url.",
+  }),
+  'hub-url': option({
+    group: 'Quire',
+    kind: HUB_URL,
+    default: null,
+    env: 'QUIRE_HUB_URL',
+    where: 'hub',
+    help: 'With --headless: the hub that the nodes join; its join link, as it printed it, brings the join token along.',
+  }),
+  'hub-fingerprint': option({
+    group: 'Quire',
+    kind: FINGERPRINT,
+    default: null,
+    env: 'QUIRE_HUB_FINGERPRINT',
+    where: 'hub',
+    help: "With --headless: SHA-256 of that hub's certificate, as it printed it, where nobody signed the certificate.",
   }),
   'allow-software-adapter': option({
     group: 'Quire',

@@ -1,3 +1,4 @@
+import { checkHeadless } from './headless.ts';
 import { nearest } from './nearest.ts';
 import { type Option, OptionError, type Place } from './option.ts';
 import { OPTIONS, type OptionName, type Options, type PageOptions } from './table.ts';
@@ -40,6 +41,8 @@ export function parseArgs(argv: readonly string[], env: Readonly<Record<string, 
   for (const [name, texts] of flags(argv)) given.set(name, { texts, source: flagSource(name, texts) });
   const options = readAll<Options>(given, 'hub');
   checkTogether(options);
+  const set = [...given].map(([name, { source }]) => ({ name, source, hubOnly: rowOf(name).where === 'hub' }));
+  notices.push(...checkHeadless(options, set));
   return { options, given, notices };
 }
 

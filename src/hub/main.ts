@@ -6,26 +6,22 @@ import { helpText } from '../config/help.ts';
 import { OptionError } from '../config/option.ts';
 import { type Parsed, parseArgs } from '../config/options.ts';
 import { adapterName } from '../protocol/adapter-name.ts';
-import { systemClock } from '../protocol/clock.ts';
 import type { AdapterCard } from '../protocol/messages.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { type Hub, startHub } from './hub.ts';
 import { banner } from './launch/banner.ts';
 import { ChromiumError, findChromium } from './launch/find-chromium.ts';
-import { type HeadlessNodes, launchNodes } from './launch/headless-nodes.ts';
+import type { HeadlessNodes } from './launch/headless-nodes.ts';
 import { hubConfig } from './launch/hub-config.ts';
-import { ensureChromium } from './launch/install-chromium.ts';
-import { thisInstaller } from './launch/installer.ts';
-import { isRoot, thisMachine } from './launch/machine.ts';
+import { lendTo } from './launch/lend.ts';
+import { thisMachine } from './launch/machine.ts';
 import { lanAddresses, origin, reachableHosts } from './launch/network.ts';
-import { followNode } from './launch/node-progress.ts';
 import { build, isStale } from './launch/page-build.ts';
 import { closeOnSignals, endWithNpm } from './launch/shutdown.ts';
+import { followNodes, startNodes } from './launch/start-nodes.ts';
 import { fingerprint, publicKeyHash } from './launch/tls.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** After so long the banner comes though a node is not ready: it may have much to download. */
-const READY_TIMEOUT_MS = 600_000;
 
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
@@ -40,6 +36,7 @@ async function main(): Promise<void> {
   const { options } = parsed;
   for (const notice of parsed.notices) say(notice);
   if (options.chromium !== null) findChromium(thisMachine, options.chromium);
+  if (options.headless) return lendTo(parsed, say);
   const lan = lanAddresses(os.networkInterfaces());
   const config = await hubConfig(parsed, {
     root: ROOT,
@@ -74,48 +71,22 @@ async function main(): Promise<void> {
   // Whoever read the output may be gone (`npm start | head`): the end must stay an orderly one.
   process.stdout.on('error', () => {});
   say(`The hub is at ${hub.url}.`);
-  if (options.nodes > 0) nodes = await startNodes(parsed, config, hub);
-  if (nodes !== null) await followNodes(nodes);
-  if (stopping) return;
-  say(bannerOf(parsed, config, hub, lan));
-}
-
-/** The hub's own nodes, on their way; null when there are none, which has been said. */
-async function startNodes({ options }: Parsed, config: HubConfig, hub: Hub): Promise<HeadlessNodes | null> {
-  const yes = options.yes || process.env.CI === 'true';
-  const executable = await ensureChromium(thisInstaller, { named: options.chromium, yes });
-  if (executable === null) {
-    say('The hub runs without a node of its own.');
-    return null;
-  }
-  say(`Starting ${options.nodes === 1 ? 'a headless node' : `${options.nodes} headless nodes`} in ${executable} ...`);
-  try {
-    return await launchNodes({
-      executable,
+  if (options.nodes > 0) {
+    nodes = await startNodes({
+      nodes: options.nodes,
+      chromium: options.chromium,
+      yes: options.yes,
       hubUrl: hub.url,
       joinToken: config.joinToken,
-      count: options.nodes,
-      isRoot,
       trustedKey: config.tls === null ? null : publicKeyHash(config.tls.cert),
-      adapter: 'auto',
-      clock: systemClock,
+      query: {},
       say,
     });
-  } catch (error) {
-    say(`No headless node: ${error instanceof Error ? error.message : String(error)}`);
-    return null;
+    if (nodes === null) say('The hub runs without a node of its own.');
+    else await followNodes(nodes, say);
   }
-}
-
-/** Until each node is ready or cannot be; says how it goes. */
-async function followNodes({ pages }: HeadlessNodes): Promise<void> {
-  await Promise.all(
-    pages.map(async (page, i) => {
-      const start = await followNode(page, (phase) => say(`  node ${i + 1}: ${phase}`), READY_TIMEOUT_MS);
-      if (start.outcome === 'failed') say(`Node ${i + 1} cannot serve: ${start.reason}`);
-      if (start.outcome === 'waiting') say(`Node ${i + 1} is still ${start.phase}; it goes on.`);
-    }),
-  );
+  if (stopping) return;
+  say(bannerOf(parsed, config, hub, lan));
 }
 
 function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonly string[]): string {

@@ -6,13 +6,13 @@ import { proxy, type Remote, wrap } from 'comlink';
 import { OptionError } from '../config/option.ts';
 import { pageOptions } from '../config/options.ts';
 import { checkCapability } from '../node/page/capabilities.ts';
-import { joinLinkOf, ticketOf } from '../node/page/join-link.ts';
 import { keepAlive } from '../node/page/keep-alive.ts';
 import { SettingsStore } from '../node/page/settings.ts';
 import { type ApiFetch, workerFetch } from '../node/page/worker-fetch.ts';
 import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
 import type { WorkerApi } from '../node/worker-api.ts';
 import { ClusterState } from '../protocol/cluster-state.ts';
+import { joinLinkOf, ticketOf } from '../protocol/join-link.ts';
 import { Chat } from './chat.ts';
 import * as state from './state.ts';
 

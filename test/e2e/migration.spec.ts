@@ -66,6 +66,7 @@ test('a node of the hub whose page ends is started again', async ({ startTestHub
     hubUrl: url,
     joinToken: null,
     count: 1,
+    query: {},
     isRoot,
     trustedKey: null,
     adapter: 'software',

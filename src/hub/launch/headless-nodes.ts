@@ -12,6 +12,8 @@ export interface HeadlessOptions {
   readonly joinToken: string | null;
   /** Nodes to start, at least 1; each is a page of one browser, so that they share downloaded weights. */
   readonly count: number;
+  /** Options that every page gets in its address. */
+  readonly query: Readonly<Record<string, string>>;
   readonly isRoot: boolean;
   /** Base64 SHA-256 of the hub's public key, for a certificate that the system does not trust. */
   readonly trustedKey: string | null;
@@ -26,6 +28,8 @@ export interface HeadlessNodes {
   readonly adapter: AdapterChoice;
   /** One per node, as they are now: one that ends is replaced. */
   readonly pages: readonly Page[];
+  /** The nodes leave the hub as if a person said so, and let their streams end; at most `timeoutMs`. Then `close`. */
+  leave(timeoutMs: number): Promise<void>;
   /** Ends the browser and all its processes. */
   close(): Promise<void>;
 }
@@ -87,6 +91,12 @@ class NodeBrowser implements HeadlessNodes {
       this.#stop();
       throw error;
     }
+  }
+
+  async leave(timeoutMs: number): Promise<void> {
+    this.#stop();
+    // A page that crashed or has no button any more has left already.
+    await Promise.all(this.pages.map((page) => leavePage(page, timeoutMs).catch(() => {})));
   }
 
   async close(): Promise<void> {
@@ -177,8 +187,17 @@ async function hasHardwareAdapter(context: BrowserContext, hubUrl: string): Prom
   return info !== null && !isSoftwareAdapter(info);
 }
 
+async function leavePage(page: Page, timeoutMs: number): Promise<void> {
+  await page.getByTestId('leave').click({ timeout: timeoutMs });
+  await page.locator('[data-testid="stage"][data-state="idle"]').waitFor({ timeout: timeoutMs });
+}
+
 /** Address of a page that joins on its own: the token stays in the fragment, which no server sees. */
-function nodeUrl({ hubUrl, joinToken }: Pick<HeadlessOptions, 'hubUrl' | 'joinToken'>, adapter: AdapterChoice): string {
-  const query = adapter === 'software' ? '?headless&allow-software-adapter' : '?headless';
-  return `${hubUrl}/${query}${joinToken === null ? '' : `#join=${encodeURIComponent(joinToken)}`}`;
+function nodeUrl(
+  { hubUrl, joinToken, query }: Pick<HeadlessOptions, 'hubUrl' | 'joinToken' | 'query'>,
+  adapter: AdapterChoice,
+): string {
+  const software = adapter === 'software' ? { 'allow-software-adapter': 'true' } : {};
+  const search = new URLSearchParams({ headless: 'true', ...software, ...query });
+  return `${hubUrl}/?${search}${joinToken === null ? '' : `#join=${encodeURIComponent(joinToken)}`}`;
 }

@@ -39,6 +39,15 @@ describe('command line', () => {
     expect(() => parse('', { DYN_TOOL_CALL_PARSER: 'hermes' })).toThrow('DYN_TOOL_CALL_PARSER=hermes: not yet');
   });
 
+  test('--headless takes what nodes read, and what starts them', () => {
+    const line =
+      '--headless --hub-url http://h:8080/#join=t --nodes 2 --chromium /c --yes --max-num-seqs 4 --join-token u';
+    expect(parse(line)).toMatchObject({ headless: true, 'hub-url': 'http://h:8080/#join=t', 'max-num-seqs': 4 });
+    const { notices } = parseArgs(line.split(' '), { DYN_HTTP_PORT: '1', QUIRE_NODES: '3', QUIRE_API_KEY: 'secret' });
+    expect(notices.map((notice) => notice.split(' ')[0])).toEqual(['DYN_HTTP_PORT', 'QUIRE_API_KEY']);
+    expect(notices.join()).not.toContain('secret');
+  });
+
   test('a port of its own for health or metrics; -1 is none, as in DYN_SYSTEM_PORT=-1', () => {
     expect(parse('--metrics-endpoint-port 9090 --system-port 0')).toMatchObject({
       'metrics-endpoint-port': 9090,
@@ -156,6 +165,13 @@ describe('what cannot be obeyed is refused in one line', () => {
     ['--system-port -2', 'a port from 0 to 65535, or -1 for none'],
     ['--system-port 8080', '--http-port has this port'],
     ['--system-port 9 --metrics-endpoint-port 9', '--system-port has this port'],
+    ['--headless', 'name the hub that they join with --hub-url'],
+    ['--hub-url http://hub.test', 'add --headless'],
+    ['--hub-fingerprint AB', 'expected 32 bytes in hex'],
+    ['--headless --hub-url hub.test', 'expected the address of a hub'],
+    ['--headless --hub-url http://hub.test/path', 'expected the address of a hub'],
+    ['--headless --hub-url http://hub.test --http-port 1', '--http-port 1: this is an option of the hub'],
+    ['--headless --hub-url http://hub.test --model m', '--model m: this is an option of the hub'],
     ['--api-key ключ', 'expected visible ASCII characters'],
   ];
   test.each(refusals)('%s', (line, part) => {
@@ -183,7 +199,6 @@ describe('what cannot be obeyed is refused in one line', () => {
     '--enable-expert-parallel',
     '--enable-prompt-embeds',
     '--no-batch-invariant',
-    '--headless',
     '--kv-transfer-config {}',
     '--kv-events-config {"publisher":"zmq"}',
     '--kv-events-config {"enable_kv_cache_events":false}',

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { checkCapability } from '../../../src/node/page/capabilities.ts';
-import { joinLinkOf, ticketOf } from '../../../src/node/page/join-link.ts';
 import { keepAlive } from '../../../src/node/page/keep-alive.ts';
+import { joinLinkOf, ticketOf } from '../../../src/protocol/join-link.ts';
 
 const facts = (url: string, isSecureContext: boolean, hasWebGpu: boolean, hasHub = true) => {
   const { protocol, hostname, port } = new URL(url);
