@@ -48,6 +48,8 @@ export class ActiveRequest {
     readonly model: string,
     vocabSize: number,
     readonly routing: Routing,
+    /** Counts the hub's requests. */
+    readonly number: number,
   ) {
     const { sampling, prompt, choices } = request;
     const rules = {

@@ -3,10 +3,11 @@ import type { Backend, Migration } from '../frontend/backend.ts';
 import { ApiError, badRequest, unavailable } from '../frontend/errors.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
-import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
-import type { Card } from '../protocol/messages.ts';
+import type { TokensFrame } from '../protocol/generate.ts';
 import { ActiveRequest, type Attempt } from './active-request.ts';
+import { Candidates, type ReadyNodes } from './candidates.ts';
 import type { HubLimits } from './config.ts';
+import type { NewHappening } from './happenings.ts';
 import type { MigrationType } from './metrics.ts';
 import type { Failure, FrameSink, NodeSocket } from './node-socket.ts';
 import type { Candidate } from './router/mode.ts';
@@ -15,8 +16,7 @@ import { StallWatch } from './stall-watch.ts';
 import type { AttemptFrame } from './token-log.ts';
 
 export interface DispatcherOptions {
-  /** Nodes that take requests for a model. */
-  readonly ready: (model: string) => NodeSocket[];
+  readonly nodes: ReadyNodes;
   readonly router: Router;
   readonly clock: Clock;
   readonly limits: HubLimits;
@@ -24,6 +24,8 @@ export interface DispatcherOptions {
   readonly migrationLimit: number;
   /** Told of each migration, for the metrics. */
   readonly migrated: (model: string, type: MigrationType, migration: Migration) => void;
+  /** Told where each attempt goes, for people to see. */
+  readonly happened: (happening: NewHappening) => void;
   readonly log: Logger;
 }
 
@@ -33,19 +35,25 @@ export class Dispatcher implements FrameSink {
   /** Those of the active that have no node. */
   readonly #waiting = new Set<ActiveRequest>();
   readonly #options: DispatcherOptions;
+  readonly #candidates: Candidates;
+  #requests = 0;
   #migrations = 0;
   #stopping = false;
   #whenIdle: (() => void)[] = [];
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
+    this.#candidates = new Candidates(options.nodes);
   }
 
   /** What the frontend sees as the thing that computes a model. */
   backend(model: string, vocabSize: number): Backend {
     return {
       generate: (request, signal, routing) =>
-        this.#generate(() => new ActiveRequest(request, model, vocabSize, routing), signal),
+        this.#generate(() => {
+          this.#requests += 1;
+          return new ActiveRequest(request, model, vocabSize, routing, this.#requests);
+        }, signal),
     };
   }
 
@@ -158,16 +166,16 @@ export class Dispatcher implements FrameSink {
     const kind = this.#place(active, 'now');
     if (kind === 'chosen') return;
     this.#active.delete(request);
-    throw this.#noRoute(kind, active);
+    throw this.#candidates.refusal(kind, active);
   }
 
   /** Begins the next attempt, or says why no node can take it now. */
   #place(active: ActiveRequest, when: 'now' | 'wait'): Route<Candidate>['kind'] {
-    const { router, migrated, log } = this.#options;
+    const { router, migrated, happened, log } = this.#options;
     const { model, routing } = active;
     // A named node is where a request begins; when it is lost, any other is better than none.
     const wish = active.attempts === 0 ? routing : { node: null, knobs: routing.knobs, moved: true };
-    const route = router.choose(active.rest(), this.#best(active, when), wish);
+    const route = router.choose(active.rest(), this.#candidates.best(active, when), wish);
     if (route.kind !== 'chosen') return route.kind;
     const { socket } = route.candidate;
     this.#waiting.delete(active);
@@ -177,9 +185,21 @@ export class Dispatcher implements FrameSink {
       this.#migrations += 1;
       migrated(model, active.begun ? 'ongoing_request' : 'new_request', migration);
       log.info({ request: active.request.request, ...migration }, 'a request goes on on another node');
+      const { from, to, tokens, numericsChanged } = migration;
+      happened({
+        kind: 'migrated',
+        ...{ request: active.number, model, attempt: attempt.number, from, to },
+        ...{ completionTokens: tokens, numericsChanged },
+      });
     }
     router.added(socket.id, attempt.generate, route);
-    routing.routed({ node: socket.id, overlapBlocks: route.overlapBlocks, promptBlocks: route.promptBlocks });
+    const { overlapBlocks, promptBlocks } = route;
+    routing.routed({ node: socket.id, overlapBlocks, promptBlocks });
+    happened({
+      kind: 'routed',
+      ...{ request: active.number, model, attempt: attempt.number, node: socket.id, prefillNode: null },
+      ...{ overlapBlocks, promptBlocks },
+    });
     this.#watch(active, attempt);
     socket.send({ type: 'generate', attempt: attempt.number, generate: attempt.generate });
     return 'chosen';
@@ -221,68 +241,10 @@ export class Dispatcher implements FrameSink {
       steps: () => socket.load?.counters.steps ?? 0,
       // A node that hangs may wake up: where the request cannot go elsewhere, that is the best hope.
       stalled: () => {
-        if (this.#canMove(active)) goOn();
+        if (active.attempts <= this.#options.migrationLimit && this.#candidates.elsewhere(active)) goOn();
       },
       idle: goOn,
     });
-  }
-
-  #canMove({ attempts, current, avoided, model, request }: ActiveRequest): boolean {
-    if (attempts > this.#options.migrationLimit) return false;
-    return this.#candidates(model, request).some(({ socket }) => socket !== current?.socket && !avoided.has(socket));
-  }
-
-  /** Nodes of the answer's numerics id before others; one that hung before may wake up, and is better than waiting for none. */
-  #best(active: ActiveRequest, when: 'now' | 'wait') {
-    const all = this.#candidates(active.model, active.request);
-    const fresh = all.filter(({ socket }) => !active.avoided.has(socket));
-    const able = fresh.length > 0 || when === 'now' ? fresh : all;
-    const alike = able.filter(({ card }) => card.numericsId === active.numericsId);
-    return alike.length > 0 ? alike : able;
-  }
-
-  #candidates(model: string, request: GenerateRequest) {
-    const length = sequenceLength(request);
-    const candidates: { id: string; card: Card; socket: NodeSocket }[] = [];
-    for (const socket of this.#options.ready(model)) {
-      const { id, card } = socket;
-      if (card !== null && card.maxModelLen >= length) candidates.push({ id, card, socket });
-    }
-    return candidates;
-  }
-
-  #noRoute(
-    kind: Exclude<Route<Candidate>['kind'], 'chosen'>,
-    { model, request, routing: { node } }: ActiveRequest,
-  ): ApiError {
-    switch (kind) {
-      case 'nobody':
-        return this.#noNode(model, request);
-      case 'absent': {
-        const message = `Node ${node} is not ready to compute ${model}, or does not hold ${sequenceLength(request)} tokens. GET /cluster/state lists the nodes; leave the name out to let the router choose.`;
-        return unavailable(message, 'node_not_ready');
-      }
-      case 'unnamed':
-        return badRequest(
-          "This hub runs with --router-mode direct: name the node in the header 'x-quire-node' or in 'nvext.backend_instance_id'. GET /cluster/state lists the nodes.",
-          'nvext.backend_instance_id',
-          'node_unnamed',
-        );
-    }
-  }
-
-  #noNode(model: string, request: GenerateRequest): ApiError {
-    const ready = this.#options.ready(model);
-    if (ready.length === 0) {
-      const message = `No node is ready to compute ${model}. Open the hub's page in a browser with WebGPU to lend one, then try again.`;
-      return unavailable(message, 'no_node_ready', 5);
-    }
-    const longest = Math.max(...ready.map((socket) => socket.card?.maxModelLen ?? 0));
-    return badRequest(
-      `This request needs ${sequenceLength(request)} tokens (prompt and output), but no node holds more than ${longest}.`,
-      'max_tokens',
-      'context_length_exceeded',
-    );
   }
 
   /** The request, when it runs on this node: nodes cannot speak for each other. */
@@ -330,11 +292,6 @@ export class Dispatcher implements FrameSink {
     this.#options.router.freed(active.current.socket.id, active.current.generate);
     active.current = null;
   }
-}
-
-/** Longest that a sequence of the request can get, tokens. */
-function sequenceLength(request: GenerateRequest): number {
-  return request.prompt.length + request.sampling.maxTokens;
 }
 
 function failureError({ code, message }: Failure): ApiError {

@@ -10,6 +10,7 @@ import { AccessPolicy } from './access.ts';
 import { createApp } from './app.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { Dispatcher } from './dispatcher.ts';
+import { HappeningLog } from './happenings.ts';
 import { HubMetrics } from './metrics.ts';
 import { type ModelFolder, readModelFolder } from './model-folder.ts';
 import { modelOffer } from './model-routes.ts';
@@ -61,13 +62,15 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const index = new KvIndex(await createBlockHasher(config.hashAlgo), config.blockSize);
   const router = new Router({ config: config.router, index, clock, random: Math.random });
   const { limits } = config;
+  const happenings = new HappeningLog(Date.now);
   const dispatcher = new Dispatcher({
-    ready: (model) => registry.ready(model),
+    nodes: registry,
     router,
     clock,
     limits,
     migrationLimit: config.migrationLimit,
     migrated: (model, type, migration) => metrics.migrated(model, type, migration),
+    happened: happenings.add,
     log,
   });
   registry.onChange(() => dispatcher.nodesChanged());
@@ -95,6 +98,8 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     nodes: nodes(),
     inflightRequests: dispatcher.inflight,
     migrations: dispatcher.migrations,
+    transfers: [],
+    happenings: happenings.last(),
   });
 
   const served = folders.map(

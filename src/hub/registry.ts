@@ -3,6 +3,7 @@ import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { ClusterNode } from '../protocol/cluster-state.ts';
 import { type Card, type ModelOffer, VERSIONS } from '../protocol/messages.ts';
+import type { ReadyNodes } from './candidates.ts';
 import type { HubConfig } from './config.ts';
 import type { Hello, NodeDesk, NodeSocket, Refusal, Welcome } from './node-socket.ts';
 import { newSecret, sameSecret } from './ticket.ts';
@@ -20,7 +21,7 @@ interface Identity {
 const MAX_REMEMBERED = 4096;
 
 /** The nodes of the cluster. Discovery is the open sockets: closing is leaving. */
-export class Registry implements NodeDesk {
+export class Registry implements NodeDesk, ReadyNodes {
   readonly #sockets = new Map<string, NodeSocket>();
   readonly #identities = new Map<string, Identity>();
   readonly #listeners = new Set<() => void>();
@@ -75,7 +76,6 @@ export class Registry implements NodeDesk {
     if (card.fingerprint !== offer?.fingerprint) return differs('fingerprint', card.fingerprint, offer?.fingerprint);
     if (card.blockSize !== this.config.blockSize) return differs('block size', card.blockSize, this.config.blockSize);
     if (card.hashAlgo !== this.config.hashAlgo) return differs('hash algorithm', card.hashAlgo, this.config.hashAlgo);
-    if (card.role !== 'agg') return differs('role', card.role, 'agg');
     return null;
   }
 
@@ -99,8 +99,17 @@ export class Registry implements NodeDesk {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Nodes that take requests for the model (served name), in order of joining. */
+  /** Nodes that compute answers with the model (served name), in order of joining. */
   ready(model: string): NodeSocket[] {
+    return this.#ready(model).filter(({ card }) => card?.role !== 'prefill');
+  }
+
+  /** Nodes that compute prompts for others, in order of joining. */
+  prefillers(model: string): NodeSocket[] {
+    return this.#ready(model).filter(({ card }) => card?.role === 'prefill');
+  }
+
+  #ready(model: string): NodeSocket[] {
     return [...this.#sockets.values()].filter((socket) => socket.state === 'ready' && socket.model === model);
   }
 

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { Card, Load, NodeStage } from './messages.ts';
+import { TransportName } from './transfer.ts';
 
 const count = z.number().int().min(0);
 
@@ -28,6 +29,90 @@ export const ClusterNode = z.object({
 });
 export type ClusterNode = z.infer<typeof ClusterNode>;
 
+const text = z.string();
+const happened = {
+  /** Counts from 1 over all happenings of the hub, so that a reader knows which ones are new. */
+  number: count,
+  /** Unix milliseconds. */
+  at: z.number(),
+  /** The hub's own number of the request, which says nothing of who sent it. */
+  request: count,
+  model: text,
+};
+
+/** One thing that happened to a request, for people to see. Nodes are named by their ids. */
+export const Happening = z.discriminatedUnion('kind', [
+  /** The request went to a node that computes its answer. `prefillNode`: another one shall compute its prompt. */
+  z.object({
+    ...happened,
+    kind: z.literal('routed'),
+    node: text,
+    prefillNode: text.nullable(),
+    attempt: count,
+    overlapBlocks: count,
+    promptBlocks: count,
+  }),
+  /** The prefill node did its part for `decodeNode`. */
+  z.object({
+    ...happened,
+    kind: z.literal('prefilled'),
+    node: text,
+    decodeNode: text,
+    computedTokens: count,
+    blocks: count,
+    bytes: count,
+  }),
+  /** The blocks are in the decode node's prefix cache. */
+  z.object({
+    ...happened,
+    kind: z.literal('transferred'),
+    from: text,
+    to: text,
+    transport: TransportName,
+    blocks: count,
+    bytes: count,
+    milliseconds: z.number(),
+  }),
+  /** Nothing came of a transfer: the decode node computes the prompt itself. */
+  z.object({
+    ...happened,
+    kind: z.literal('fell_back'),
+    node: text,
+    prefillNode: text,
+    transport: TransportName.nullable(),
+    why: text,
+    message: text,
+  }),
+  /** The request goes on on another node. */
+  z.object({
+    ...happened,
+    kind: z.literal('migrated'),
+    from: text,
+    to: text,
+    attempt: count,
+    completionTokens: count,
+    numericsChanged: z.boolean(),
+  }),
+]);
+export type Happening = z.infer<typeof Happening>;
+
+/** KV blocks on their way between two nodes. */
+export const ActiveTransfer = z.object({
+  request: count,
+  prefillNode: text,
+  decodeNode: text,
+  /** null until the decode node has opened its end. */
+  transport: TransportName.nullable(),
+  /** Blocks that the decode node wants; 0 until it has said so. */
+  blocks: count,
+  /** Unix milliseconds. */
+  startedAt: z.number(),
+});
+export type ActiveTransfer = z.infer<typeof ActiveTransfer>;
+
+/** Most happenings, and most transfers, that `GET /cluster/state` lists. */
+export const MAX_HAPPENINGS = 128;
+
 /** Answer of `GET /cluster/state`. */
 export const ClusterState = z.object({
   /** Unix milliseconds of the hub's start. */
@@ -39,5 +124,9 @@ export const ClusterState = z.object({
   inflightRequests: count,
   /** Requests that went on on another node, since the hub's start. */
   migrations: count,
+  /** KV transfers now, oldest first, at most `MAX_HAPPENINGS` of them. */
+  transfers: z.array(ActiveTransfer),
+  /** The last things that happened, oldest first, at most `MAX_HAPPENINGS`. */
+  happenings: z.array(Happening),
 });
 export type ClusterState = z.infer<typeof ClusterState>;

@@ -73,7 +73,6 @@ describe('joining over a real WebSocket', () => {
     ['fingerprint', { fingerprint: 'another' }],
     ['block size', { blockSize: 32 }],
     ['hash algorithm', { hashAlgo: 'sha256' as const }],
-    ['role', { role: 'decode' as const }],
   ])('J5: another %s is refused', async (what, card) => {
     const node = await ScriptedNode.greet(hub.url, { ...ticket, card });
     node.send({ type: 'register', card: node.card() });

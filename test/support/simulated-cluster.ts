@@ -107,12 +107,16 @@ export class SimulatedCluster {
   readonly nodes: SimulatedNode[] = [];
   readonly migrations: { type: MigrationType; migration: Migration }[] = [];
   readonly dispatcher: Dispatcher = new Dispatcher({
-    ready: () => this.nodes.filter((node) => node.alive).map(({ socket }) => socket),
+    nodes: {
+      ready: () => this.nodes.filter((node) => node.alive).map(({ socket }) => socket),
+      prefillers: () => [],
+    },
     router: this.router,
     clock: this.clock,
     limits: LIMITS,
     migrationLimit: 1000,
     migrated: (_model, type, migration) => this.migrations.push({ type, migration }),
+    happened() {},
     log: LOG,
   });
 

@@ -1,0 +1,104 @@
+import { type ApiError, badRequest, unavailable } from '../frontend/errors.ts';
+import type { GenerateRequest } from '../protocol/generate.ts';
+import type { Card } from '../protocol/messages.ts';
+import type { ActiveRequest } from './active-request.ts';
+import type { NodeSocket } from './node-socket.ts';
+import type { Candidate } from './router/mode.ts';
+import type { Route } from './router/router.ts';
+
+/** A ready node that can hold a request. */
+export interface NodeCandidate {
+  readonly id: string;
+  readonly card: Card;
+  readonly socket: NodeSocket;
+}
+
+/** Ready nodes of a model, by what they do. */
+export interface ReadyNodes {
+  /** Those that compute answers: roles `agg` and `decode`. */
+  ready(model: string): NodeSocket[];
+  /** Those that compute prompts for others: role `prefill`. */
+  prefillers(model: string): NodeSocket[];
+}
+
+/** Which nodes may compute an answer, and what to say where none can. */
+export class Candidates {
+  constructor(private readonly nodes: ReadyNodes) {}
+
+  /**
+   * Nodes of the answer's numerics id before others; one that hung before may wake up, and is better than waiting for none. Where
+   * prefill nodes are there, those that leave prompts to them come before those that do both.
+   */
+  best(active: ActiveRequest, when: 'now' | 'wait'): NodeCandidate[] {
+    const all = this.#all(active.model, active.request);
+    // A node that the request names need not be of the best.
+    if (active.routing.node !== null && active.attempts === 0) return all;
+    const fresh = all.filter(({ socket }) => !active.avoided.has(socket));
+    const able = fresh.length > 0 || when === 'now' ? fresh : all;
+    const alike = preferred(able, ({ card }) => card.numericsId === active.numericsId);
+    if (this.nodes.prefillers(active.model).length === 0) return alike;
+    return preferred(alike, ({ card }) => card.role === 'decode');
+  }
+
+  /** Whether another node could go on with the request. */
+  elsewhere({ current, avoided, model, request }: ActiveRequest): boolean {
+    return this.#all(model, request).some(({ socket }) => socket !== current?.socket && !avoided.has(socket));
+  }
+
+  /** Why no node takes the request, for its client. */
+  refusal(
+    kind: Exclude<Route<Candidate>['kind'], 'chosen'>,
+    { model, request, routing: { node } }: ActiveRequest,
+  ): ApiError {
+    switch (kind) {
+      case 'nobody':
+        return this.#nobody(model, request);
+      case 'absent': {
+        const message = `Node ${node} is not ready to compute ${model}, or does not hold ${sequenceLength(request)} tokens. GET /cluster/state lists the nodes; leave the name out to let the router choose.`;
+        return unavailable(message, 'node_not_ready');
+      }
+      case 'unnamed':
+        return badRequest(
+          "This hub runs with --router-mode direct: name the node in the header 'x-quire-node' or in 'nvext.backend_instance_id'. GET /cluster/state lists the nodes.",
+          'nvext.backend_instance_id',
+          'node_unnamed',
+        );
+    }
+  }
+
+  #all(model: string, request: GenerateRequest): NodeCandidate[] {
+    const length = sequenceLength(request);
+    const candidates: NodeCandidate[] = [];
+    for (const socket of this.nodes.ready(model)) {
+      const { id, card } = socket;
+      if (card !== null && card.maxModelLen >= length) candidates.push({ id, card, socket });
+    }
+    return candidates;
+  }
+
+  #nobody(model: string, request: GenerateRequest): ApiError {
+    const ready = this.nodes.ready(model);
+    if (ready.length === 0) {
+      const which = this.nodes.prefillers(model).length > 0 ? 'Only prefill nodes are ready' : 'No node is ready';
+      const message = `${which} to compute ${model}. Open the hub's page in a browser with WebGPU to lend one, then try again.`;
+      return unavailable(message, 'no_node_ready', 5);
+    }
+    const longest = Math.max(...ready.map((socket) => socket.card?.maxModelLen ?? 0));
+    return badRequest(
+      `This request needs ${sequenceLength(request)} tokens (prompt and output), but no node holds more than ${longest}.`,
+      'max_tokens',
+      'context_length_exceeded',
+    );
+  }
+}
+
+/** Those that `wanted` likes, or all where it likes none. */
+function preferred(nodes: NodeCandidate[], wanted: (node: NodeCandidate) => boolean): NodeCandidate[] {
+  const liked = nodes.filter(wanted);
+  return liked.length > 0 ? liked : nodes;
+}
+
+/** Longest that a sequence of the request can get, tokens. */
+function sequenceLength(request: GenerateRequest): number {
+  return request.prompt.length + request.sampling.maxTokens;
+}
