@@ -32,7 +32,7 @@ export async function openPageNode(software: boolean): Promise<PageNode> {
     executable,
     hubUrl: hub.url,
     joinToken: null,
-    count: 1,
+    roles: [null],
     query: {},
     isRoot,
     trustedKey: null,

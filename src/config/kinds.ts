@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { type NodeRole, ROLES } from './kv-transfer.ts';
 
 /** How an option's text becomes its value. */
 export interface Kind<T> {
@@ -125,6 +126,33 @@ export const list = <T>(item: Kind<T>, separator?: string): Kind<readonly T[]> =
     return parts.map((part) => item.read([part]));
   },
 });
+
+/** Most nodes that one `--nodes` starts. */
+const MAX_NODES = 64;
+
+/**
+ * How many nodes, and of which role: `3`, or `prefill=1,decode=2`. The value has one entry a node; null = the role that nodes have
+ * anyway (`--disaggregation-mode`).
+ */
+export const nodeRoles: Kind<readonly (NodeRole | null)[]> = {
+  form: 'N|ROLE=N,...',
+  isSwitch: false,
+  read(texts) {
+    const text = texts.at(-1) ?? '';
+    const roles = text.split(',').flatMap((part): (NodeRole | null)[] => {
+      const [, name, count] = /^(?:([a-z]+)=)?(\d{1,4})$/.exec(part.trim()) ?? [];
+      const role = ROLES.find((known) => known === name) ?? null;
+      const plain = name === undefined && part === text;
+      if (count === undefined || (role === null && !plain) || Number(count) > MAX_NODES)
+        throw new Error(
+          `expected a whole number from 0 to ${MAX_NODES}, or some for each role such as prefill=1,decode=2, got "${text.slice(0, 100)}"`,
+        );
+      return new Array<NodeRole | null>(Number(count)).fill(role);
+    });
+    if (roles.length > MAX_NODES) throw new Error(`expected at most ${MAX_NODES} nodes, got ${roles.length}`);
+    return roles;
+  },
+};
 
 /** A JSON object of the shape `schema`; null when the option is not given. */
 export const json = <T>(schema: z.ZodType<T>): Kind<T | null> => ({

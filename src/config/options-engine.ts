@@ -11,6 +11,7 @@ import {
   whole,
   wholeOf,
 } from './kinds.ts';
+import { KvTransferConfig } from './kv-transfer.ts';
 import { notYet, only, option } from './option.ts';
 
 const KvEventsConfig = z.object({
@@ -205,11 +206,11 @@ export const engineOptions = {
   }),
   'kv-transfer-config': option({
     group: 'Engine',
-    kind: optionalText('JSON'),
+    kind: json(KvTransferConfig),
     default: null,
+    defaultText: 'QuireConnector, kv_both, transports local, relay, webrtc',
     where: 'both',
-    help: 'How nodes hand KV blocks to each other.',
-    refused: notYet('nodes cannot hand KV blocks to each other'),
+    help: 'How nodes hand KV blocks to each other: kv_connector QuireConnector, kv_role, and in kv_connector_extra_config the transports, in the order to try them.',
   }),
   'kv-events-config': option({
     group: 'Engine',

@@ -1,4 +1,5 @@
-import { choice, type Kind, list, matching, onOff, optionalText, whole } from './kinds.ts';
+import { choice, decimal, type Kind, list, matching, nodeRoles, onOff, optionalText, optionalWhole } from './kinds.ts';
+import { ROLES } from './kv-transfer.ts';
 import { only, option } from './option.ts';
 
 /** What a header can carry: a key of other characters could never be sent. */
@@ -22,11 +23,12 @@ const FINGERPRINT: Kind<string | null> = matching('SHA256', '32 bytes in hex', /
 export const quireOptions = {
   nodes: option({
     group: 'Quire',
-    kind: whole(0, 64),
-    default: 1,
+    kind: nodeRoles,
+    default: [null],
+    defaultText: '1',
     env: 'QUIRE_NODES',
     where: 'hub',
-    help: 'Headless browser nodes that the hub starts itself.',
+    help: 'Headless browser nodes that the hub starts itself: so many, or so many of each role, as in prefill=1,decode=2.',
   }),
   chromium: option({
     group: 'Quire',
@@ -99,12 +101,28 @@ export const quireOptions = {
   }),
   'disaggregation-mode': option({
     group: 'Quire',
-    kind: choice('agg', 'prefill', 'decode'),
+    kind: choice(...ROLES),
     default: 'agg',
     env: 'QUIRE_DISAGGREGATION_MODE',
     where: 'both',
-    help: "A node's role: agg does both phases of a request.",
-    refused: only(['agg'], 'nodes cannot hand KV blocks to each other'),
+    help: "A node's role: prefill computes prompts for decode nodes, decode computes answers (and prompts where that is faster), agg does both on its own.",
+  }),
+  'kv-transfer-timeout': option({
+    group: 'Quire',
+    kind: decimal(0.1, 3600),
+    default: 5,
+    env: 'QUIRE_KV_TRANSFER_TIMEOUT',
+    where: 'hub',
+    help: 'Seconds without progress after which a decode node gives up a transfer and computes the prompt itself.',
+  }),
+  'remote-prefill-min-tokens': option({
+    group: 'Quire',
+    kind: optionalWhole(0, 16_777_216),
+    default: null,
+    defaultText: 'by measured rates',
+    env: 'QUIRE_REMOTE_PREFILL_MIN_TOKENS',
+    where: 'hub',
+    help: 'Prompt tokens not in the cache of the decode node from which a prefill node computes the prompt.',
   }),
   'batch-invariant': option({
     group: 'Quire',

@@ -1,4 +1,5 @@
 import { checkHeadless } from './headless.ts';
+import { type NodeRole, roleClash } from './kv-transfer.ts';
 import { nearest } from './nearest.ts';
 import { type Option, OptionError, type Place } from './option.ts';
 import { OPTIONS, type OptionName, type Options, type PageOptions } from './table.ts';
@@ -65,6 +66,7 @@ export function pageOptions(query: URLSearchParams, offered: Readonly<Record<str
   }
   const options = readAll<PageOptions>(given, 'page');
   checkStep(options);
+  checkRole(options);
   return options;
 }
 
@@ -168,6 +170,18 @@ function checkTogether(options: Options): void {
   if (cert !== null && options.tls === 'self-signed')
     throw new OptionError('--tls self-signed makes its own certificate: give either it or --tls-cert-path, not both.');
   checkStep(options);
+  checkRole(options, options.nodes);
+}
+
+/** nodes: roles of headless nodes; one without its own has the option's. */
+function checkRole(
+  options: Pick<PageOptions, 'disaggregation-mode' | 'kv-transfer-config'>,
+  nodes: readonly (NodeRole | null)[] = [null],
+): void {
+  for (const role of nodes) {
+    const clash = roleClash(options['kv-transfer-config'], role ?? options['disaggregation-mode']);
+    if (clash !== null) throw new OptionError(clash);
+  }
 }
 
 function checkPorts(options: Options): void {

@@ -1,3 +1,4 @@
+import type { TransportName } from '../protocol/transfer.ts';
 import type { RouterConfig } from './router/router.ts';
 
 /** One model that the hub serves. */
@@ -55,6 +56,16 @@ export const DEFAULT_LIMITS: HubLimits = {
   resumeMs: 600_000,
 };
 
+/** How prompts are computed on other nodes than the answers. */
+export interface DisaggregationConfig {
+  /** Ways that KV blocks may go, in the order to try them. */
+  readonly transports: readonly TransportName[];
+  /** A transfer without progress for so long is given up, milliseconds. */
+  readonly timeoutMs: number;
+  /** Uncached prompt tokens from which a prefill node computes them; null = where it is expected to be faster. */
+  readonly minTokens: number | null;
+}
+
 /** All that a hub needs to know; the command line makes one from its options. */
 export interface HubConfig {
   /** Address to listen on. */
@@ -81,6 +92,7 @@ export interface HubConfig {
   readonly blockSize: number;
   readonly hashAlgo: 'xxh3' | 'sha256';
   readonly router: RouterConfig;
+  readonly disaggregation: DisaggregationConfig;
   /** Options (by flag name, without dashes) that `welcome` offers to nodes. */
   readonly nodeOptions: Readonly<Record<string, string>>;
   /** Upper bound on prompt + output; null = the model's own. */

@@ -71,7 +71,7 @@ async function main(): Promise<void> {
   // Whoever read the output may be gone (`npm start | head`): the end must stay an orderly one.
   process.stdout.on('error', () => {});
   say(`The hub is at ${hub.url}.`);
-  if (options.nodes > 0) {
+  if (options.nodes.length > 0) {
     nodes = await startNodes({
       nodes: options.nodes,
       chromium: options.chromium,

@@ -65,7 +65,7 @@ test('a node of the hub whose page ends is started again', async ({ startTestHub
     executable: findChromium(thisMachine, process.env.QUIRE_CHROMIUM ?? null)!,
     hubUrl: url,
     joinToken: null,
-    count: 1,
+    roles: [null],
     query: {},
     isRoot,
     trustedKey: null,

@@ -147,7 +147,7 @@ test('what cannot be is one clear line and exit code 2', async () => {
     [['--http-port', String(port), '--nodes', '0'], /port is taken/],
     [['--model', 'nowhere'], /--model nowhere: there is no such folder/],
     [['--max-num-seq', '4'], /nearest is --max-num-seqs/],
-    [['--disaggregation-mode', 'prefill'], /not yet/],
+    [['--nodes', 'prefill=1,decoder=2'], /some for each role such as prefill=1,decode=2/],
     [['--chromium', '/nowhere/chrome'], /no browser at \/nowhere\/chrome/],
   ];
   await Promise.all(

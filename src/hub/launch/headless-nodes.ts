@@ -1,4 +1,5 @@
 import { type BrowserContext, chromium, type Page } from 'playwright';
+import type { NodeRole } from '../../config/kv-transfer.ts';
 import { isSoftwareAdapter } from '../../protocol/adapter-name.ts';
 import type { Clock } from '../../protocol/clock.ts';
 import { type AdapterChoice, chromiumArgs } from './chromium-args.ts';
@@ -10,8 +11,8 @@ export interface HeadlessOptions {
   /** Origin of the hub as this machine reaches it. */
   readonly hubUrl: string;
   readonly joinToken: string | null;
-  /** Nodes to start, at least 1; each is a page of one browser, so that they share downloaded weights. */
-  readonly count: number;
+  /** Nodes to start, at least one, by role (null = as hub and `query` say); each is a page of one browser, so that they share downloaded weights. */
+  readonly roles: readonly (NodeRole | null)[];
   /** Options that every page gets in its address. */
   readonly query: Readonly<Record<string, string>>;
   readonly isRoot: boolean;
@@ -37,7 +38,7 @@ export interface HeadlessNodes {
 const LAUNCH_TIMEOUT_MS = 60_000;
 
 /**
- * Starts a headless Chromium with `count` pages that join the hub. They are joining, not yet ready, when this resolves.
+ * Starts a headless Chromium with a page for each of `roles` that join the hub. They are joining, not yet ready, when this resolves.
  * Rejects when the browser does not start or the hub does not answer; nothing is left running then. Later a page that crashes or is
  * closed is opened again, and a browser that ends started again, until `close`.
  */
@@ -77,8 +78,8 @@ class NodeBrowser implements HeadlessNodes {
   ) {
     this.#context = Promise.resolve(context);
     this.#watch(context);
-    const { count, clock, say } = options;
-    this.#keepers = Array.from({ length: count }, (_, at) => {
+    const { roles, clock, say } = options;
+    this.#keepers = roles.map((_, at) => {
       return new Keeper({ name: `Node ${at + 1}`, start: () => this.#start(at), clock, say });
     });
   }
@@ -146,7 +147,7 @@ class NodeBrowser implements HeadlessNodes {
     });
     page.on('pageerror', (error) => this.options.say(`The page of a headless node reports: ${error.message}`));
     try {
-      await page.goto(nodeUrl(this.options, this.adapter));
+      await page.goto(nodeUrl(this.options, this.adapter, this.options.roles[at] ?? null));
     } catch (error) {
       await page.close().catch(() => {});
       throw error;
@@ -196,8 +197,10 @@ async function leavePage(page: Page, timeoutMs: number): Promise<void> {
 function nodeUrl(
   { hubUrl, joinToken, query }: Pick<HeadlessOptions, 'hubUrl' | 'joinToken' | 'query'>,
   adapter: AdapterChoice,
+  role: NodeRole | null,
 ): string {
   const software = adapter === 'software' ? { 'allow-software-adapter': 'true' } : {};
-  const search = new URLSearchParams({ headless: 'true', ...software, ...query });
+  const own = role === null ? {} : { 'disaggregation-mode': role };
+  const search = new URLSearchParams({ headless: 'true', ...software, ...query, ...own });
   return `${hubUrl}/?${search}${joinToken === null ? '' : `#join=${encodeURIComponent(joinToken)}`}`;
 }

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createSecureContext } from 'node:tls';
+import { transportsOf } from '../../config/kv-transfer.ts';
 import { OptionError } from '../../config/option.ts';
 import { offeredOptions, type Parsed } from '../../config/options.ts';
 import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
@@ -56,6 +57,11 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
         prefillLoadScale: options['router-prefill-load-scale'],
         temperature: options['router-temperature'],
       },
+    },
+    disaggregation: {
+      transports: transportsOf(options['kv-transfer-config']),
+      timeoutMs: options['kv-transfer-timeout'] * 1000,
+      minTokens: options['remote-prefill-min-tokens'],
     },
     nodeOptions: offeredOptions(given),
     maxModelLen: options['max-model-len'],

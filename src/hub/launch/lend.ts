@@ -36,9 +36,9 @@ export async function lendTo({ options, given }: Parsed, say: (line: string) => 
   );
   endWithNpm();
   process.stdout.on('error', () => {});
-  const { nodes: count, chromium, yes } = options;
-  nodes = await startNodes({ nodes: count, chromium, yes, hubUrl: origin, joinToken, trustedKey, query, say });
+  const { nodes: roles, chromium, yes } = options;
+  nodes = await startNodes({ nodes: roles, chromium, yes, hubUrl: origin, joinToken, trustedKey, query, say });
   if (nodes === null) process.exit(1);
   const ready = await followNodes(nodes, say);
-  say(`${ready} of ${count} nodes lend to ${origin}. Ctrl-C takes them back.`);
+  say(`${ready} of ${roles.length} nodes lend to ${origin}. Ctrl-C takes them back.`);
 }

@@ -1,3 +1,4 @@
+import type { NodeRole } from '../../config/kv-transfer.ts';
 import { systemClock } from '../../protocol/clock.ts';
 import { type HeadlessNodes, launchNodes } from './headless-nodes.ts';
 import { ensureChromium } from './install-chromium.ts';
@@ -9,7 +10,8 @@ import { followNode } from './node-progress.ts';
 const READY_TIMEOUT_MS = 600_000;
 
 export interface StartNodes {
-  readonly nodes: number;
+  /** Role of each node; null = as hub and `query` say. */
+  readonly nodes: readonly (NodeRole | null)[];
   /** `--chromium`; null = look for one. */
   readonly chromium: string | null;
   /** Install one without asking. */
@@ -29,14 +31,14 @@ export async function startNodes(start: StartNodes): Promise<HeadlessNodes | nul
   const yes = start.yes || process.env.CI === 'true';
   const executable = await ensureChromium(thisInstaller, { named: chromium, yes });
   if (executable === null) return null;
-  say(`Starting ${nodes === 1 ? 'a headless node' : `${nodes} headless nodes`} in ${executable} ...`);
+  say(`Starting ${nodes.length === 1 ? 'a headless node' : `${nodes.length} headless nodes`} in ${executable} ...`);
   const { hubUrl, joinToken, trustedKey, query } = start;
   try {
     return await launchNodes({
       executable,
       hubUrl,
       joinToken,
-      count: nodes,
+      roles: nodes,
       query,
       isRoot,
       trustedKey,

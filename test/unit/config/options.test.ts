@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { transportsOf } from '../../../src/config/kv-transfer.ts';
 import { nearest } from '../../../src/config/nearest.ts';
 import { OptionError } from '../../../src/config/option.ts';
 import { offeredOptions, pageOptions, parseArgs } from '../../../src/config/options.ts';
@@ -13,7 +14,7 @@ describe('command line', () => {
   test('without flags all is default', () => {
     const options = parse('');
     expect(options['http-port']).toBe(8080);
-    expect(options.nodes).toBe(1);
+    expect(options.nodes).toEqual([null]);
     expect(options['max-model-len']).toBeNull();
     expect(options).not.toHaveProperty('allow-software-adapter');
   });
@@ -60,7 +61,7 @@ describe('command line', () => {
 
   test('repeatable options take all values, others the last', () => {
     expect(parse('--api-key a --api-key b,c')['api-key']).toEqual(['a', 'b', 'c']);
-    expect(parse('--nodes 1 --nodes 2').nodes).toBe(2);
+    expect(parse('--nodes 1 --nodes 2').nodes).toEqual([null, null]);
   });
 
   test('a value may hold an equals sign', () => {
@@ -187,8 +188,6 @@ describe('what cannot be obeyed is refused in one line', () => {
   });
 
   const notYet = [
-    '--disaggregation-mode prefill',
-    '--disaggregation-mode decode',
     '--kv-cache-dtype int8',
     '--quantization int8',
     '--dtype f32',
@@ -199,7 +198,6 @@ describe('what cannot be obeyed is refused in one line', () => {
     '--enable-expert-parallel',
     '--enable-prompt-embeds',
     '--no-batch-invariant',
-    '--kv-transfer-config {}',
     '--kv-events-config {"publisher":"zmq"}',
     '--kv-events-config {"enable_kv_cache_events":false}',
     '--discovery-backend etcd',
@@ -238,6 +236,74 @@ describe('what cannot be obeyed is refused in one line', () => {
   });
 });
 
+describe('roles and KV transfer', () => {
+  test.each([
+    ['3', [null, null, null]],
+    ['0', []],
+    ['prefill=1,decode=2', ['prefill', 'decode', 'decode']],
+    ['agg=1, decode=1', ['agg', 'decode']],
+    ['prefill=0', []],
+  ])('--nodes %s', (text, roles) => {
+    expect(parseArgs(['--nodes', text], {}).options.nodes).toEqual(roles);
+  });
+
+  test.each([
+    'x',
+    '-1',
+    '65',
+    'prefill',
+    'prefill=',
+    'prefil=1',
+    '1,decode=1',
+    'decode=1,2',
+    'prefill=40,decode=40',
+    '',
+  ])('refuses --nodes %s', (text) => expect(() => parseArgs([`--nodes=${text}`], {})).toThrow(OptionError));
+
+  test('the transports are taken in the order given', () => {
+    const of = (extra: object) => {
+      const config = JSON.stringify({ kv_connector: 'QuireConnector', kv_connector_extra_config: extra });
+      return transportsOf(parse(`--kv-transfer-config ${config}`)['kv-transfer-config']);
+    };
+    expect(of({ transports: ['webrtc', 'relay'] })).toEqual(['webrtc', 'relay']);
+    expect(of({})).toEqual(['local', 'relay', 'webrtc']);
+    expect(transportsOf(parse('')['kv-transfer-config'])).toEqual(['local', 'relay', 'webrtc']);
+  });
+
+  test.each([
+    '{}',
+    '{"kv_connector":"NixlConnector"}',
+    '{"kv_connector":"QuireConnector","kv_role":"kv_none"}',
+    '{"kv_connector":"QuireConnector","kv_rank":1}',
+    '{"kv_connector":"QuireConnector","kv_connector_extra_config":{"transports":[]}}',
+    '{"kv_connector":"QuireConnector","kv_connector_extra_config":{"transports":["relay","relay"]}}',
+    '{"kv_connector":"QuireConnector","kv_connector_extra_config":{"transports":["tcp"]}}',
+  ])('refuses --kv-transfer-config %s', (config) => {
+    expect(() => parse(`--kv-transfer-config ${config}`)).toThrow(OptionError);
+  });
+
+  test('a role and what it may do must fit', () => {
+    const producer = '{"kv_connector":"QuireConnector","kv_role":"kv_producer"}';
+    expect(() => parse(`--kv-transfer-config ${producer}`)).toThrow(
+      'is for nodes of disaggregation-mode prefill, not agg',
+    );
+    expect(() => parse(`--kv-transfer-config ${producer} --nodes prefill=1,decode=1`)).toThrow('not decode');
+    expect(() => parse(`--kv-transfer-config ${producer} --nodes prefill=2`)).not.toThrow();
+    expect(() => parse(`--kv-transfer-config ${producer} --disaggregation-mode prefill`)).not.toThrow();
+    const query = (mode: string) =>
+      page(`?${new URLSearchParams({ 'kv-transfer-config': producer, 'disaggregation-mode': mode })}`);
+    expect(query('prefill')['disaggregation-mode']).toBe('prefill');
+    expect(() => query('decode')).toThrow(OptionError);
+  });
+
+  test('the threshold and the timeout', () => {
+    const options = parse('--kv-transfer-timeout 2.5 --remote-prefill-min-tokens 512');
+    expect([options['kv-transfer-timeout'], options['remote-prefill-min-tokens']]).toEqual([2.5, 512]);
+    const defaults = parse('');
+    expect([defaults['kv-transfer-timeout'], defaults['remote-prefill-min-tokens']]).toEqual([5, null]);
+  });
+});
+
 test('a step that cannot hold every running sequence and a prompt is refused, by flag and by query', () => {
   expect(() => parse('--max-num-batched-tokens 32')).toThrow('Raise it to 33, or lower max-num-seqs');
   expect(() => parse('--max-num-batched-tokens 32 --max-num-seqs 31')).not.toThrow();
@@ -257,7 +323,6 @@ describe('a page', () => {
   test.each([
     ['http-port=1', 'Start the hub with --http-port'],
     ['enforce-eagre', 'nearest is ?enforce-eager'],
-    ['disaggregation-mode=prefill', 'not yet'],
     ['block-size=x', '?block-size=x: expected'],
     [`${'x'.repeat(5000)}=1`, 'no such option'],
   ])('refuses ?%s', (query, part) => {
