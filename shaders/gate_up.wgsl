@@ -1,25 +1,15 @@
 // Gated activation: out[r][j] = act(sum_k input[r][k] * weight[j][k]) * sum_k input[r][k] * weight[n + j][k],
-//   act = silu(x) = x / (1 + exp(-x)), or gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
-//   (0.5 x (1 + tanh(u)), rewritten by tanh(u) = 2 / (1 + exp(-2u)) - 1).
+//   act as lib/activation.wgsl has it.
 // Layout:    input [rows][k] f32, weight [2n][k] f32/bf16/f16 as stored (all gate rows, then all up rows), out [rows][n] f32.
 // Sums:      f32, in the order of lib/tile.wgsl, as in matmul.wgsl.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
 // Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS / 2), LANES, WORKGROUP, WIDE, GELU. Features: none.
 // Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 8 shape (n, k, grid, count_word).
 #include "lib/product.wgsl"
+#include "lib/activation.wgsl"
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
-
-fn activate(x: f32) -> f32 {
-#if GELU
-  let exponent = -1.5957691216057308 * (x + 0.044715 * x * x * x);
-#else
-  let exponent = -x;
-#endif
-  // Past 80 the quotient is 0 in all but name; the bound keeps exp finite.
-  return x / (1.0 + exp(min(exponent, 80.0)));
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -1,12 +1,12 @@
-// RMS norm: out[r] = x * inverseSqrt(mean(x^2) + EPS) * (weight + OFFSET), x = input[r], or input[step[GATHER + 2r]] where
-// GATHER >= 0 (the rows that make logits). Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467.
+// RMS norm: out[r] = x * inverseSqrt(mean(x^2) + EPS) * (weight + OFFSET)  (+ the old out[r] when ACCUMULATE), x = input[r], or
+// input[step[GATHER + 2r]] where GATHER >= 0 (the rows that make logits). Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467.
 // Layout:    input, out [rows][WIDTH] f32; weight [WIDTH] f32. Read in quads where WIDTH is a multiple of 4.
 // Sums:      f32 by fma. Each component of a quad is summed apart, quads ascending; then x + y + z + w in that order.
 //            WIDE: lane l takes quads l, l + LANES, ...; the lanes' sums are added as a tree (lib/lane_sum.wgsl).
 //            A row's order depends on nothing but WIDTH and the variant.
 // Variants:  scalar: LANES threads a row, each sums the whole row (they run in lockstep on a software adapter, so this costs
 //            no more than one) and writes its part; no barriers. WIDE: a workgroup a row.
-// Constants: WIDTH, EPS, OFFSET, GATHER, COUNT_WORD, LANES, WORKGROUP, WIDE.
+// Constants: WIDTH, EPS, OFFSET, GATHER, ACCUMULATE, COUNT_WORD, LANES, WORKGROUP, WIDE.
 // Bindings:  0 step [COUNT_WORD] = rows in use; 1 input; 2 weight; 3 out. Features: none.
 
 #if WIDTH % 4 == 0
@@ -67,6 +67,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
   let scale = inverseSqrt(sum / WIDTH + EPS);
   for (var i = lane; i < PARTS; i += LANES) {
-    out[row * PARTS + i] = input[base + i] * scale * (weight[i] + f32(OFFSET));
+    let normed = input[base + i] * scale * (weight[i] + f32(OFFSET));
+#if ACCUMULATE
+    out[row * PARTS + i] += normed;
+#else
+    out[row * PARTS + i] = normed;
+#endif
   }
 }

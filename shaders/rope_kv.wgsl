@@ -1,7 +1,7 @@
 // Rotary embedding of q and k, with an RMS norm of each head before it where QK_NORM, and K and V into their pages:
 //   x' = x * inverseSqrt(mean(x^2) + EPS) * (norm + OFFSET)                                    (QK_NORM; q and k only)
-//   y[i] = x'[i] cos a_i - x'[i + h] sin a_i,  y[i + h] = x'[i + h] cos a_i + x'[i] sin a_i      (i < h = ROTARY_DIM / 2)
-//   with a_i = position * frequency[i]; dimensions from ROTARY_DIM on pass through. The "rotate half" layout of HF
+//   y[i] = f (x'[i] cos a_i - x'[i + h] sin a_i),  y[i + h] = f (x'[i + h] cos a_i + x'[i] sin a_i)    (i < h = ROTARY_DIM / 2)
+//   with a_i = position * frequency[i], f = ATTENTION_FACTOR; dimensions from ROTARY_DIM on pass through. The "rotate half" layout of HF
 //   transformers; Su et al. 2021, https://arxiv.org/abs/2104.09864. Angles: lib/angle.wgsl.
 // Layout:    qkv [rows][HEADS q | KV_HEADS k | KV_HEADS v][HEAD_DIM] f32; norms [q | k][HEAD_DIM] f32; frequency [h] f32;
 //            q [rows][HEADS][HEAD_DIM] f32; pools as in lib/kv.wgsl, DTYPE as in lib/dtype.wgsl.
@@ -9,7 +9,7 @@
 //            WIDE: lane l takes quads l, l + LANES, ..., then a tree of lanes. Independent of the batch.
 // Variants:  scalar: LANES threads a head, each sums the whole head (in lockstep, so for the price of one) and turns its
 //            part; no barriers. WIDE: a workgroup a head.
-// Constants: HEADS, KV_HEADS, HEAD_DIM (multiple of 8), ROTARY_DIM (even), QK_NORM, EPS, OFFSET, DTYPE, BLOCK_SIZE,
+// Constants: HEADS, KV_HEADS, HEAD_DIM (multiple of 8), ROTARY_DIM (even), ATTENTION_FACTOR, QK_NORM, EPS, OFFSET, DTYPE, BLOCK_SIZE,
 //            MAX_BLOCKS_PER_SEQ, LANES, WORKGROUP, WIDE.
 // Bindings:  0 rows (slot, position, token, active); 1 blockTable; 2 qkv; 3 norms; 4 frequency; 5 q; 6 kPool; 7 vPool.
 // Features:  none.
@@ -70,7 +70,7 @@ fn turned(base: u32, dim: u32, scale: f32, norm_base: u32, position: u32) -> f32
   if (dim >= ROTARY_DIM) {
     return x;
   }
-  let angle = cos_sin(position, frequency[dim % HALF]);
+  let angle = cos_sin(position, frequency[dim % HALF]) * f32(ATTENTION_FACTOR);
   if (dim < HALF) {
     return fma(-normed(base, dim + HALF, scale, norm_base), angle.y, x * angle.x);
   }

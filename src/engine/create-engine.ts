@@ -10,7 +10,7 @@ import { BlockManager } from './kv/block-manager.ts';
 import { createPool, type KvDtype, poolBlocks } from './kv/pool.ts';
 import { createEngineBuffers, engineBufferSizes } from './model/activations.ts';
 import { longestSequence } from './model/context.ts';
-import type { ProgramInputs } from './model/program.ts';
+import type { ProgramInputs } from './model/program-inputs.ts';
 import { inverseFrequencies } from './model/rope.ts';
 import type { ModelSpec } from './model/spec.ts';
 import { bucketOf, Runner } from './runner.ts';

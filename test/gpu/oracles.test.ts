@@ -20,7 +20,7 @@ function logSoftmax(logits: readonly number[]): number[] {
   return logits.map((v) => v - largest - Math.log(sum));
 }
 
-describe.each(['qwen3', 'qwen3-f16', 'llama', 'llama-tied-bf16', 'qwen2', 'mistral'])(
+describe.each(['qwen3', 'qwen3-f16', 'llama', 'llama-tied-bf16', 'qwen2', 'mistral', 'gemma3', 'phi3', 'qwen3-moe'])(
   '%s against the reference implementation',
   (name) => {
     const { cases } = JSON.parse(readFileSync(`${oracle(name)}/expected.json`, 'utf8')) as { cases: OracleCase[] };

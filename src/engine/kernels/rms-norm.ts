@@ -25,9 +25,11 @@ export interface RmsNormArgs {
   readonly weight: GPUBuffer;
   /** [bucket][width] f32; not the input */
   readonly out: GPUBuffer;
+  /** Adds to what `out` holds. */
+  readonly accumulate: boolean;
 }
 
-/** out[r] = x / sqrt(mean(x^2) + eps) * (weight + offset), x the row's input. */
+/** out[r] = x / sqrt(mean(x^2) + eps) * (weight + offset) (+ the old out[r]), x the row's input. */
 export function rmsNorm(a: RmsNormArgs): KernelCall {
   const lanes = LANES[a.variant];
   const workgroup = WORKGROUP[a.variant];
@@ -39,6 +41,7 @@ export function rmsNorm(a: RmsNormArgs): KernelCall {
       EPS: a.eps,
       OFFSET: a.offset,
       GATHER: a.gather ?? -1,
+      ACCUMULATE: Number(a.accumulate),
       COUNT_WORD: a.countWord,
       LANES: lanes,
       WORKGROUP: workgroup,
@@ -51,7 +54,7 @@ export function rmsNorm(a: RmsNormArgs): KernelCall {
       { buffer: a.out, access: 'read_write' },
     ],
     workgroups: [Math.ceil((a.bucket * lanes) / workgroup), 1, 1],
-    bytes: a.bucket * a.width * 8 + a.width * 4,
+    bytes: a.bucket * a.width * (a.accumulate ? 12 : 8) + a.width * 4,
     flops: a.bucket * a.width * 4,
   };
 }

@@ -12,6 +12,8 @@ export interface RopeKvArgs extends PagedArgs {
   readonly variant: KernelVariant;
   /** Dimensions that turn; even, at most `headDim`. */
   readonly rotaryDim: number;
+  /** Multiplies the turned dimensions. */
+  readonly attentionFactor: number;
   readonly qkNorm: boolean;
   readonly eps: number;
   /** Added to every norm weight. */
@@ -40,6 +42,7 @@ export function ropeKv(a: RopeKvArgs): KernelCall {
     constants: {
       ...pagedConstants(a),
       ROTARY_DIM: a.rotaryDim,
+      ATTENTION_FACTOR: a.attentionFactor,
       QK_NORM: Number(a.qkNorm),
       EPS: a.eps,
       OFFSET: a.offset,

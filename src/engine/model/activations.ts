@@ -2,12 +2,21 @@ import { MAX_LOGIT_BIAS } from '../../protocol/sampling.ts';
 import { allocate } from '../gpu/allocate.ts';
 import { sampleScratchBytes } from '../kernels/sample.ts';
 import { LOGPROB_STRIDE, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
-import type { ModelSpec } from './spec.ts';
+import type { ExpertsSpec, ModelSpec } from './spec.ts';
+
+/** A buffer that the model does not need is there all the same, as small as buffers get. */
+const LEAST_BYTES = 16;
 
 /** Bytes of every buffer of an engine beside weights and KV pool: tables (see tables.ts) and activations, one buffer a role. */
 export function engineBufferSizes(spec: ModelSpec, s: TableSizes) {
   const heads = spec.numHeads * spec.headDim;
   const kv = spec.numKvHeads * spec.headDim;
+  const sparse = spec.layers.flatMap(({ experts }) => experts ?? []);
+  const most = (size: (experts: ExpertsSpec) => number) => Math.max(0, ...sparse.map(size));
+  const gated = Math.max(
+    spec.intermediateSize,
+    most((e) => e.perToken * e.intermediateSize),
+  );
   return {
     step: stepLayout(s).words * 4,
     slots: s.maxSlots * SLOT_STRIDE * 4,
@@ -26,7 +35,12 @@ export function engineBufferSizes(spec: ModelSpec, s: TableSizes) {
     qkv: s.maxRows * (heads + 2 * kv) * 4,
     q: s.maxRows * heads * 4,
     attended: s.maxRows * heads * 4,
-    gated: s.maxRows * spec.intermediateSize * 4,
+    gated: s.maxRows * gated * 4,
+    /** [row][hidden]: what attention or MLP give, where it is normed before it is added */
+    branch: spec.outNorms ? s.maxRows * spec.hiddenSize * 4 : LEAST_BYTES,
+    routerLogits: Math.max(LEAST_BYTES, s.maxRows * most((e) => e.count) * 4),
+    /** [row][expert of the row] (expert, weight) */
+    chosen: Math.max(LEAST_BYTES, s.maxRows * most((e) => e.perToken) * 8),
     /** [logit row][hidden]: rows that need logits, gathered and normed */
     headInput: s.maxLogitRows * spec.hiddenSize * 4,
     logits: s.maxLogitRows * s.vocabSize * 4,

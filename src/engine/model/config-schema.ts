@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { EosTokenIds } from '../../protocol/generation-config.ts';
 import { TokenId } from '../../protocol/sampling.ts';
 import { modelError } from '../model-error.ts';
+import type { Kind } from './kinds.ts';
 import { RopeConfig } from './rope-config.ts';
 
 /** Bounds of untrusted sizes: above every published model of these kinds, below what overflows 2^53 when multiplied. */
@@ -18,14 +19,24 @@ export const DecoderConfig = RopeConfig.extend({
   num_attention_heads: upTo(1024),
   num_key_value_heads: upTo(1024).nullish(),
   head_dim: upTo(1024).nullish(),
-  max_position_embeddings: upTo(1 << 24),
   rms_norm_eps: z.number().positive().max(1).default(1e-6),
-  hidden_act: z.string().max(64).default('silu'),
+  hidden_act: z.string().max(64).nullish(),
+  /** Gemma's name of it. */
+  hidden_activation: z.string().max(64).nullish(),
+  query_pre_attn_scalar: z
+    .number()
+    .positive()
+    .max(1 << 16)
+    .nullish(),
+  attn_logit_softcapping: z.number().positive().max(1e6).nullish(),
+  final_logit_softcapping: z.number().positive().max(1e6).nullish(),
   attention_bias: z.boolean().nullish(),
   tie_word_embeddings: z.boolean().nullish(),
   use_sliding_window: z.boolean().nullish(),
   sliding_window: upTo(1 << 24).nullish(),
   max_window_layers: z.number().int().min(0).nullish(),
+  sliding_window_pattern: upTo(1024).nullish(),
+  _sliding_window_pattern: upTo(1024).nullish(),
   layer_types: z.array(z.string().max(64)).max(1024).nullish(),
   eos_token_id: EosTokenIds,
   bos_token_id: TokenId.nullish(),
@@ -39,9 +50,9 @@ const NEUTRAL: Readonly<Record<string, number | boolean | null>> = {
   text_config: null,
   vision_config: null,
   mlp_bias: false,
+  use_bidirectional_attention: false,
   attn_logit_softcapping: null,
   final_logit_softcapping: null,
-  use_bidirectional_attention: false,
   is_causal: true,
   alibi: false,
   num_experts: 0,
@@ -54,8 +65,9 @@ const NEUTRAL: Readonly<Record<string, number | boolean | null>> = {
 };
 
 /** Throws `EngineError` code `model` that names the first field which asks for what this engine does not compute. */
-export function refuseUnsupported(config: Readonly<Record<string, unknown>>): void {
-  for (const [field, neutral] of Object.entries(NEUTRAL)) {
+export function refuseUnsupported(config: Readonly<Record<string, unknown>>, kind: Kind): void {
+  const fields = Object.entries(NEUTRAL).filter(([field]) => !computed(field, kind));
+  for (const [field, neutral] of fields) {
     const value = config[field];
     if (value === undefined || value === null || value === neutral) continue;
     const shown = JSON.stringify(value).slice(0, 100);
@@ -63,4 +75,10 @@ export function refuseUnsupported(config: Readonly<Record<string, unknown>>): vo
       field === 'quantization_config' ? 'is a quantized checkpoint; use an unquantized one.' : 'is not supported.';
     throw modelError('config.json', `${field} = ${shown} ${what}`);
   }
+}
+
+/** Whether an architecture computes by the field, so that its values are no reason to refuse it. */
+function computed(field: string, kind: Kind): boolean {
+  if (field.endsWith('_softcapping')) return kind.gemma;
+  return kind.experts && field.endsWith('_experts');
 }

@@ -3,29 +3,13 @@ import { GenerationConfig } from '../../protocol/generation-config.ts';
 import { checked, modelError } from '../model-error.ts';
 import { DecoderConfig, refuseUnsupported } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
-import { ropeFromConfig } from './rope-config.ts';
+import { expertLayers } from './experts.ts';
+import { KINDS, type Kind } from './kinds.ts';
+import { ropesFromConfig } from './rope-config.ts';
 import type { LayerSpec, ModelSpec } from './spec.ts';
+import { slidingWindows } from './windows.ts';
 
 const WHERE = 'config.json';
-
-/** How one `model_type` of HF transformers differs from the others of the Llama family. */
-interface Kind {
-  readonly architecture: string;
-  readonly qkNorm: boolean;
-  /** Which projections have biases; `config`: all of q, k, v and o where `attention_bias` says so. */
-  readonly bias: 'none' | 'qkv' | 'config';
-  /** Which layers see a window; `config`: by `use_sliding_window`, `max_window_layers` and `layer_types`. */
-  readonly window: 'none' | 'all' | 'config';
-  /** Where the config names none; null = hidden_size / num_attention_heads. */
-  readonly headDim: number | null;
-}
-
-const KINDS: Readonly<Record<string, Kind>> = {
-  llama: { architecture: 'LlamaForCausalLM', qkNorm: false, bias: 'config', window: 'none', headDim: null },
-  mistral: { architecture: 'MistralForCausalLM', qkNorm: false, bias: 'none', window: 'all', headDim: null },
-  qwen2: { architecture: 'Qwen2ForCausalLM', qkNorm: false, bias: 'qkv', window: 'config', headDim: null },
-  qwen3: { architecture: 'Qwen3ForCausalLM', qkNorm: true, bias: 'config', window: 'config', headDim: 128 },
-};
 
 const ACTIVATIONS: Readonly<Record<string, ModelSpec['activation']>> = {
   silu: 'silu',
@@ -33,13 +17,9 @@ const ACTIVATIONS: Readonly<Record<string, ModelSpec['activation']>> = {
   gelu_pytorch_tanh: 'gelu_tanh',
 };
 
-/** HF's defaults where a config leaves the field out (null means no window). */
-const DEFAULT_SLIDING_WINDOW = 4096;
-const DEFAULT_MAX_WINDOW_LAYERS = 28;
-
 /**
  * The transformer that an HF `config.json` describes; `generationConfig` is its `generation_config.json`, where there is one.
- * Defaults of absent fields are those of HF transformers' `configuration_{llama,mistral,qwen2,qwen3}.py`.
+ * Defaults of absent fields are those of HF transformers' `configuration_*.py`.
  * Throws `EngineError` code `model` for other architectures and for values that this engine does not compute, by name.
  */
 export function modelSpec(config: unknown, generationConfig?: unknown): ModelSpec {
@@ -53,36 +33,53 @@ export function modelSpec(config: unknown, generationConfig?: unknown): ModelSpe
     );
   }
   const c = checked(DecoderConfig, config, WHERE);
-  refuseUnsupported(c);
+  refuseUnsupported(c, kind);
   if (c.architectures && !c.architectures.includes(kind.architecture)) {
     throw modelError(
       WHERE,
       `architectures ${c.architectures.join(', ')} is not supported; ${model_type} runs as ${kind.architecture}.`,
     );
   }
-  const activation = Object.hasOwn(ACTIVATIONS, c.hidden_act) ? ACTIVATIONS[c.hidden_act] : undefined;
-  if (!activation) {
-    const known = Object.keys(ACTIVATIONS).join(', ');
-    throw modelError(WHERE, `hidden_act "${c.hidden_act}" is not supported. Supported: ${known}.`);
-  }
   const shape = shapeOf(c, kind);
-  const rope = { ...ropeFromConfig(c), rotaryDim: shape.headDim };
-  const layers = slidingWindows(c, kind).map((slidingWindow): LayerSpec => ({ rope, slidingWindow }));
-  const { numLayers: _, ...sizes } = shape;
+  const ropes = ropesFromConfig(c, kind.rope, shape.headDim);
+  const experts = kind.experts ? expertLayers(c) : [];
+  const layers = slidingWindows(c, kind).map(
+    (slidingWindow, i): LayerSpec => ({
+      rope: slidingWindow === null ? ropes.full : ropes.sliding,
+      slidingWindow,
+      experts: experts[i] ?? null,
+    }),
+  );
+  const scaledBy = kind.gemma ? (c.query_pre_attn_scalar ?? DEFAULT_QUERY_SCALAR) : shape.headDim;
   return {
     architecture: kind.architecture,
-    ...sizes,
+    ...shape,
     maxPositions: c.max_position_embeddings,
     normEps: c.rms_norm_eps,
-    normOffset: 0,
-    attentionScale: shape.headDim ** -0.5,
-    activation,
-    embedScale: 1,
+    normOffset: kind.gemma ? 1 : 0,
+    attentionScale: scaledBy ** -0.5,
+    attentionSoftcap: c.attn_logit_softcapping ?? 0,
+    logitSoftcap: c.final_logit_softcapping ?? 0,
+    activation: activationOf(c, kind),
+    embedScale: kind.gemma ? Math.sqrt(c.hidden_size) : 1,
     layers,
-    weights: decoderWeights(shape),
+    weights: decoderWeights({ ...shape, layers, fused: kind.fused }),
     eosIds: eosIds(c, generationConfig),
     bosId: c.bos_token_id ?? null,
   };
+}
+
+/** HF's `configuration_gemma3.py`. */
+const DEFAULT_QUERY_SCALAR = 256;
+
+function activationOf(c: DecoderConfig, kind: Kind): ModelSpec['activation'] {
+  const field = kind.gemma ? 'hidden_activation' : 'hidden_act';
+  const named = c[field];
+  if (named === null || named === undefined) return kind.activation;
+  const activation = Object.hasOwn(ACTIVATIONS, named) ? ACTIVATIONS[named] : undefined;
+  if (activation) return activation;
+  const known = Object.keys(ACTIVATIONS).join(', ');
+  throw modelError(WHERE, `${field} "${named}" is not supported. Supported: ${known}.`);
 }
 
 function shapeOf(c: DecoderConfig, kind: Kind) {
@@ -112,7 +109,6 @@ function shapeOf(c: DecoderConfig, kind: Kind) {
   return {
     vocabSize: c.vocab_size,
     hiddenSize: c.hidden_size,
-    numLayers: c.num_hidden_layers,
     numHeads,
     numKvHeads,
     headDim,
@@ -120,36 +116,9 @@ function shapeOf(c: DecoderConfig, kind: Kind) {
     qkNorm: kind.qkNorm,
     qkvBias: kind.bias === 'qkv' || configBias,
     oBias: configBias,
-    tiedEmbeddings: c.tie_word_embeddings ?? false,
+    outNorms: kind.gemma,
+    tiedEmbeddings: c.tie_word_embeddings ?? kind.tied,
   };
-}
-
-/** Window of each layer; null = sees everything before it. */
-function slidingWindows(c: DecoderConfig, kind: Kind): (number | null)[] {
-  const named = c.sliding_window === undefined ? DEFAULT_SLIDING_WINDOW : c.sliding_window;
-  const on = kind.window === 'all' || (kind.window === 'config' && c.use_sliding_window === true);
-  const window = on ? named : null;
-  const first = kind.window === 'config' ? (c.max_window_layers ?? DEFAULT_MAX_WINDOW_LAYERS) : 0;
-  const plain = Array.from({ length: c.num_hidden_layers }, (_, layer) => (layer >= first ? window : null));
-  if (!c.layer_types) return plain;
-  if (c.layer_types.length !== c.num_hidden_layers) {
-    throw modelError(
-      WHERE,
-      `layer_types names ${c.layer_types.length} layers, num_hidden_layers is ${c.num_hidden_layers}.`,
-    );
-  }
-  return c.layer_types.map((type, layer) => {
-    if (type !== 'full_attention' && type !== 'sliding_attention') {
-      throw modelError(WHERE, `layer_types: "${type}" is not supported. Supported: full_attention, sliding_attention.`);
-    }
-    const slides = type === 'sliding_attention';
-    if (slides && window === null)
-      throw modelError(WHERE, `layer_types: layer ${layer} slides, but the config has no sliding window.`);
-    if (kind.window !== 'config' && slides !== (plain[layer] !== null)) {
-      throw modelError(WHERE, `layer_types: layer ${layer} is "${type}", which ${kind.architecture} does not mix.`);
-    }
-    return slides ? window : null;
-  });
 }
 
 /** Of the file only this: wrong default sampling is no hindrance where nobody asks for it. */

@@ -44,10 +44,7 @@ export async function checkLayer(
 
 async function readWeights(runner: Runner): Promise<ReferenceWeights> {
   const { spec, weights, gpu } = runner.inputs;
-  const roles: TensorRole[] = ['inputNorm', 'qkv', 'oProj', 'postAttentionNorm', 'gateUp', 'down'];
-  if (spec.qkNorm) roles.push('qkNorm');
-  if (spec.qkvBias) roles.push('qkvBias');
-  if (spec.oBias) roles.push('oBias');
+  const roles = spec.weights.filter(({ layer }) => layer === 0).map(({ role }) => role);
   const read = new Map<TensorRole, { rows: number; cols: number; values: Float32Array }>();
   for (const role of roles) {
     const { buffer, dtype, rows, cols } = weights.get(role, 0);

@@ -37,7 +37,9 @@ export function referenceLayer(spec: ModelSpec, weights: ReferenceWeights, token
     const first = layer.slidingWindow === null ? 0 : Math.max(0, position + 1 - layer.slidingWindow);
     for (let h = 0; h < numHeads; h++) {
       const at = Math.floor(h / group) * headDim;
-      const scores = keys.slice(first).map((key) => spec.attentionScale * dot(q, h * headDim, key, at, headDim));
+      const scores = keys
+        .slice(first)
+        .map((key) => cap(spec.attentionScale * dot(q, h * headDim, key, at, headDim), spec));
       const largest = Math.max(...scores);
       const shares = scores.map((s) => Math.exp(s - largest));
       const sum = shares.reduce((a, b) => a + b, 0);
@@ -45,16 +47,54 @@ export function referenceLayer(spec: ModelSpec, weights: ReferenceWeights, token
         for (let d = 0; d < headDim; d++) attended[h * headDim + d]! += (share / sum) * values[first + i]![at + d]!;
       }
     }
-    add(x, multiply(weights.get('oProj'), attended));
-    if (spec.oBias) add(x, weights.get('oBias').values);
+    const fromAttention = multiply(weights.get('oProj'), attended);
+    if (spec.oBias) add(fromAttention, weights.get('oBias').values);
+    add(x, spec.outNorms ? norm(fromAttention, weights.get('attentionOutNorm').values, spec) : fromAttention);
 
-    const gateUp = multiply(weights.get('gateUp'), norm(x, weights.get('postAttentionNorm').values, spec));
-    const gated = gateUp
-      .subarray(0, spec.intermediateSize)
-      .map((g, i) => activate(g, spec) * gateUp[spec.intermediateSize + i]!);
-    add(x, multiply(weights.get('down'), gated));
+    const fromMlp = mlp(spec, weights, norm(x, weights.get('mlpNorm').values, spec));
+    add(x, spec.outNorms ? norm(fromMlp, weights.get('mlpOutNorm').values, spec) : fromMlp);
     return x;
   });
+}
+
+function mlp(spec: ModelSpec, weights: ReferenceWeights, x: Float64Array): Float64Array {
+  const { experts } = spec.layers[0]!;
+  if (experts === null) return expert(spec, spec.intermediateSize, weights.get('gateUp'), weights.get('down'), x);
+  const { count, perToken, intermediateSize, normalized } = experts;
+  const logits = multiply(weights.get('router'), x);
+  const largest = Math.max(...logits);
+  const shares = logits.map((logit) => Math.exp(logit - largest));
+  const sum = shares.reduce((a, b) => a + b, 0);
+  const chosen = Array.from({ length: count }, (_, e) => e)
+    .sort((a, b) => shares[b]! - shares[a]! || a - b)
+    .slice(0, perToken);
+  const all = normalized ? chosen.reduce((total, e) => total + shares[e]!, 0) : sum;
+  const out = new Float64Array(spec.hiddenSize);
+  for (const e of chosen) {
+    const gateUp = rowsOf(weights.get('expertGateUp'), e * 2 * intermediateSize, 2 * intermediateSize);
+    const down = rowsOf(weights.get('expertDown'), e * spec.hiddenSize, spec.hiddenSize);
+    add(
+      out,
+      expert(spec, intermediateSize, gateUp, down, x).map((v) => (v * shares[e]!) / all),
+    );
+  }
+  return out;
+}
+
+function expert(spec: ModelSpec, size: number, gateUp: Matrix, down: Matrix, x: Float64Array): Float64Array {
+  const both = multiply(gateUp, x);
+  return multiply(
+    down,
+    both.subarray(0, size).map((gate, i) => activate(gate, spec) * both[size + i]!),
+  );
+}
+
+function rowsOf({ cols, values }: Matrix, first: number, rows: number): Matrix {
+  return { rows, cols, values: Array.prototype.slice.call(values, first * cols, (first + rows) * cols) };
+}
+
+function cap(score: number, { attentionSoftcap }: ModelSpec): number {
+  return attentionSoftcap === 0 ? score : attentionSoftcap * Math.tanh(score / attentionSoftcap);
 }
 
 function rotateHeads(
@@ -66,6 +106,7 @@ function rotateHeads(
   spec: ModelSpec,
 ): void {
   const half = frequencies.length;
+  const factor = spec.layers[0]!.rope.attentionFactor;
   for (let at = 0; at < heads.length; at += spec.headDim) {
     const head = heads.subarray(at, at + spec.headDim);
     if (norms)
@@ -79,8 +120,8 @@ function rotateHeads(
     for (let i = 0; i < half; i++) {
       const angle = position * frequencies[i]!;
       const [a, b] = [head[i]!, head[i + half]!];
-      head[i] = a * Math.cos(angle) - b * Math.sin(angle);
-      head[i + half] = b * Math.cos(angle) + a * Math.sin(angle);
+      head[i] = factor * (a * Math.cos(angle) - b * Math.sin(angle));
+      head[i + half] = factor * (b * Math.cos(angle) + a * Math.sin(angle));
     }
   }
 }

@@ -1,37 +1,16 @@
-import type { Gpu } from '../gpu/device.ts';
 import type { KernelCall } from '../gpu/kernel.ts';
 import { adjustLogits } from '../kernels/adjust-logits.ts';
-import { attention } from '../kernels/attention.ts';
 import { begin } from '../kernels/begin.ts';
 import { embed } from '../kernels/embed.ts';
-import { gateUp } from '../kernels/gate-up.ts';
 import { logprobs } from '../kernels/logprobs.ts';
 import { matmul } from '../kernels/matmul.ts';
 import { rmsNorm } from '../kernels/rms-norm.ts';
-import { ropeKv } from '../kernels/rope-kv.ts';
 import { sample } from '../kernels/sample.ts';
 import { slotCounts } from '../kernels/slot-counts.ts';
-import type { KernelVariant } from '../kernels/variant.ts';
-import type { KvDtype, KvLayer } from '../kv/pool.ts';
-import { STEP_NUM_LOGIT_ROWS, STEP_NUM_ROWS, stepLayout, type TableSizes } from '../tables.ts';
-import type { LoadedWeights } from '../weights/weights.ts';
-import type { EngineBuffers } from './activations.ts';
-import type { LayerSpec, ModelSpec, TensorRole } from './spec.ts';
-
-/** All that the kernels of a step bind, and the sizes that shape them. */
-export interface ProgramInputs {
-  readonly gpu: Gpu;
-  readonly spec: ModelSpec;
-  readonly weights: LoadedWeights;
-  readonly sizes: TableSizes;
-  readonly buffers: EngineBuffers;
-  readonly pool: readonly KvLayer[];
-  readonly blockSize: number;
-  readonly kvDtype: KvDtype;
-  readonly variant: KernelVariant;
-  /** Per layer: inverse frequencies of its rotary embedding, f32. */
-  readonly invFreq: readonly GPUBuffer[];
-}
+import { softcapLogits } from '../kernels/softcap-logits.ts';
+import { STEP_NUM_LOGIT_ROWS, stepLayout } from '../tables.ts';
+import { oneLayer } from './layer.ts';
+import type { ProgramInputs } from './program-inputs.ts';
 
 /** Puts the step's rows and block-table changes in place; `admitting`: also counts the tokens of new slots. */
 export function beginCalls(p: ProgramInputs, bucket: number, admitting: boolean): KernelCall[] {
@@ -73,100 +52,6 @@ export function layerCalls(p: ProgramInputs, bucket: number): KernelCall[][] {
   return [[embedding], ...spec.layers.map((layer, i) => oneLayer(p, bucket, layer, i))];
 }
 
-function oneLayer(p: ProgramInputs, bucket: number, layer: LayerSpec, i: number): KernelCall[] {
-  const { spec, variant, buffers: b } = p;
-  const heads = { numHeads: spec.numHeads, numKvHeads: spec.numKvHeads, headDim: spec.headDim };
-  const paged = {
-    kvDtype: p.kvDtype,
-    blockSize: p.blockSize,
-    maxBlocksPerSeq: p.sizes.maxBlocksPerSeq,
-    rows: b.rows,
-    blockTable: b.blockTable,
-    kPool: p.pool[i]!.k,
-    vPool: p.pool[i]!.v,
-  };
-  const rows = { variant, bucket, step: b.step, countWord: STEP_NUM_ROWS };
-  const norm = (role: TensorRole) =>
-    rmsNorm({
-      ...rows,
-      label: `layer ${i} ${role}`,
-      width: spec.hiddenSize,
-      eps: spec.normEps,
-      offset: spec.normOffset,
-      gather: null,
-      input: b.hidden,
-      weight: p.weights.get(role, i).buffer,
-      out: b.normed,
-    });
-  const product = (
-    role: TensorRole,
-    bias: TensorRole | null,
-    input: GPUBuffer,
-    out: GPUBuffer,
-    accumulate: boolean,
-  ) => {
-    const w = p.weights.get(role, i);
-    return matmul({
-      ...rows,
-      label: `layer ${i} ${role}`,
-      n: w.rows,
-      k: w.cols,
-      dtype: w.dtype,
-      input,
-      weight: w.buffer,
-      out,
-      ...(bias && { bias: p.weights.get(bias, i).buffer }),
-      accumulate,
-    });
-  };
-  const gate = p.weights.get('gateUp', i);
-  return [
-    norm('inputNorm'),
-    product('qkv', spec.qkvBias ? 'qkvBias' : null, b.normed, b.qkv, false),
-    ropeKv({
-      ...heads,
-      ...paged,
-      label: `layer ${i} rope`,
-      variant,
-      bucket,
-      rotaryDim: layer.rope.rotaryDim,
-      qkNorm: spec.qkNorm,
-      eps: spec.normEps,
-      offset: spec.normOffset,
-      qkv: b.qkv,
-      norms: p.weights.get(spec.qkNorm ? 'qkNorm' : 'inputNorm', i).buffer,
-      invFreq: p.invFreq[i]!,
-      q: b.q,
-    }),
-    attention({
-      ...heads,
-      ...paged,
-      label: `layer ${i} attention`,
-      variant,
-      bucket,
-      scale: spec.attentionScale,
-      slidingWindow: layer.slidingWindow ?? 0,
-      softcap: 0,
-      q: b.q,
-      out: b.attended,
-    }),
-    product('oProj', spec.oBias ? 'oBias' : null, b.attended, b.hidden, true),
-    norm('postAttentionNorm'),
-    gateUp({
-      ...rows,
-      label: `layer ${i} gateUp`,
-      n: spec.intermediateSize,
-      k: gate.cols,
-      dtype: gate.dtype,
-      activation: spec.activation,
-      input: b.normed,
-      weight: gate.buffer,
-      out: b.gated,
-    }),
-    product('down', null, b.gated, b.hidden, true),
-  ];
-}
-
 /** Logits of the step's logit rows, then one sampled token for each row that samples; `bucket` counts logit rows. */
 export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolean): KernelCall[] {
   const { spec, sizes, variant, buffers: b } = p;
@@ -184,6 +69,7 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
       input: b.hidden,
       weight: p.weights.get('finalNorm', null).buffer,
       out: b.headInput,
+      accumulate: false,
     }),
     matmul({
       ...logitRows,
@@ -196,6 +82,19 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
       out: b.logits,
       accumulate: false,
     }),
+    ...(spec.logitSoftcap === 0
+      ? []
+      : [
+          softcapLogits({
+            label: 'softcap logits',
+            bucket,
+            width: head.rows,
+            cap: spec.logitSoftcap,
+            step: b.step,
+            countWord: STEP_NUM_LOGIT_ROWS,
+            logits: b.logits,
+          }),
+        ]),
     adjustLogits({
       ...sampling,
       label: 'adjust logits',

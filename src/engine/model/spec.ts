@@ -8,13 +8,37 @@ export type RopeScaling =
       readonly lowFreqFactor: number;
       readonly highFreqFactor: number;
       readonly originalMaxPositions: number;
-    };
+    }
+  | {
+      readonly kind: 'yarn';
+      readonly factor: number;
+      readonly betaFast: number;
+      readonly betaSlow: number;
+      readonly originalMaxPositions: number;
+      /** Round the borders of the ramp to whole dimensions. */
+      readonly truncate: boolean;
+    }
+  /** Each pair of dimensions has a divisor of its own. */
+  | { readonly kind: 'longrope'; readonly factors: readonly number[] };
 
 export interface RopeSpec {
   readonly theta: number;
   readonly scaling: RopeScaling;
   /** How many of a head's dimensions turn (the rest pass through). */
   readonly rotaryDim: number;
+  /** Multiplies the turned dimensions of q and of k (yarn, longrope; else 1). */
+  readonly attentionFactor: number;
+}
+
+/** A mixture of experts in the place of a layer's MLP. */
+export interface ExpertsSpec {
+  readonly count: number;
+  /** How many experts compute a row: those of the largest router probabilities. */
+  readonly perToken: number;
+  /** Columns between gate-up and down of one expert. */
+  readonly intermediateSize: number;
+  /** The chosen probabilities are divided by their sum. */
+  readonly normalized: boolean;
 }
 
 /** What one layer does; layers of one model may differ (sliding windows, dense or sparse). */
@@ -22,6 +46,8 @@ export interface LayerSpec {
   readonly rope: RopeSpec;
   /** A query sees the last `slidingWindow` positions, itself included; null = all. */
   readonly slidingWindow: number | null;
+  /** null = a dense MLP. */
+  readonly experts: ExpertsSpec | null;
 }
 
 export type TensorRole =
@@ -34,14 +60,19 @@ export type TensorRole =
   | 'qkNorm'
   | 'oProj'
   | 'oBias'
-  | 'postAttentionNorm'
+  | 'attentionOutNorm'
+  | 'mlpNorm'
   | 'gateUp'
-  | 'down';
+  | 'down'
+  | 'router'
+  | 'expertGateUp'
+  | 'expertDown'
+  | 'mlpOutNorm';
 
 /**
  * One weight of the program, made of one or more tensors of the checkpoint stacked by rows
  * (q, k and v become one `qkv`; gate and up become one `gateUp`: all gate rows, then all up rows; the norms of q and k
- * become one `qkNorm`: headDim values of q, then headDim of k).
+ * become one `qkNorm`: headDim values of q, then headDim of k; experts lie one after the other).
  */
 export interface WeightSpec {
   readonly role: TensorRole;
@@ -70,7 +101,12 @@ export interface ModelSpec {
   readonly qkNorm: boolean;
   readonly qkvBias: boolean;
   readonly oBias: boolean;
+  /** Norms also of what attention and MLP give, before it is added to the residual stream (gemma 3). */
+  readonly outNorms: boolean;
   readonly attentionScale: number;
+  /** Scores become cap * tanh(score / cap); 0 = they stay. */
+  readonly attentionSoftcap: number;
+  readonly logitSoftcap: number;
   readonly activation: 'silu' | 'gelu_tanh';
   readonly embedScale: number;
   /** No `lmHead` among the weights: the `embed` weight is the head too. */

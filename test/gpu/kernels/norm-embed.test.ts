@@ -62,6 +62,7 @@ interface NormCase {
   readonly source: readonly number[];
   readonly bucket: number;
   readonly gathered: boolean;
+  readonly accumulate: boolean;
 }
 
 async function norm(variant: KernelVariant, c: NormCase): Promise<Float32Array> {
@@ -87,6 +88,7 @@ async function norm(variant: KernelVariant, c: NormCase): Promise<Float32Array> 
       input: bench.buffer(c.input),
       weight: bench.buffer(c.weight),
       out,
+      accumulate: c.accumulate,
     }),
   );
   return new Float32Array(await bench.read(out));
@@ -104,21 +106,24 @@ describe.each(['scalar', 'wide'] as const)('rms norm %s', (variant) => {
       eps: [1e-6, 0.1],
       offset: [0, 1],
       gathered: [false, true],
+      accumulate: [false, true],
     }),
   )(
-    'width $width, rows $rows, eps $eps, offset $offset, gathered $gathered',
-    async ({ width, rows, eps, offset, gathered }) => {
+    'width $width, rows $rows, eps $eps, offset $offset, gathered $gathered, added $accumulate',
+    async ({ width, rows, eps, offset, gathered, accumulate }) => {
       const rand = random(width);
       const input = floats(rand, 64 * width, 3);
       const weight = floats(rand, width);
       const source = Array.from({ length: rows.count }, (_x, r) => (gathered ? (r * 17 + 3) % 64 : r));
-      const got = await norm(variant, { width, eps, offset, input, weight, source, bucket: rows.bucket, gathered });
+      const bucket = rows.bucket;
+      const got = await norm(variant, { width, eps, offset, input, weight, source, bucket, gathered, accumulate });
       for (let r = 0; r < rows.bucket; r++) {
         const at = (source[r] ?? 0) * width;
         const want = rmsNormRow([...input.subarray(at, at + width)], [...weight], eps, offset);
         for (let i = 0; i < width; i++) {
-          const expected = r < rows.count ? want[i]! : FILL;
-          expect(Math.abs(got[r * width + i]! - expected)).toBeLessThan(2e-6 * (1 + Math.abs(expected)));
+          const before = accumulate || r >= rows.count ? FILL : 0;
+          const expected = before + (r < rows.count ? want[i]! : 0);
+          expect(Math.abs(got[r * width + i]! - expected)).toBeLessThan(2e-6 * (1 + before + Math.abs(expected)));
         }
       }
     },
@@ -129,9 +134,15 @@ describe.each(['scalar', 'wide'] as const)('rms norm %s', (variant) => {
     const rand = random(9);
     const shared = { width, eps: 1e-5, offset: 0, input: floats(rand, 64 * width, 3), weight: floats(rand, width) };
     const source = Array.from({ length: 40 }, (_x, r) => (r * 23 + 7) % 64);
-    const together = await norm(variant, { ...shared, source, bucket: 64, gathered: true });
+    const together = await norm(variant, { ...shared, source, bucket: 64, gathered: true, accumulate: false });
     for (const place of [0, 13, 39]) {
-      const alone = await norm(variant, { ...shared, source: [source[place]!], bucket: 1, gathered: true });
+      const alone = await norm(variant, {
+        ...shared,
+        source: [source[place]!],
+        bucket: 1,
+        gathered: true,
+        accumulate: false,
+      });
       expect(alone).toEqual(together.slice(place * width, (place + 1) * width));
     }
   });

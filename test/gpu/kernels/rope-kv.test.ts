@@ -15,7 +15,7 @@ const FILL = 77;
 /** Large, so that a kernel without it fails. */
 const EPS = 0.01;
 
-type Options = Pick<RopeKvArgs, 'rotaryDim' | 'qkNorm' | 'offset'> & { readonly theta: number };
+type Options = Pick<RopeKvArgs, 'rotaryDim' | 'attentionFactor' | 'qkNorm' | 'offset'> & { readonly theta: number };
 
 interface Inputs {
   readonly qkv: Float32Array;
@@ -72,7 +72,12 @@ async function check(variant: KernelVariant, shape: Shape, rows: readonly Row[],
   rows.forEach((row, r) => {
     const head = (i: number) => [...qkv.subarray(r * width + i * headDim, r * width + (i + 1) * headDim)];
     const turned = (i: number, norm: Float32Array) =>
-      rotate(o.qkNorm ? rmsNormRow(head(i), [...norm], EPS, o.offset) : head(i), row.position, invFreq, o.rotaryDim);
+      rotate(
+        o.qkNorm ? rmsNormRow(head(i), [...norm], EPS, o.offset) : head(i),
+        row.position,
+        invFreq,
+        o.rotaryDim,
+      ).map((v, d) => (d < o.rotaryDim ? v * o.attentionFactor : v));
     for (let h = 0; h < numHeads; h++) {
       turned(h, norms.subarray(0, headDim)).forEach((x, d) => {
         const at = (r * numHeads + h) * headDim + d;
@@ -112,10 +117,11 @@ describe.each(['scalar', 'wide'] as const)('rope and KV write %s', (variant) => 
       blockSize: [8, 16, 32],
       turning: [1, 0.5, 0.25],
       norm: ['none', 'plain', 'offset 1'],
+      attentionFactor: [1, 1.25],
       sequences: [1, 8, 33],
     }),
   )(
-    'heads $heads x $headDim, $turning of it turns, norm $norm, $kvDtype, blocks of $blockSize, $sequences sequences',
+    'heads $heads x $headDim, $turning of it turns by $attentionFactor, norm $norm, $kvDtype, blocks of $blockSize, $sequences sequences',
     async (c) => {
       const [numHeads, numKvHeads] = c.heads;
       const { headDim, kvDtype, blockSize } = c;
@@ -127,7 +133,13 @@ describe.each(['scalar', 'wide'] as const)('rope and KV write %s', (variant) => 
       }));
       const rotaryDim = headDim * c.turning;
       const offset = c.norm === 'offset 1' ? 1 : 0;
-      await check(variant, shape, rows, { rotaryDim, qkNorm: c.norm !== 'none', offset, theta: 1e4 });
+      await check(variant, shape, rows, {
+        rotaryDim,
+        attentionFactor: c.attentionFactor,
+        qkNorm: c.norm !== 'none',
+        offset,
+        theta: 1e4,
+      });
     },
   );
 
@@ -141,11 +153,11 @@ describe.each(['scalar', 'wide'] as const)('rope and KV write %s', (variant) => 
       maxBlocksPerSeq: 1250,
     };
     const rows = [39_999, 32_768, 20_001, 5_003].map((position) => ({ slot: 0, position, active: true }));
-    await check(variant, shape, rows, { rotaryDim: 64, qkNorm: false, offset: 0, theta });
+    await check(variant, shape, rows, { rotaryDim: 64, attentionFactor: 1, qkNorm: false, offset: 0, theta });
   });
 
   const shape: Shape = { numHeads: 3, numKvHeads: 1, headDim: 64, kvDtype: 'bf16', blockSize: 8, maxBlocksPerSeq: 4 };
-  const options: Options = { rotaryDim: 64, qkNorm: true, offset: 0, theta: 1e4 };
+  const options: Options = { rotaryDim: 64, attentionFactor: 1, qkNorm: true, offset: 0, theta: 1e4 };
 
   it('rounds to bf16 with ties to even, and clamps to f16', async () => {
     const rows = [{ slot: 0, position: 0, active: true }];

@@ -3,10 +3,16 @@ import { describe, expect, test } from 'vitest';
 import { inverseFrequencies } from '../../../src/engine/model/rope.ts';
 import type { RopeSpec } from '../../../src/engine/model/spec.ts';
 
-const plain = (theta: number, rotaryDim: number): RopeSpec => ({ theta, rotaryDim, scaling: { kind: 'default' } });
+const plain = (theta: number, rotaryDim: number): RopeSpec => ({
+  theta,
+  rotaryDim,
+  attentionFactor: 1,
+  scaling: { kind: 'default' },
+});
 const llama3 = (theta: number, rotaryDim: number, low: number, high: number, original: number): RopeSpec => ({
   theta,
   rotaryDim,
+  attentionFactor: 1,
   scaling: { kind: 'llama3', factor: 8, lowFreqFactor: low, highFreqFactor: high, originalMaxPositions: original },
 });
 
@@ -18,7 +24,7 @@ test('default: powers of theta', () => {
 });
 
 test('linear: every frequency divided by the factor', () => {
-  const spec: RopeSpec = { theta: 16, rotaryDim: 4, scaling: { kind: 'linear', factor: 4 } };
+  const spec: RopeSpec = { theta: 16, rotaryDim: 4, attentionFactor: 1, scaling: { kind: 'linear', factor: 4 } };
   expect([...inverseFrequencies(spec)]).toEqual([0.25, 0.0625]);
 });
 
@@ -54,5 +60,32 @@ describe('llama3', () => {
         });
       }),
     );
+  });
+});
+
+test('longrope: each pair has its own divisor', () => {
+  const scaling = { kind: 'longrope', factors: [1, 2] } as const;
+  expect([...inverseFrequencies({ theta: 16, rotaryDim: 4, attentionFactor: 1.2, scaling })]).toEqual([1, 0.125]);
+});
+
+describe('yarn', () => {
+  const yarn = (truncate: boolean): RopeSpec => ({
+    theta: 10_000,
+    rotaryDim: 128,
+    attentionFactor: 1,
+    scaling: { kind: 'yarn', factor: 4, betaFast: 32, betaSlow: 1, originalMaxPositions: 4096, truncate },
+  });
+
+  test('head of 128, theta 10000, 4096 positions: worked by hand from the paper', () => {
+    // The pair that turns 32 times over 4096 positions: 128 ln(4096 / 64 pi) / (2 ln 10000) = 20.94, once: 45.03.
+    const found = inverseFrequencies(yarn(true));
+    const base = (i: number) => 10_000 ** (-i / 64);
+    expect(found[20]).toBeCloseTo(base(20), 9);
+    expect(found[46]).toBeCloseTo(base(46) / 4, 9);
+    expect(found[63]).toBeCloseTo(base(63) / 4, 10);
+    // Truncated: the ramp goes from 20 to 46, so half of it is reached at 33.
+    expect(found[33]).toBeCloseTo(base(33) * (0.5 + 0.5 / 4), 9);
+    const ramp = (33 - 20.944) / (45.026 - 20.944);
+    expect(inverseFrequencies(yarn(false))[33]).toBeCloseTo(base(33) * (1 - ramp + ramp / 4), 6);
   });
 });

@@ -1,0 +1,22 @@
+import type { Gpu } from '../gpu/device.ts';
+import type { KernelVariant } from '../kernels/variant.ts';
+import type { KvDtype, KvLayer } from '../kv/pool.ts';
+import type { TableSizes } from '../tables.ts';
+import type { LoadedWeights } from '../weights/weights.ts';
+import type { EngineBuffers } from './activations.ts';
+import type { ModelSpec } from './spec.ts';
+
+/** All that the kernels of a step bind, and the sizes that shape them. */
+export interface ProgramInputs {
+  readonly gpu: Gpu;
+  readonly spec: ModelSpec;
+  readonly weights: LoadedWeights;
+  readonly sizes: TableSizes;
+  readonly buffers: EngineBuffers;
+  readonly pool: readonly KvLayer[];
+  readonly blockSize: number;
+  readonly kvDtype: KvDtype;
+  readonly variant: KernelVariant;
+  /** Per layer: inverse frequencies of its rotary embedding, f32. */
+  readonly invFreq: readonly GPUBuffer[];
+}
