@@ -4,6 +4,7 @@
  */
 import { expose } from 'comlink';
 import type { ShaderLibrary } from './engine/gpu/shader-source.ts';
+import { adapterRoom } from './node/adapter-room.ts';
 import { ClusterNode } from './node/cluster-node.ts';
 import type { StartEngine } from './node/engine-offer.ts';
 import { openModelFiles } from './node/model-files.ts';
@@ -42,6 +43,8 @@ const api: WorkerApi = {
     listener(feed.current);
   },
   async join(options) {
+    // A hub of several models wants to know it; an adapter that fails is told of when the engine opens it.
+    const room = await adapterRoom(navigator.gpu).catch(() => null);
     await left;
     if (!begin()) return;
     const joining = new ClusterNode({
@@ -50,6 +53,8 @@ const api: WorkerApi = {
       random: Math.random,
       ticket: options.ticket,
       agent: options.agent,
+      room,
+      query: options.query,
       feed,
       startEngine: clusterStart(options),
     });

@@ -160,6 +160,7 @@ function readOne(row: Option<unknown>, { texts, source }: Given, place: Place): 
 
 function checkTogether(options: Options): void {
   checkPorts(options);
+  checkModels(options);
   const cert = options['tls-cert-path'];
   const key = options['tls-key-path'];
   if ((cert === null) !== (key === null)) {
@@ -181,6 +182,21 @@ function checkRole(
   for (const role of nodes) {
     const clash = roleClash(options['kv-transfer-config'], role ?? options['disaggregation-mode']);
     if (clash !== null) throw new OptionError(clash);
+  }
+}
+
+function checkModels(options: Options): void {
+  const models = options.model.length;
+  const names = options['served-model-name'].length;
+  if (names > 0 && names !== models) {
+    throw new OptionError(
+      `--served-model-name ${options['served-model-name'].join(' ')}: ${names === 1 ? 'one name' : `${names} names`} for ${models === 1 ? 'one model' : `${models} models`}. Give one for each --model, in their order, or none.`,
+    );
+  }
+  if (models > 1 && options['chat-template'] !== null) {
+    throw new OptionError(
+      "--chat-template takes the place of one model's template, and this hub has several. Put the file into the model's folder as chat_template.jinja.",
+    );
   }
 }
 

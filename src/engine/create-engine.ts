@@ -9,41 +9,24 @@ import { chooseVariant } from './kernels/variant.ts';
 import { BlockManager } from './kv/block-manager.ts';
 import { createPool, type KvDtype, poolBlocks } from './kv/pool.ts';
 import { createEngineBuffers, engineBufferSizes } from './model/activations.ts';
-import { longestSequence } from './model/context.ts';
+import { engineSizes, type MemoryOptions, memoryBudget } from './model/memory.ts';
 import type { ProgramInputs } from './model/program-inputs.ts';
 import { inverseFrequencies } from './model/rope.ts';
 import type { ModelSpec } from './model/spec.ts';
-import { bucketOf, Runner } from './runner.ts';
+import { Runner } from './runner.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Golden, selfTest } from './self-test.ts';
-import type { TableSizes } from './tables.ts';
 import { measureBudget } from './warm-up.ts';
 import type { LoadedWeights } from './weights/weights.ts';
 
 /** Steps submitted before the first is read back: hides the readback's latency, costs a stopped sequence that many idle rows. */
 const STEPS_IN_FLIGHT = 3;
-/** Largest step that buffers are made for when the budget is to be measured. */
-const LARGEST_STEP = { software: 256, hardware: 2048 };
-/** Fewest rows that can have logits in one step; prompts whose logprobs are asked for advance by at most this. */
-const LOGIT_ROWS = 64;
 const MAX_WAITING = 4096;
 /** A context that holds less is of no use to anyone, the self-test included. */
 const LEAST_LENGTH = 16;
-/**
- * WebGPU tells nobody how much memory there is. The largest buffer an adapter allows is the best hint it gives;
- * a software adapter lives in the machine's own memory beside everything else and takes a small part of it.
- */
-const DEFAULT_UTILIZATION = { software: 0.25, hardware: 0.9 };
 
 /** Names and meaning as the options table has them; null = choose. */
-export interface EngineOptions {
-  readonly blockSize: number;
-  readonly kvCacheDtype: 'auto' | KvDtype;
-  readonly maxModelLen: number | null;
-  readonly maxNumSeqs: number;
-  readonly maxNumBatchedTokens: number | null;
-  readonly numGpuBlocksOverride: number | null;
-  readonly gpuMemoryUtilization: number | null;
+export interface EngineOptions extends MemoryOptions {
   readonly enablePrefixCaching: boolean;
   readonly enforceEager: boolean;
   /** First order of the free blocks; null = ascending. Output must not depend on it. */
@@ -71,34 +54,23 @@ export interface EngineInputs {
  */
 export async function createEngine(inputs: EngineInputs): Promise<Engine> {
   const { gpu, spec, weights, options } = inputs;
-  const kind = gpu.adapter.software ? 'software' : 'hardware';
-  const longest = longestSequence(spec, options.maxModelLen);
-  const maxBlocksPerSeq = Math.ceil(longest / options.blockSize);
-  const largestStep = options.maxNumBatchedTokens ?? Math.max(LARGEST_STEP[kind], bucketOf(options.maxNumSeqs + 1));
-  const maxLogitRows = bucketOf(Math.max(options.maxNumSeqs, LOGIT_ROWS));
-  const sizes: TableSizes = {
-    maxRows: bucketOf(largestStep),
-    maxLogitRows,
-    maxDeltas: options.maxNumSeqs * maxBlocksPerSeq,
-    maxSlots: options.maxNumSeqs,
-    maxLen: longest,
-    maxBlocksPerSeq,
-    vocabSize: spec.vocabSize,
-  };
+  const { software } = gpu.adapter;
+  const { longest, maxBlocksPerSeq, largestStep, sizes } = engineSizes(spec, options, software);
   const kvDtype = options.kvCacheDtype === 'auto' ? kvDtypeOf(weights) : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype: kvDtype };
   const { device } = gpu;
 
   const activationBytes = Object.values(engineBufferSizes(spec, sizes)).reduce((a, b) => a + b, 0);
-  const utilization = options.gpuMemoryUtilization ?? DEFAULT_UTILIZATION[kind];
-  const budget = device.limits.maxBufferSize * utilization - weights.bytes - activationBytes;
+  const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+  const room = { maxBufferSize, maxStorageBufferBindingSize, software };
+  const budget = memoryBudget(room, options.gpuMemoryUtilization) - weights.bytes - activationBytes;
   const blocks = poolBlocks(kvShape, device.limits, budget, {
     override: options.numGpuBlocksOverride,
     most: options.maxNumSeqs * maxBlocksPerSeq,
     least: maxBlocksPerSeq,
   });
   const maxModelLen = contextOf(options, longest, blocks);
-  const variant = chooseVariant(gpu.adapter.software);
+  const variant = chooseVariant(software);
   const buffers = await createEngineBuffers(device, spec, sizes);
   const pool = await createPool(device, kvShape, blocks);
   const invFreq = await frequencyBuffers(device, spec);
@@ -124,7 +96,7 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
       maxNumSeqs: options.maxNumSeqs,
       maxNumBatchedTokens,
       maxModelLen,
-      maxLogitRows,
+      maxLogitRows: sizes.maxLogitRows,
       blockManager,
       maxWaiting: MAX_WAITING,
     });

@@ -1,5 +1,6 @@
 import type { TokenLogprob } from '../protocol/generate.ts';
 import { MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS } from '../protocol/sampling.ts';
+import { bucketOf } from './bucket.ts';
 import type { PreparedCall } from './gpu/kernel.ts';
 import { encodeCalls, type Pipelines } from './gpu/pipelines.ts';
 import { ReadbackRing, readBuffer } from './gpu/readback.ts';
@@ -185,11 +186,6 @@ export class Runner {
     }
     return delta;
   }
-}
-
-/** Smallest power of two that holds `rows`. */
-export function bucketOf(rows: number): number {
-  return 2 ** Math.ceil(Math.log2(Math.max(1, rows)));
 }
 
 /** Positions that the step's attention reads, summed over its rows; windows are not looked at. */

@@ -57,8 +57,8 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     throw new HubStartError(`Two models are served as ${twice}. Name one with --served-model-name.`);
 
   const startedAt = Date.now();
-  const offers = folders.map((folder) => modelOffer(folder, config.joinToken));
-  const registry = new Registry(config, offers, clock);
+  const offered = folders.map((folder) => ({ ...folder, offer: modelOffer(folder, config.joinToken) }));
+  const registry = new Registry(config, offered, clock);
   const index = new KvIndex(await createBlockHasher(config.hashAlgo), config.blockSize);
   const router = new Router({ config: config.router, index, clock, random: Math.random });
   const { limits } = config;

@@ -91,11 +91,13 @@ async function main(): Promise<void> {
 
 function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonly string[]): string {
   const scheme = config.tls === null ? 'http' : 'https';
-  const ready = hub.state().nodes.filter((node) => node.stage === 'ready');
+  const state = hub.state();
+  const ready = state.nodes.filter((node) => node.stage === 'ready');
   return banner({
     url: hub.url,
     lanUrls: reachableHosts(config.host, lan).map((host) => origin(scheme, host, hub.port)),
-    model: hub.models[0] ?? '',
+    models: hub.models,
+    model: (state.models.find(({ readyNodes }) => readyNodes > 0) ?? state.models[0])?.name ?? '',
     endpointTypes: config.endpointTypes,
     adapters: ready.flatMap(({ card }) => (card === null ? [] : [adapterText(card.adapter)])),
     apiKey: config.apiKeys[0] ?? null,

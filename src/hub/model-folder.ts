@@ -27,6 +27,8 @@ export interface ModelFolder {
   readonly fingerprint: string;
   readonly files: readonly ManifestFile[];
   readonly spec: ModelSpec;
+  /** Of its weight files. */
+  readonly weightBytes: number;
   /** Longest sequence that the hub takes, in tokens; nodes may take less. */
   readonly maxModelLen: number;
   readonly tokenizer: ChatTokenizer | null;
@@ -62,6 +64,7 @@ export async function readModelFolder(model: ModelConfig, config: HubConfig): Pr
       fingerprint: await fingerprint(files),
       files,
       spec,
+      weightBytes: files.reduce((sum, { path, size }) => sum + (path.endsWith('.safetensors') ? size : 0), 0),
       maxModelLen,
       tokenizer: config.skipTokenizerInit ? null : await readTokenizer(files, config.chatTemplate),
       generationDefaults: config.generationConfig === 'auto' ? generationDefaults(generation ?? {}) : {},

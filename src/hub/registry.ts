@@ -5,6 +5,7 @@ import type { ClusterNode } from '../protocol/cluster-state.ts';
 import { type Card, type ModelOffer, VERSIONS } from '../protocol/messages.ts';
 import type { ReadyNodes } from './candidates.ts';
 import type { HubConfig } from './config.ts';
+import { modelFor, type OfferedModel } from './model-choice.ts';
 import type { Hello, NodeDesk, NodeSocket, Refusal, Welcome } from './node-socket.ts';
 import { newSecret, sameSecret } from './ticket.ts';
 
@@ -28,7 +29,7 @@ export class Registry implements NodeDesk, ReadyNodes {
 
   constructor(
     private readonly config: HubConfig,
-    private readonly offers: readonly ModelOffer[],
+    private readonly models: readonly OfferedModel[],
     private readonly clock: Clock,
   ) {}
 
@@ -43,7 +44,7 @@ export class Registry implements NodeDesk, ReadyNodes {
       const message = 'the join token is missing or wrong; open the join link that the hub printed';
       return { close: CLOSE.ticket, code: 'ticket', message };
     }
-    const id = this.#known(hello) ?? this.#newIdentity();
+    const id = this.#known(hello) ?? this.#newIdentity(hello);
     const identity = this.#identities.get(id)!;
     this.#sockets
       .get(id)
@@ -57,7 +58,7 @@ export class Registry implements NodeDesk, ReadyNodes {
       node: id,
       resumeToken: identity.token,
       epoch: identity.epoch,
-      model: this.offers.find((offer) => offer.name === identity.model)!,
+      model: this.#offer(identity.model)!,
       blockSize: this.config.blockSize,
       hashAlgo: this.config.hashAlgo,
       options: this.config.nodeOptions,
@@ -67,7 +68,7 @@ export class Registry implements NodeDesk, ReadyNodes {
   }
 
   accept(card: Card, socket: NodeSocket): Refusal | null {
-    const offer = this.offers.find((o) => o.name === socket.model);
+    const offer = this.#offer(socket.model);
     const differs = (what: string, theirs: unknown, ours: unknown): Refusal => ({
       close: CLOSE.model,
       code: 'model',
@@ -124,17 +125,24 @@ export class Registry implements NodeDesk, ReadyNodes {
     return identity !== undefined && sameSecret(identity.token, resume.token) ? resume.node : null;
   }
 
-  #newIdentity(): string {
+  #offer(name: string): ModelOffer | undefined {
+    return this.models.find(({ offer }) => offer.name === name)?.offer;
+  }
+
+  #newIdentity(hello: Hello): string {
     this.#forgetOld();
     const id = randomUUID();
-    this.#identities.set(id, { token: newSecret(), model: this.#loneliestModel(), epoch: 0, leftAt: null });
+    this.#identities.set(id, { token: newSecret(), model: this.#modelFor(hello), epoch: 0, leftAt: null });
     return id;
   }
 
-  /** With several models each new node gets the one that fewest nodes have. */
-  #loneliestModel(): string {
-    const nodes = (offer: ModelOffer) => this.sockets().filter((socket) => socket.model === offer.name).length;
-    return this.offers.reduce((best, offer) => (nodes(offer) < nodes(best) ? offer : best)).name;
+  #modelFor({ room, query }: Hello): string {
+    const [first, ...others] = this.models;
+    if (first === undefined) throw new Error('a hub has a model');
+    if (others.length === 0) return first.offer.name;
+    const held = new Set(this.sockets().map(({ model }) => model));
+    const page = { room: room ?? null, query: query ?? '' };
+    return modelFor([first, ...others], page, held, this.config.nodeOptions).offer.name;
   }
 
   #forgetOld(): void {

@@ -1,6 +1,14 @@
 import type { Clock } from '../protocol/clock.ts';
 import { CLOSE, isFinalClose } from '../protocol/close-codes.ts';
-import { type Card, type ErrorCode, encode, HubMessage, type NodeMessage, VERSIONS } from '../protocol/messages.ts';
+import {
+  type AdapterRoom,
+  type Card,
+  type ErrorCode,
+  encode,
+  HubMessage,
+  type NodeMessage,
+  VERSIONS,
+} from '../protocol/messages.ts';
 import type { NodeProblem } from './snapshot.ts';
 import type { Connect, Socket } from './socket.ts';
 
@@ -36,6 +44,10 @@ export interface LinkOptions {
   readonly ticket: string | null;
   /** What the hub's dashboard calls this node. */
   readonly agent: string;
+  /** What the adapter allows; null = no adapter, or nobody asked it. */
+  readonly room: AdapterRoom | null;
+  /** The page's query. */
+  readonly query: string;
 }
 
 /** From opening a socket to `welcome`. */
@@ -130,11 +142,13 @@ export class Link {
 
   private greet(): void {
     this.current = 'greeting';
-    const { ticket, agent } = this.options;
+    const { ticket, agent, room, query } = this.options;
     const hello: NodeMessage = {
       type: 'hello',
       versions: [...VERSIONS],
       agent,
+      ...(room === null ? {} : { room }),
+      ...(query === '' ? {} : { query: query.slice(0, 4096) }),
       ...(ticket === null ? {} : { ticket }),
       ...(this.resume === null ? {} : { resume: this.resume }),
     };

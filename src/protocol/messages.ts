@@ -49,6 +49,14 @@ export const Card = z.object({
 });
 export type Card = z.infer<typeof Card>;
 
+/** What an adapter allows, as far as it says before an engine is made: by this a hub of several models chooses one (J11). */
+export const AdapterRoom = z.object({
+  maxBufferSize: count,
+  maxStorageBufferBindingSize: count,
+  software: z.boolean(),
+});
+export type AdapterRoom = z.infer<typeof AdapterRoom>;
+
 /** Counters of a node's engine since it started, and its state now. */
 export const Load = z.object({
   rank: count,
@@ -121,6 +129,10 @@ export const NodeMessage = z.discriminatedUnion('type', [
     ticket: text.optional(),
     resume: z.object({ node: text, token: text }).optional(),
     agent: text,
+    /** Left out where the node has no adapter, or does not know. */
+    room: AdapterRoom.optional(),
+    /** The page's query: options that win over those of the hub. */
+    query: text.optional(),
   }),
   z.object({ type: z.literal('stage'), stage: NodeStage, detail: text, loadedBytes: count, totalBytes: count }),
   z.object({ type: z.literal('register'), card: Card }),

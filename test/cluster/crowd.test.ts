@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
-import { ScriptedNode } from '../support/scripted-node.ts';
+import { ScriptedNode, type ScriptedNodeOptions } from '../support/scripted-node.ts';
 import { PICO, startTestHub } from '../support/test-hub.ts';
 
 let hub: Hub | null = null;
@@ -41,7 +41,7 @@ it('200 nodes: each gets its share of a burst, and half of them may leave at onc
   await Promise.all(nodes.slice(0, 50).map((_, i) => complete(url, 'quire-pico', [i])));
 });
 
-it('two models: new nodes go where fewest are, and a request goes to nodes of its model only', async () => {
+it('two models: a new node gets the one that nobody has, and a request goes to nodes of its model only', async () => {
   scratch = await mkdtemp(path.join(tmpdir(), 'quire-two-'));
   const other = path.join(scratch, 'other');
   await cp(PICO, other, { recursive: true });
@@ -66,4 +66,38 @@ it('two models: new nodes go where fewest are, and a request goes to nodes of it
     hello: { resume: { node: second.id, token: second.welcome!.resumeToken } },
   });
   expect(again.welcome?.model.name).toBe('other');
+});
+
+it('J11: two models: a node is offered the largest that fits its adapter, and keeps it when it comes back', async () => {
+  scratch = await mkdtemp(path.join(tmpdir(), 'quire-sizes-'));
+  const large = path.join(scratch, 'large');
+  await cp(PICO, large, { recursive: true });
+  await writeFile(path.join(large, 'more.safetensors'), new Uint8Array(192 << 20));
+  hub = await startTestHub({ models: [PICO, large].map((folder) => ({ folder, servedName: null })) });
+  const { url } = hub;
+  const room = (mib: number, software = false) => ({
+    maxBufferSize: mib << 20,
+    maxStorageBufferBindingSize: mib << 20,
+    software,
+  });
+  const offered = async (hello: ScriptedNodeOptions['hello']) => {
+    const node = await ScriptedNode.join(url, hello === undefined ? {} : { hello });
+    return [node, node.welcome!.model.name] as const;
+  };
+  // Nobody has the large one, but it does not fit.
+  const [first, small] = await offered({ room: room(128) });
+  expect(small).toBe('quire-pico');
+  const [second, its] = await offered({ room: room(1024) });
+  expect(its).toBe('large');
+  expect((await offered({ room: room(1024) }))[1]).toBe('large');
+  // A quarter of 640 MiB on a software adapter, unless its page asks for more.
+  const [third, onCpu] = await offered({ room: room(640, true) });
+  expect(onCpu).toBe('quire-pico');
+  expect((await offered({ room: room(640, true), query: '?gpu-memory-utilization=0.9' }))[1]).toBe('large');
+  // Every node of the small one leaves: the next page gets it though the large one fits too.
+  await Promise.all([first.leave(), third.leave()]);
+  while (hub.state().nodes.some(({ model }) => model === 'quire-pico')) await new Promise((r) => setTimeout(r, 5));
+  expect((await offered({ room: room(1024) }))[1]).toBe('quire-pico');
+  const resume = { node: second.id, token: second.welcome!.resumeToken };
+  expect((await offered({ room: room(128), resume }))[1]).toBe('large');
 });

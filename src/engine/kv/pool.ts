@@ -17,7 +17,7 @@ export interface KvShape {
 }
 
 /** Bytes of one block in one of a layer's two buffers. */
-function layerBlockBytes({ spec, blockSize, dtype }: KvShape): number {
+export function layerBlockBytes({ spec, blockSize, dtype }: KvShape): number {
   return blockSize * spec.numKvHeads * spec.headDim * (dtype === 'f32' ? 4 : 2);
 }
 

@@ -4,7 +4,8 @@ export interface BannerFacts {
   readonly url: string;
   /** Origins as other machines reach it; empty when the hub listens on loopback only. */
   readonly lanUrls: readonly string[];
-  /** Name of the model in the API. */
+  /** Names of the models in the API, and the one to ask first. */
+  readonly models: readonly string[];
   readonly model: string;
   readonly endpointTypes: readonly ('chat' | 'completions')[];
   /** Of the hub's own nodes that are ready: what each computes on. */
@@ -31,7 +32,7 @@ export function banner(facts: BannerFacts): string {
   if (tls) rows.push([tls.selfSigned ? 'Certificate' : 'TLS', certificateText(tls)]);
   if (facts.systemUrl !== null) rows.push(['Health', `${facts.systemUrl}/health`]);
   if (facts.metricsUrl !== null) rows.push(['Metrics', `${facts.metricsUrl}/metrics`]);
-  rows.push(['Model', facts.model]);
+  rows.push([facts.models.length === 1 ? 'Model' : 'Models', facts.models.join(', ')]);
   for (const adapter of adapters.length > 0
     ? adapters
     : ['none here yet: requests are answered once a node has joined'])

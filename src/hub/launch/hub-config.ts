@@ -40,9 +40,9 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
       names,
       here.now(),
     ),
-    models: options.model.map((model) => ({
+    models: options.model.map((model, at) => ({
       folder: modelFolder(model, here.root),
-      servedName: options['served-model-name'],
+      servedName: options['served-model-name'][at] ?? null,
     })),
     apiKeys: open && options['api-key'].length === 0 ? [newSecret()] : options['api-key'],
     joinToken: options['join-token'] ?? (open ? newSecret() : null),

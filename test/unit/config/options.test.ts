@@ -62,6 +62,10 @@ describe('command line', () => {
   test('repeatable options take all values, others the last', () => {
     expect(parse('--api-key a --api-key b,c')['api-key']).toEqual(['a', 'b', 'c']);
     expect(parse('--nodes 1 --nodes 2').nodes).toEqual([null, null]);
+    expect(parse('--model a --model b --served-model-name c --served-model-name d')).toMatchObject({
+      model: ['a', 'b'],
+      'served-model-name': ['c', 'd'],
+    });
   });
 
   test('a value may hold an equals sign', () => {
@@ -173,6 +177,9 @@ describe('what cannot be obeyed is refused in one line', () => {
     ['--headless --hub-url http://hub.test/path', 'expected the address of a hub'],
     ['--headless --hub-url http://hub.test --http-port 1', '--http-port 1: this is an option of the hub'],
     ['--headless --hub-url http://hub.test --model m', '--model m: this is an option of the hub'],
+    ['--model a --model b --served-model-name c', 'one name for 2 models'],
+    ['--served-model-name a --served-model-name b', '2 names for one model'],
+    ['--model a --model b --chat-template c', 'chat_template.jinja'],
     ['--api-key ключ', 'expected visible ASCII characters'],
   ];
   test.each(refusals)('%s', (line, part) => {
@@ -209,7 +216,6 @@ describe('what cannot be obeyed is refused in one line', () => {
     '--dyn-tool-call-parser hermes',
     '--dyn-reasoning-parser qwen3',
     '--reasoning-parser qwen3',
-    '--model a --model b',
     '--model model.gguf',
   ];
   test.each(notYet)('%s is not there yet, and says so', (line) => {

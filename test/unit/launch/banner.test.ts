@@ -5,6 +5,7 @@ import { type BannerFacts, banner } from '../../../src/hub/launch/banner.ts';
 const LOCAL: BannerFacts = {
   url: 'http://127.0.0.1:8080',
   lanUrls: [],
+  models: ['quire-pico'],
   model: 'quire-pico',
   endpointTypes: ['chat', 'completions'],
   systemUrl: null,

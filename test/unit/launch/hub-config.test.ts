@@ -60,6 +60,24 @@ test('a request moves three times unless flag or variable say otherwise', async 
   expect(options['migration-limit']).toBe(7);
 });
 
+test('the nth name is that of the nth model', async () => {
+  const folder = path.join(root, 'models/quire-pico');
+  const made = await config(
+    '--model',
+    'quire-pico',
+    '--model',
+    folder,
+    '--served-model-name',
+    'a',
+    '--served-model-name',
+    'b',
+  );
+  expect(made.models).toEqual([
+    { folder, servedName: 'a' },
+    { folder, servedName: 'b' },
+  ]);
+});
+
 test('nodes are offered what was set and concerns them', async () => {
   const made = await config('--max-num-seqs', '4', '--kv-cache-dtype', 'f32', '--api-key', 'k');
   expect(made.nodeOptions).toEqual({ 'max-num-seqs': '4', 'kv-cache-dtype': 'f32' });

@@ -32,6 +32,8 @@ function setUp(startEngine?: StartEngine) {
     random: () => 0,
     ticket: null,
     agent: 'test',
+    room: null,
+    query: '',
     feed,
     startEngine:
       startEngine ??

@@ -42,6 +42,8 @@ async function told(algo: HashAlgo): Promise<string[]> {
     random: () => 0,
     ticket: null,
     agent: 'test',
+    room: null,
+    query: '',
     feed: new SnapshotFeed(clock, () => {}),
     startEngine: async (_offer, listener) => {
       engine = listener;

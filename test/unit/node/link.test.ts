@@ -26,7 +26,10 @@ function setUp(options: { ticket?: string; random?: () => number } = {}) {
     left: (problem) => left.push(problem),
   };
   const { ticket = null, random = () => 1 } = options;
-  const link = new Link({ connect: sockets.connect, clock, random, ticket, agent: 'test' }, listener);
+  const link = new Link(
+    { connect: sockets.connect, clock, random, ticket, agent: 'test', room: null, query: '' },
+    listener,
+  );
   const register = () => {
     sockets.last().listener.opened();
     sockets.last().say(WELCOME);

@@ -1,0 +1,85 @@
+import type { AdapterRoom } from '../../protocol/messages.ts';
+import { bucketOf } from '../bucket.ts';
+import { blockBytes, type KvDtype, layerBlockBytes } from '../kv/pool.ts';
+import type { TableSizes } from '../tables.ts';
+import { engineBufferSizes } from './activations.ts';
+import { longestSequence } from './context.ts';
+import type { ModelSpec } from './spec.ts';
+
+/** Largest step that buffers are made for when the budget is to be measured. */
+const LARGEST_STEP = { software: 256, hardware: 2048 };
+/** Fewest rows that can have logits in one step; prompts whose logprobs are asked for advance by at most this. */
+const LOGIT_ROWS = 64;
+/**
+ * WebGPU tells nobody how much memory there is. The largest buffer an adapter allows is the best hint it gives;
+ * a software adapter lives in the machine's own memory beside everything else and takes a small part of it.
+ */
+const DEFAULT_UTILIZATION = { software: 0.25, hardware: 0.9 };
+
+/** The options that memory depends on, as the options table has them; null = choose. */
+export interface MemoryOptions {
+  readonly blockSize: number;
+  readonly maxModelLen: number | null;
+  readonly maxNumSeqs: number;
+  readonly maxNumBatchedTokens: number | null;
+  readonly numGpuBlocksOverride: number | null;
+  readonly gpuMemoryUtilization: number | null;
+  readonly kvCacheDtype: 'auto' | KvDtype;
+}
+
+/** Sizes of an engine's tables, and what they follow from. */
+export interface EngineSizes {
+  /** Longest sequence, tokens. */
+  readonly longest: number;
+  readonly maxBlocksPerSeq: number;
+  /** Rows of the largest step. */
+  readonly largestStep: number;
+  readonly sizes: TableSizes;
+}
+
+/** Throws `EngineError` code `model` where `--max-model-len` is more than the model's. */
+export function engineSizes(spec: ModelSpec, options: MemoryOptions, software: boolean): EngineSizes {
+  const longest = longestSequence(spec, options.maxModelLen);
+  const maxBlocksPerSeq = Math.ceil(longest / options.blockSize);
+  const usual = software ? LARGEST_STEP.software : LARGEST_STEP.hardware;
+  const largestStep = options.maxNumBatchedTokens ?? Math.max(usual, bucketOf(options.maxNumSeqs + 1));
+  const sizes = {
+    maxRows: bucketOf(largestStep),
+    maxLogitRows: bucketOf(Math.max(options.maxNumSeqs, LOGIT_ROWS)),
+    maxDeltas: options.maxNumSeqs * maxBlocksPerSeq,
+    maxSlots: options.maxNumSeqs,
+    maxLen: longest,
+    maxBlocksPerSeq,
+    vocabSize: spec.vocabSize,
+  };
+  return { longest, maxBlocksPerSeq, largestStep, sizes };
+}
+
+/** Bytes that weights, tables, activations and KV pool may take together. */
+export function memoryBudget({ maxBufferSize, software }: AdapterRoom, utilization: number | null): number {
+  return maxBufferSize * (utilization ?? (software ? DEFAULT_UTILIZATION.software : DEFAULT_UTILIZATION.hardware));
+}
+
+/**
+ * Whether an engine of the model finds room: weights, activations, and KV blocks for one sequence of the longest kind (or as many as
+ * `--num-gpu-blocks-override` says). weightBytes: of its weight files. An estimate before anything is loaded; the engine itself counts exactly.
+ */
+export function fitsAdapter(
+  { spec, weightBytes }: { readonly spec: ModelSpec; readonly weightBytes: number },
+  options: MemoryOptions,
+  room: AdapterRoom,
+): boolean {
+  if (options.maxModelLen !== null && options.maxModelLen > spec.maxPositions) return false;
+  const { sizes, maxBlocksPerSeq } = engineSizes(spec, options, room.software);
+  const values = spec.weights.map(({ rows, cols }) => rows * cols);
+  const perValue = weightBytes / values.reduce((a, b) => a + b, 0);
+  const dtype = options.kvCacheDtype === 'auto' ? (perValue > 3 ? 'f32' : 'f16') : options.kvCacheDtype;
+  const kvShape = { spec, blockSize: options.blockSize, dtype };
+  const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
+  const buffers = Object.values(engineBufferSizes(spec, sizes));
+  const activations = buffers.reduce((a, b) => a + b, 0);
+  const largest = Math.max(...values.map((each) => each * perValue), ...buffers, layerBlockBytes(kvShape) * blocks);
+  if (largest > Math.min(room.maxBufferSize, room.maxStorageBufferBindingSize)) return false;
+  const needed = weightBytes + activations + blocks * blockBytes(kvShape);
+  return needed <= memoryBudget(room, options.gpuMemoryUtilization);
+}
