@@ -1,4 +1,15 @@
-import { choice, decimal, type Kind, list, matching, nodeRoles, onOff, optionalText, optionalWhole } from './kinds.ts';
+import {
+  choice,
+  decimal,
+  type Kind,
+  list,
+  matching,
+  nodeRoles,
+  onOff,
+  optionalText,
+  optionalWhole,
+  whole,
+} from './kinds.ts';
 import { ROLES } from './kv-transfer.ts';
 import { only, option } from './option.ts';
 
@@ -55,6 +66,15 @@ export const quireOptions = {
     env: 'QUIRE_API_KEY',
     where: 'hub',
     help: 'Key that callers of /v1 send as Authorization: Bearer KEY. Repeatable.',
+  }),
+  'request-timeout': option({
+    group: 'Quire',
+    kind: optionalWhole(1, 604_800),
+    default: null,
+    defaultText: 'as long as it takes',
+    env: 'QUIRE_REQUEST_TIMEOUT',
+    where: 'hub',
+    help: 'Most seconds of an API request; its own header x-request-timeout may say less.',
   }),
   'join-token': option({
     group: 'Quire',

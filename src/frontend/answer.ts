@@ -5,6 +5,7 @@ import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } f
 import { nvextOf } from './nvext.ts';
 import { collect, type ResponseShape } from './response.ts';
 import type { Nvext, RouteReport } from './routing.ts';
+import { cancelCause, cancelError, type RunningRequest } from './running.ts';
 import { sseResponse } from './sse.ts';
 
 export interface AnswerOptions {
@@ -16,8 +17,7 @@ export interface AnswerOptions {
   readonly extraFields: Nvext['extra_fields'];
   readonly stream: boolean;
   readonly includeUsage: boolean;
-  /** Aborts when the client goes away. */
-  readonly signal: AbortSignal;
+  readonly running: RunningRequest;
   /** When the request came, in the milliseconds of `now`. */
   readonly arrived: number;
   readonly now: () => number;
@@ -25,15 +25,14 @@ export interface AnswerOptions {
   readonly failed: (error: unknown) => void;
 }
 
-/** Computes a plan and answers with it, streaming or whole. Computing stops when the client leaves. Throws what fails before the answer began. */
+/** Computes a plan and answers with it, streaming or whole. Computing stops when the client leaves, the request is cancelled or its time is over. Throws what fails before the answer began. */
 export async function answer(options: AnswerOptions): Promise<Response> {
   const { plan, routes, shape, stream } = options;
-  const left = new AbortController();
-  const signal = AbortSignal.any([options.signal, left.signal]);
+  const { left, signal } = options.running;
   const metrics = options.metrics.started({ model: plan.model.name, endpoint: options.endpoint, stream });
   const run = new Run(options, generation(plan, routes, signal), metrics, signal);
   if (stream) {
-    const response = await sseResponse(run.chunks(), { left: () => left.abort(), failed: options.failed });
+    const response = await sseResponse(run.chunks(), { left, failed: options.failed });
     for (const [name, value] of Object.entries(routes.headers())) response.headers.set(name, value);
     return response;
   }
@@ -82,6 +81,7 @@ class Run {
     try {
       for await (const delta of this.deltas()) {
         const { routes, shape } = this.#options;
+        if (this.#signal.aborted) break;
         for (const chunk of shape.chunks(delta)) {
           const migrations = routes.migrations.slice(told);
           told += migrations.length;
@@ -89,6 +89,8 @@ class Run {
           yield { ...chunk, ...this.nvext(prompt, migrations) };
         }
       }
+      const cancelled = cancelError(this.#signal);
+      if (cancelled !== null) throw cancelled;
       if (this.#options.includeUsage) yield this.#options.shape.usageChunk(this.generation.tally.usage());
       status = 'success';
     } catch (error) {
@@ -112,9 +114,12 @@ class Run {
 
   #finished(status: RequestOutcome['status']): void {
     const { tally } = this.generation;
+    const cause = cancelCause(this.#signal);
+    this.#options.running.ended();
     this.#metrics.finished({
       // Whatever came of it, nobody was there to read it.
-      status: this.#signal.aborted ? 'cancelled' : status,
+      status: cause === null ? status : 'cancelled',
+      cause,
       seconds: (this.#options.now() - this.#options.arrived) / 1000,
       promptTokens: tally.promptTokens,
       cachedTokens: tally.cachedTokens,

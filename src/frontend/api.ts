@@ -1,4 +1,5 @@
-import { Hono } from 'hono';
+import { type Context, Hono } from 'hono';
+import type { Clock } from '../protocol/clock.ts';
 import { answer } from './answer.ts';
 import type { ServedModel } from './backend.ts';
 import { readJson } from './body.ts';
@@ -12,6 +13,7 @@ import type { FrontendMetrics, RequestLabels } from './metrics.ts';
 import type { SharedFields } from './request-fields.ts';
 import type { ResponseHead, ResponseShape } from './response.ts';
 import { RouteReport, routeWish } from './routing.ts';
+import { RunningRequests, requestTimeout } from './running.ts';
 
 export interface ApiOptions {
   /** The models served now; asked on every request. */
@@ -21,16 +23,25 @@ export interface ApiOptions {
   drawSeed(): [number, number];
   /** Milliseconds since the epoch (`Date.now`). */
   now(): number;
+  readonly after: Clock['after'];
+  /** Most seconds of a request, from its arrival to its last byte; null = as long as it takes. */
+  readonly timeoutSeconds: number | null;
   readonly metrics: FrontendMetrics;
   /** Told of every error that is answered as a 500, for the log; must not throw. */
   internalError(error: unknown): void;
 }
 
+/** What whoever mounts the API may have set for a request: its id, and the key that it showed. */
+export interface ApiEnv {
+  Variables: { requestId?: string; apiKey?: string };
+}
+
 /** The OpenAI API (`/v1/...`) over Web types: a hub mounts it, a page calls its `fetch` without any server. */
-export function createApi(options: ApiOptions): Hono {
-  const api = new Hono();
+export function createApi(options: ApiOptions): Hono<ApiEnv> {
+  const api = new Hono<ApiEnv>();
+  const running = new RunningRequests(options);
   api.post('/v1/chat/completions', (c) =>
-    serve(c.req.raw, options, {
+    serve(c, running, options, {
       endpoint: 'chat_completions',
       idPrefix: 'chatcmpl',
       parse: parseChatRequest,
@@ -38,7 +49,7 @@ export function createApi(options: ApiOptions): Hono {
     }),
   );
   api.post('/v1/completions', (c) =>
-    serve(c.req.raw, options, {
+    serve(c, running, options, {
       endpoint: 'completions',
       idPrefix: 'cmpl',
       parse: parseCompletionRequest,
@@ -48,6 +59,12 @@ export function createApi(options: ApiOptions): Hono {
   api.get('/v1/models', (c) => c.json({ object: 'list', data: options.models().map(modelCard) }));
   // The name of a model may hold slashes (`org/name`).
   api.get('/v1/models/:name{.+}', (c) => c.json(modelCard(findModel(options.models(), c.req.param('name')))));
+  api.delete('/v1/requests/:id', (c) => {
+    const id = c.req.param('id');
+    if (running.cancel(id, c.get('apiKey') ?? null)) return c.json({ id, object: 'request', status: 'cancelled' });
+    const message = `No request '${id.slice(0, 255)}' is in work. It has ended, or its id is another: an answer's 'id', or the header 'x-request-id'.`;
+    throw new ApiError(404, 'not_found_error', message, { code: 'request_not_found' });
+  });
   api.all('/v1/*', (c) => {
     throw new ApiError(404, 'not_found_error', `There is no ${c.req.method} ${c.req.path} here.`, {
       code: 'not_found',
@@ -70,11 +87,14 @@ interface Endpoint<T extends SharedFields> {
 }
 
 async function serve<T extends SharedFields>(
-  raw: Request,
+  c: Context<ApiEnv>,
+  requests: RunningRequests,
   options: ApiOptions,
   endpoint: Endpoint<T>,
 ): Promise<Response> {
+  const { raw } = c.req;
   const arrived = options.now();
+  const timeout = requestTimeout(raw.headers.get('x-request-timeout'));
   const request = endpoint.parse(await readJson(raw, options.maxBodyBytes));
   const model = findModel(options.models(), request.model);
   const stream = request.stream ?? false;
@@ -85,19 +105,27 @@ async function serve<T extends SharedFields>(
     created: Math.floor(arrived / 1000),
     model: model.name,
   };
-  return answer({
-    ...(await endpoint.plan(request, model, head, options.drawSeed)),
-    endpoint: endpoint.endpoint,
-    routes,
-    extraFields: request.nvext?.extra_fields,
-    stream,
-    includeUsage: request.stream_options?.include_usage ?? false,
-    signal: raw.signal,
-    arrived,
-    now: options.now,
-    metrics: options.metrics,
-    failed: (error) => report(error, options),
-  });
+  const named = c.get('requestId') ?? raw.headers.get('x-request-id');
+  const ids = named === null ? [head.id] : [head.id, named];
+  const running = requests.begin(ids, c.get('apiKey') ?? null, raw.signal, timeout);
+  try {
+    return await answer({
+      ...(await endpoint.plan(request, model, head, options.drawSeed)),
+      endpoint: endpoint.endpoint,
+      routes,
+      extraFields: request.nvext?.extra_fields,
+      stream,
+      includeUsage: request.stream_options?.include_usage ?? false,
+      running,
+      arrived,
+      now: options.now,
+      metrics: options.metrics,
+      failed: (error) => report(error, options),
+    });
+  } catch (error) {
+    running.ended();
+    throw error;
+  }
 }
 
 function checkStreaming(request: SharedFields, stream: boolean): void {
@@ -135,7 +163,9 @@ function errorResponse(error: unknown, options: ApiOptions): Response {
   report(error, options);
   const told = toApiError(error);
   const retry = told.retryAfter === null ? {} : { 'retry-after': String(told.retryAfter) };
-  return Response.json(told.body(), { status: told.status, headers: retry });
+  // The official clients would ask for the same, with the same time for it, twice more.
+  const once = told.status === 504 ? { 'x-should-retry': 'false' } : {};
+  return Response.json(told.body(), { status: told.status, headers: { ...retry, ...once } });
 }
 
 function report(error: unknown, options: ApiOptions): void {

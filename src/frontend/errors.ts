@@ -5,6 +5,7 @@ export type ApiErrorType =
   | 'not_found_error'
   | 'rate_limit_error'
   | 'service_unavailable'
+  | 'timeout_error'
   | 'internal_error';
 
 export interface ApiErrorOptions extends ErrorOptions {

@@ -1,3 +1,5 @@
+import type { CancelCause } from './running.ts';
+
 export interface RequestLabels {
   readonly model: string;
   readonly endpoint: 'chat_completions' | 'completions';
@@ -6,6 +8,8 @@ export interface RequestLabels {
 
 export interface RequestOutcome {
   readonly status: 'success' | 'error' | 'cancelled';
+  /** Why it was cancelled; null for the others. */
+  readonly cause: CancelCause | null;
   /** From the request's arrival to the last byte. */
   readonly seconds: number;
   readonly promptTokens: number;

@@ -1,6 +1,7 @@
 import type { TokenLogprob } from '../protocol/generate.ts';
 import type { ChoiceDelta, Finish, OutputToken } from './choice-stream.ts';
 import { ApiError } from './errors.ts';
+import { cancelError } from './running.ts';
 import type { Usage } from './usage.ts';
 
 /** What every chunk and answer begins with. */
@@ -29,7 +30,7 @@ export interface ResponseShape {
   whole(choices: readonly CollectedChoice[], usage: Usage): object;
 }
 
-/** All deltas put together, by choice. Rejects with `ApiError` 499 when `signal` aborts: then they end early. */
+/** All deltas put together, by choice. When `signal` aborts they end early, and this rejects with the reason, `ApiError` 499 for a client that left. */
 export async function collect(deltas: AsyncIterable<ChoiceDelta>, signal: AbortSignal): Promise<CollectedChoice[]> {
   const parts = new Map<number, ChoiceDelta[]>();
   for await (const delta of deltas) {
@@ -37,7 +38,8 @@ export async function collect(deltas: AsyncIterable<ChoiceDelta>, signal: AbortS
     if (known === undefined) parts.set(delta.choice, [delta]);
     else known.push(delta);
   }
-  if (signal.aborted) throw new ApiError(499, 'invalid_request_error', 'The client closed the request.');
+  if (signal.aborted)
+    throw cancelError(signal) ?? new ApiError(499, 'invalid_request_error', 'The client closed the request.');
   return [...parts]
     .sort(([a], [b]) => a - b)
     .map(([choice, all]) => {

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import type { MiddlewareHandler } from 'hono';
 import { cors } from 'hono/cors';
+import type { ApiEnv } from '../frontend/api.ts';
 import { ApiError } from '../frontend/errors.ts';
 import type { HubConfig } from './config.ts';
 import { sameSecret } from './ticket.ts';
@@ -62,17 +63,21 @@ export function guard(policy: AccessPolicy): MiddlewareHandler {
 export function listedOrigins(policy: AccessPolicy): MiddlewareHandler {
   return cors({
     origin: (origin) => (policy.originListed(origin) ? origin : null),
-    allowMethods: ['GET', 'HEAD', 'POST'],
+    allowMethods: ['GET', 'HEAD', 'POST', 'DELETE'],
     exposeHeaders: ['x-request-id', 'x-quire-node', 'x-quire-overlap-blocks', 'retry-after', 'content-range', 'etag'],
     maxAge: 600,
   });
 }
 
 /** `Authorization: Bearer <key>` with one of the keys; no keys = open. */
-export function requireApiKey(keys: readonly string[]): MiddlewareHandler {
+export function requireApiKey(keys: readonly string[]): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     const given = /^Bearer +(.+)$/i.exec(c.req.header('authorization') ?? '')?.[1] ?? '';
-    if (keys.length === 0 || keys.some((key) => sameSecret(key, given))) return await next();
+    if (keys.length === 0) return await next();
+    if (keys.some((key) => sameSecret(key, given))) {
+      c.set('apiKey', given);
+      return await next();
+    }
     const message =
       'The API key is missing or wrong. Send it as "Authorization: Bearer <key>"; the hub printed it when it started.';
     const error = new ApiError(401, 'authentication_error', message, { code: 'invalid_api_key' });

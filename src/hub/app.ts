@@ -2,6 +2,7 @@ import { Hono, type MiddlewareHandler } from 'hono';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import type { Logger } from 'pino';
+import type { ApiEnv } from '../frontend/api.ts';
 import { ApiError, toApiError } from '../frontend/errors.ts';
 import { type AccessPolicy, guard, listedOrigins, requireApiKey } from './access.ts';
 import type { HubConfig } from './config.ts';
@@ -13,7 +14,7 @@ import { type StatusSource, statusRoutes } from './status-routes.ts';
 export interface AppParts {
   readonly config: HubConfig;
   readonly policy: AccessPolicy;
-  readonly api: Hono;
+  readonly api: Hono<ApiEnv>;
   readonly models: readonly ModelFolder[];
   readonly status: StatusSource;
   readonly log: Logger;

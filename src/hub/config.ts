@@ -109,6 +109,8 @@ export interface HubConfig {
   readonly staticDir: string | null;
   /** How long running requests may go on after `close`. */
   readonly graceSeconds: number;
+  /** Most seconds of an API request, from its arrival to its last byte; null = as long as it takes. */
+  readonly requestTimeoutSeconds: number | null;
   /** Attempts of a request after the first, when nodes are lost. */
   readonly migrationLimit: number;
   readonly limits: HubLimits;

@@ -126,6 +126,8 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     maxBodyBytes: limits.maxBodyBytes,
     drawSeed,
     now: Date.now,
+    after: clock.after,
+    timeoutSeconds: config.requestTimeoutSeconds,
     metrics,
     internalError: (error) => log.error({ err: error }, 'a request failed inside the hub'),
   });

@@ -25,6 +25,8 @@ export class HubMetrics implements FrontendMetrics {
   readonly #cacheHits;
   readonly #migrations;
   readonly #numericsChanges;
+  readonly #cancellations;
+  readonly #cancelCauses;
 
   constructor(source: ClusterSource) {
     const registers = [this.registry];
@@ -59,6 +61,18 @@ export class HubMetrics implements FrontendMetrics {
       labelNames,
       registers,
     });
+    this.#cancellations = new Counter({
+      name: 'dynamo_frontend_model_cancellation_total',
+      help: 'Requests that were cancelled: their client left, somebody asked for it, or they took too long.',
+      labelNames: ['model', 'endpoint', 'request_type'],
+      registers,
+    });
+    this.#cancelCauses = new Counter({
+      name: 'quire_cancellations_total',
+      help: 'The same by what cancelled them: disconnect, api, timeout.',
+      labelNames: ['model', 'cause'],
+      registers,
+    });
     this.#gauge('dynamo_frontend_inflight_requests', 'Requests in work.', () => source.inflight());
     this.#gauge('dynamo_frontend_queued_requests', 'Requests in work that wait for their first token.', () =>
       source.queued(),
@@ -81,7 +95,12 @@ export class HubMetrics implements FrontendMetrics {
   }
 
   #finished({ model, endpoint, stream }: RequestLabels, outcome: RequestOutcome): void {
-    this.#requests.inc({ model, endpoint, request_type: stream ? 'stream' : 'unary', status: outcome.status });
+    const request_type = stream ? 'stream' : 'unary';
+    this.#requests.inc({ model, endpoint, request_type, status: outcome.status });
+    if (outcome.cause !== null) {
+      this.#cancellations.inc({ model, endpoint, request_type });
+      this.#cancelCauses.inc({ model, cause: outcome.cause });
+    }
     this.#duration.observe({ model }, outcome.seconds);
     this.#inputTokens.observe({ model }, outcome.promptTokens);
     this.#outputTokens.observe({ model }, outcome.completionTokens);

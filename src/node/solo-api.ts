@@ -5,6 +5,7 @@ import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
 import { NO_METRICS } from '../frontend/metrics.ts';
 import { loadChatTokenizer } from '../frontend/tokenizer.ts';
+import { systemClock } from '../protocol/clock.ts';
 import { generationDefaults } from '../protocol/generation-config.ts';
 import type { LocalBackend } from './local-backend.ts';
 
@@ -48,6 +49,8 @@ export async function createSoloApi(
       return [low!, high!];
     },
     now: () => Date.now(),
+    after: systemClock.after,
+    timeoutSeconds: null,
     metrics: NO_METRICS,
     internalError: (error) => console.error(error),
   });

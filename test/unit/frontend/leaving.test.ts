@@ -138,6 +138,7 @@ describe('metrics', () => {
     expect(seen.outcomes).toEqual([
       {
         status: 'success',
+        cause: null,
         seconds: (frames * 100) / 1000,
         promptTokens: backend.requests[0]?.prompt.length,
         cachedTokens: 2,

@@ -5,6 +5,7 @@ import { createApi } from '../../../src/frontend/api.ts';
 import type { Backend, ServedModel } from '../../../src/frontend/backend.ts';
 import type { FrontendMetrics } from '../../../src/frontend/metrics.ts';
 import { type ChatTokenizer, loadChatTokenizer } from '../../../src/frontend/tokenizer.ts';
+import { type Clock, systemClock } from '../../../src/protocol/clock.ts';
 import { GenerateRequest, type TokenLogprob, type TokensFrame } from '../../../src/protocol/generate.ts';
 
 const root = new URL('../../../', import.meta.url);
@@ -143,7 +144,7 @@ export const SEED: [number, number] = [11, 22];
 /** The API over `models`, called without any network: by `fetch`, and by the official client. */
 export function testApi(
   models: readonly ServedModel[],
-  change: { metrics?: FrontendMetrics; maxBodyBytes?: number; now?: () => number } = {},
+  change: { metrics?: FrontendMetrics; maxBodyBytes?: number; now?: () => number; after?: Clock['after']; timeoutSeconds?: number } = {},
 ): TestApi {
   const internalErrors: unknown[] = [];
   const api = createApi({
@@ -151,6 +152,8 @@ export function testApi(
     maxBodyBytes: change.maxBodyBytes ?? 1 << 20,
     drawSeed: () => SEED,
     now: change.now ?? (() => 1_700_000_000_123),
+    after: change.after ?? systemClock.after,
+    timeoutSeconds: change.timeoutSeconds ?? null,
     metrics: change.metrics ?? { started: () => ({ firstToken() {}, interToken() {}, finished() {} }) },
     internalError: (error) => internalErrors.push(error),
   });
