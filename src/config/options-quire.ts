@@ -1,15 +1,4 @@
-import {
-  choice,
-  decimal,
-  type Kind,
-  list,
-  matching,
-  nodeRoles,
-  onOff,
-  optionalText,
-  optionalWhole,
-  whole,
-} from './kinds.ts';
+import { choice, decimal, type Kind, list, matching, nodeRoles, onOff, optionalText, optionalWhole } from './kinds.ts';
 import { ROLES } from './kv-transfer.ts';
 import { only, option } from './option.ts';
 

@@ -25,7 +25,11 @@ function setUp(frames: number, change: { timeoutSeconds?: number } = {}) {
   const clock = new FakeClock();
   const outcomes: RequestOutcome[] = [];
   const metrics = {
-    started: () => ({ firstToken() {}, interToken() {}, finished: (outcome: RequestOutcome) => outcomes.push(outcome) }),
+    started: () => ({
+      firstToken() {},
+      interToken() {},
+      finished: (outcome: RequestOutcome) => outcomes.push(outcome),
+    }),
   };
   const after = clock.after.bind(clock);
   const api = testApi([servedModel(backend)], { metrics, after, ...change });

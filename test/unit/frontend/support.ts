@@ -144,7 +144,13 @@ export const SEED: [number, number] = [11, 22];
 /** The API over `models`, called without any network: by `fetch`, and by the official client. */
 export function testApi(
   models: readonly ServedModel[],
-  change: { metrics?: FrontendMetrics; maxBodyBytes?: number; now?: () => number; after?: Clock['after']; timeoutSeconds?: number } = {},
+  change: {
+    metrics?: FrontendMetrics;
+    maxBodyBytes?: number;
+    now?: () => number;
+    after?: Clock['after'];
+    timeoutSeconds?: number;
+  } = {},
 ): TestApi {
   const internalErrors: unknown[] = [];
   const api = createApi({
