@@ -126,7 +126,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     maxBodyBytes: limits.maxBodyBytes,
     drawSeed,
     now: Date.now,
-    after: clock.after,
+    after: (ms, task) => clock.after(ms, task),
     timeoutSeconds: config.requestTimeoutSeconds,
     metrics,
     internalError: (error) => log.error({ err: error }, 'a request failed inside the hub'),

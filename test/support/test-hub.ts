@@ -5,6 +5,7 @@ import type { HubConfig, HubLimits } from '../../src/hub/config.ts';
 import { type Hub, startHub } from '../../src/hub/hub.ts';
 import { hubConfig } from '../../src/hub/launch/hub-config.ts';
 import type { CostKnobs } from '../../src/hub/router/cost.ts';
+import { type Clock, systemClock } from '../../src/protocol/clock.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
@@ -18,9 +19,10 @@ export async function startTestHub(
   config: Partial<Omit<HubConfig, 'limits'>> = {},
   limits: Partial<HubLimits> = {},
   log: Logger = pino({ level: 'silent' }),
+  clock: Clock = systemClock,
 ): Promise<Hub> {
   const here = { root: ROOT, hostname: 'test', lanAddresses: [], now: () => new Date() };
   const defaults = await hubConfig(parseArgs(['--http-port', '0'], {}), here);
   const whole = { ...defaults, staticDir: null, graceSeconds: 0, ...config };
-  return startHub({ ...whole, limits: { ...defaults.limits, ...limits } }, { log });
+  return startHub({ ...whole, limits: { ...defaults.limits, ...limits } }, { log, clock });
 }

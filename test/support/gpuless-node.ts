@@ -1,0 +1,161 @@
+import { WebSocket } from 'ws';
+import type { EngineListener } from '../../src/engine/api.ts';
+import { StepLoop } from '../../src/engine/engine.ts';
+import { BlockManager } from '../../src/engine/kv/block-manager.ts';
+import { Scheduler } from '../../src/engine/scheduler.ts';
+import type { StepPlan } from '../../src/engine/step-plan.ts';
+import { ClusterNode } from '../../src/node/cluster-node.ts';
+import type { EngineOffer } from '../../src/node/engine-offer.ts';
+import { SnapshotFeed } from '../../src/node/snapshot-feed.ts';
+import type { Connect } from '../../src/node/socket.ts';
+import type { Clock } from '../../src/protocol/clock.ts';
+import { createBlockHasher } from '../../src/protocol/hashes.ts';
+import { SimulatedGpu } from '../unit/engine/simulated-gpu.ts';
+import { SCRIPTED_INFO } from './scripted-engine.ts';
+
+export interface GpulessNodeOptions {
+  readonly hubUrl: string;
+  readonly clock: Clock;
+  readonly totalBlocks?: number;
+  readonly maxNumSeqs?: number;
+  /** Milliseconds that a step takes. */
+  readonly stepMs?: () => number;
+}
+
+const DEPTH = 3;
+const MAX_NUM_BATCHED_TOKENS = 24;
+
+/** Where in its life a request was when the engine was told to cancel it. `over`: it had ended by then. */
+export type Phase = 'queued' | 'prefill' | 'decode' | 'over';
+
+/**
+ * A node as a page has it but for the GPU, which is simulated: the real link over a real WebSocket, the real node, engine loop, scheduler
+ * and block manager. It keeps count of what it was told to cancel, and throws when it computes any of that in a later step.
+ */
+export class GpulessNode {
+  readonly cancelled: Record<Phase, number> = { queued: 0, prefill: 0, decode: 0, over: 0 };
+  /** What went wrong: steps of cancelled requests, problems of the node. */
+  readonly faults: string[] = [];
+  engine: StepLoop | null = null;
+  readonly #options: GpulessNodeOptions;
+  readonly #feed: SnapshotFeed;
+  readonly #node: ClusterNode;
+  /** Requests whose first token came. */
+  readonly #decoding = new Set<string>();
+  readonly #ended = new Set<string>();
+  #steps = 0;
+
+  constructor(options: GpulessNodeOptions) {
+    this.#options = options;
+    this.#feed = new SnapshotFeed(options.clock, ({ problem }) => {
+      if (problem !== null) this.faults.push(problem.message);
+    });
+    this.#node = new ClusterNode({
+      connect: connectTo(options.hubUrl),
+      clock: options.clock,
+      random: Math.random,
+      ticket: null,
+      agent: 'node without a GPU',
+      query: '',
+      room: null,
+      feed: this.#feed,
+      startEngine: (offer, listener) => this.#start(offer, listener),
+    });
+    this.#node.join();
+  }
+
+  get phase(): string {
+    return this.#feed.current.phase;
+  }
+
+  get id(): string {
+    return this.#feed.current.node ?? '';
+  }
+
+  get steps(): number {
+    return this.#steps;
+  }
+
+  leave(graceMs: number): Promise<void> {
+    return this.#node.leave(graceMs);
+  }
+
+  async #start(offer: EngineOffer, listener: EngineListener): Promise<StepLoop> {
+    const { totalBlocks = 40, maxNumSeqs = 4 } = this.#options;
+    const { blockSize, hashAlgo, model } = offer;
+    const info = {
+      ...SCRIPTED_INFO,
+      fingerprint: model.fingerprint,
+      model: model.name,
+      vocabSize: 1 << 20,
+      ...{ blockSize, totalBlocks, maxNumSeqs, maxNumBatchedTokens: MAX_NUM_BATCHED_TOKENS },
+    };
+    const blocks = new BlockManager(totalBlocks, blockSize, await createBlockHasher(hashAlgo), { prefixCaching: true });
+    const scheduler = new Scheduler({
+      blockManager: blocks,
+      maxNumSeqs,
+      maxNumBatchedTokens: MAX_NUM_BATCHED_TOKENS,
+      maxLogitRows: MAX_NUM_BATCHED_TOKENS,
+      maxModelLen: info.maxModelLen,
+      maxWaiting: 1000,
+    });
+    const gpu = new SimulatedGpu(totalBlocks, blockSize);
+    const engine = new StepLoop({
+      info,
+      scheduler,
+      blocks,
+      runner: { submit: async (plan) => this.#submit(plan, gpu), destroy() {} },
+      listener: {
+        ...listener,
+        tokens: (frames) => {
+          for (const { request } of frames) this.#decoding.add(request);
+          listener.tokens(frames);
+        },
+      },
+      stepsInFlight: DEPTH,
+      now: () => performance.now(),
+      release() {},
+    });
+    const cancel = engine.cancel.bind(engine);
+    engine.cancel = (request) => {
+      const [waiting, running] = [scheduler.numWaiting, scheduler.numRunning];
+      cancel(request);
+      const stopped = running > scheduler.numRunning;
+      const phase = stopped ? (this.#decoding.has(request) ? 'decode' : 'prefill') : 'queued';
+      this.cancelled[stopped || waiting > scheduler.numWaiting ? phase : 'over'] += 1;
+      this.#ended.add(request);
+    };
+    this.engine = engine;
+    return engine;
+  }
+
+  #submit(plan: StepPlan, gpu: SimulatedGpu) {
+    this.#steps += 1;
+    for (const { sequence } of plan.rows) {
+      if (this.#ended.has(sequence.request)) this.faults.push(`${sequence.request} is computed after its end`);
+    }
+    const samples = Uint32Array.from(gpu.run(plan));
+    const logprob = (_row: number, token: number) => ({ token, logprob: -1, rank: 1, top: [] });
+    const result = new Promise<{ samples: Uint32Array; logprob: typeof logprob }>((resolve) =>
+      setTimeout(() => resolve({ samples, logprob }), this.#options.stepMs?.() ?? 0),
+    );
+    return { result, submits: 1, dispatches: 1, bytes: 0 };
+  }
+}
+
+function connectTo(hubUrl: string): Connect {
+  return (listener) => {
+    const socket = new WebSocket(`${hubUrl.replace(/^http/, 'ws')}/cluster`, ['quire.v1']);
+    socket.on('open', () => listener.opened());
+    socket.on('message', (data) => listener.message(data.toString()));
+    socket.on('error', () => {});
+    socket.on('close', (code, reason) => listener.closed(code, reason.toString()));
+    return {
+      get bufferedAmount() {
+        return socket.bufferedAmount;
+      },
+      send: (text) => socket.send(text),
+      close: (code, reason) => socket.close(code, reason),
+    };
+  };
+}
