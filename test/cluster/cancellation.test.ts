@@ -77,8 +77,8 @@ type How = 'leave' | 'delete' | 'timeout' | 'stay';
 
 /** One request that is ended in a way and at a moment that nobody foresees, and what its client saw of it. */
 async function endedSomehow(): Promise<{ how: How; deleted: boolean; answer: RawAnswer; wanted: readonly number[][] }> {
-  const prompt = Array.from({ length: pick(1, whole(2, 40), whole(40, 120)) }, () => whole(3, 9));
-  const max_tokens = pick(whole(1, 10), whole(20, 120));
+  const prompt = Array.from({ length: pick(1, whole(2, 40), whole(100, 200)) }, () => whole(3, 9));
+  const max_tokens = pick(whole(1, 10), whole(20, Math.min(120, 256 - prompt.length)));
   const n = pick(1, 1, 2);
   const stream = pick(true, false);
   const how = pick<How>('leave', 'leave', 'delete', 'delete', 'timeout', 'stay');
@@ -142,7 +142,7 @@ describe('after 1,000 random cancellations', () => {
 
     // They were ended wherever a request can be.
     for (const phase of ['queued', 'prefill', 'decode'] as const)
-      expect({ phase, met: phases(phase) > 50 }).toEqual({ phase, met: true });
+      expect({ phase, met: phases(phase) > 20 }).toEqual({ phase, met: true });
 
     // Each client saw the end that was made, and whoever stayed got all of it, and right.
     const seen = { request_cancelled: 0, timeout: 0 };
