@@ -4,7 +4,7 @@ import { type Generation, type GenerationPlan, generation, observed } from './ge
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from './metrics.ts';
 import { nvextOf } from './nvext.ts';
 import { collect, type ResponseShape } from './response.ts';
-import type { Nvext, RouteReport } from './routing.ts';
+import type { KvTransfer, Nvext, RouteReport } from './routing.ts';
 import { cancelCause, cancelError, type RunningRequest } from './running.ts';
 import { sseResponse } from './sse.ts';
 
@@ -38,7 +38,10 @@ export async function answer(options: AnswerOptions): Promise<Response> {
   }
   return run.measured(async () => {
     const choices = await collect(run.deltas(), signal);
-    const whole = { ...shape.whole(choices, run.generation.tally.usage()), ...run.nvext(0, routes.migrations) };
+    const whole = {
+      ...shape.whole(choices, run.generation.tally.usage()),
+      ...run.nvext(0, routes.migrations, routes.anyTransfer()),
+    };
     return Response.json(whole, { headers: routes.headers() });
   });
 }
@@ -69,10 +72,11 @@ class Run {
   }
 
   /** What a chunk or an answer tells of its way; null = of no prompt, only of `migrations`. */
-  nvext(prompt: number | null, migrations: readonly Migration[]): { nvext?: object } {
+  nvext(prompt: number | null, migrations: readonly Migration[], transfer?: KvTransfer): { nvext?: object } {
     const { arrived, extraFields, now, routes } = this.#options;
     const times = { arrived, firstToken: this.#firstToken, now: now() };
-    return nvextOf(prompt === null ? undefined : extraFields, routes.at(prompt ?? 0), times, migrations);
+    const way = { routed: routes.at(prompt ?? 0), prefilledBy: routes.prefilledBy(prompt ?? 0), transfer };
+    return nvextOf(prompt === null ? undefined : extraFields, way, times, migrations);
   }
 
   async *chunks(): AsyncGenerator<object, void, void> {
@@ -86,7 +90,8 @@ class Run {
           const migrations = routes.migrations.slice(told);
           told += migrations.length;
           const prompt = delta.finish === null ? null : Math.floor(delta.choice / this.generation.plan.n);
-          yield { ...chunk, ...this.nvext(prompt, migrations) };
+          const transfer = prompt === null ? undefined : routes.transfer(prompt);
+          yield { ...chunk, ...this.nvext(prompt, migrations, transfer) };
         }
       }
       const cancelled = cancelError(this.#signal);

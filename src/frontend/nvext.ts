@@ -1,5 +1,5 @@
 import type { Migration } from './backend.ts';
-import type { Nvext, Routed } from './routing.ts';
+import type { KvTransfer, Nvext, Routed } from './routing.ts';
 
 /** When what happened, in the milliseconds of one clock. */
 export interface Times {
@@ -9,14 +9,22 @@ export interface Times {
   readonly now: number;
 }
 
-/** The `nvext` of an answer: Dynamo's, with what `nvext.extra_fields` asked for, and always that it came from more than one node. */
+/** The way that an answer took. */
+export interface Way {
+  readonly routed: Routed | undefined;
+  /** Node that computed the prompt. */
+  readonly prefilledBy: string | undefined;
+  readonly transfer: KvTransfer | undefined;
+}
+
+/** The `nvext` of an answer: Dynamo's, with what `nvext.extra_fields` asked for, and always what more than one node had to do with it. */
 export function nvextOf(
   asked: Nvext['extra_fields'],
-  routed: Routed | undefined,
+  { routed, prefilledBy, transfer }: Way,
   { arrived, firstToken, now }: Times,
   migrations: readonly Migration[],
 ): { nvext?: object } {
-  const worker_id = routed && { prefill_worker_id: routed.node, decode_worker_id: routed.node };
+  const worker_id = routed && { prefill_worker_id: prefilledBy ?? routed.node, decode_worker_id: routed.node };
   const timing = {
     request_received_ms: arrived,
     ...(firstToken === null ? {} : { ttft_ms: firstToken - arrived }),
@@ -26,6 +34,7 @@ export function nvextOf(
   const nvext = {
     ...(asked?.includes('worker_id') && worker_id !== undefined ? { worker_id } : {}),
     ...(asked?.includes('timing') ? { timing } : {}),
+    ...(transfer === undefined ? {} : { kv_transfer: transferTold(transfer) }),
     ...(migrations.length === 0 ? {} : { migrations: migrations.map(told) }),
   };
   return Object.keys(nvext).length === 0 ? {} : { nvext };
@@ -33,4 +42,15 @@ export function nvextOf(
 
 function told({ attempt, from, to, tokens, numericsChanged }: Migration): object {
   return { attempt, from_node: from, to_node: to, completion_tokens: tokens, numerics_changed: numericsChanged };
+}
+
+function transferTold(transfer: KvTransfer): object {
+  const { prefillNode, transport } = transfer;
+  if (transfer.kind === 'fallback')
+    return { prefill_node: prefillNode, transport, fallback: transfer.why, message: transfer.message };
+  return {
+    ...{ prefill_node: prefillNode, transport, blocks: transfer.blocks, bytes: transfer.bytes },
+    ...{ remote_tokens: transfer.remoteTokens, cached_tokens: transfer.cachedTokens },
+    ...{ milliseconds: transfer.milliseconds, numerics_changed: transfer.numericsChanged },
+  };
 }

@@ -21,9 +21,35 @@ export interface Routed {
   readonly promptBlocks: number;
 }
 
+/** What came of letting another node compute a prompt. */
+export type KvTransfer =
+  | {
+      readonly kind: 'done';
+      readonly prefillNode: string;
+      readonly transport: string;
+      readonly blocks: number;
+      readonly bytes: number;
+      /** Prompt tokens that the prefill node computed, and those that its own prefix cache had. */
+      readonly remoteTokens: number;
+      readonly cachedTokens: number;
+      readonly milliseconds: number;
+      /** The two nodes are not of one numerics id: the answer need not be what one of them alone gives. */
+      readonly numericsChanged: boolean;
+    }
+  /** The node that computes the answer computed the prompt itself. */
+  | {
+      readonly kind: 'fallback';
+      readonly prefillNode: string;
+      readonly transport: string | null;
+      readonly why: string;
+      readonly message: string;
+    };
+
 /** What a backend gets with a prompt: the wish, and whom to tell where the prompt went, each time it goes to a node. */
 export interface Routing extends RouteWish {
   routed(to: Routed): void;
+  /** Told what came of a transfer, before the first frame that follows it. */
+  transferred(transfer: KvTransfer): void;
   /** Told of each migration, before the first frame that follows it. */
   migrated(migration: Migration): void;
 }
@@ -73,6 +99,9 @@ export class RouteReport {
   /** Of all prompts, as they happened. */
   readonly migrations: Migration[] = [];
   readonly #routed: Routed[] = [];
+  /** Node that computed each prompt for the attempt that runs. */
+  readonly #prefilled: string[] = [];
+  readonly #transfers: KvTransfer[] = [];
 
   constructor(private readonly wish: RouteWish) {}
 
@@ -83,6 +112,11 @@ export class RouteReport {
       migrated: (migration) => this.migrations.push(migration),
       routed: (to) => {
         this.#routed[prompt] = to;
+        this.#prefilled[prompt] = to.node;
+      },
+      transferred: (transfer) => {
+        this.#transfers[prompt] = transfer;
+        if (transfer.kind === 'done') this.#prefilled[prompt] = transfer.prefillNode;
       },
     };
   }
@@ -92,13 +126,30 @@ export class RouteReport {
     return this.#routed[prompt];
   }
 
-  /** `x-quire-node` and `x-quire-overlap-blocks`, one entry a prompt. */
+  /** The node that computed a prompt; it need not be the one that computes its answer. */
+  prefilledBy(prompt: number): string | undefined {
+    return this.#prefilled[prompt];
+  }
+
+  /** The last transfer that was tried for a prompt. */
+  transfer(prompt: number): KvTransfer | undefined {
+    return this.#transfers[prompt];
+  }
+
+  /** That of the first prompt that had one. */
+  anyTransfer(): KvTransfer | undefined {
+    return this.#transfers.find((transfer) => transfer !== undefined);
+  }
+
+  /** `x-quire-node` and `x-quire-overlap-blocks`, one entry a prompt; `x-quire-prefill-node` where one was computed by another node. */
   headers(): Record<string, string> {
     const routed = this.#routed.filter((each) => each !== undefined);
     if (routed.length === 0) return {};
+    const remote = this.#prefilled.some((node, prompt) => node !== this.#routed[prompt]?.node);
     return {
       'x-quire-node': routed.map(({ node }) => node).join(', '),
       'x-quire-overlap-blocks': routed.map(({ overlapBlocks }) => overlapBlocks).join(', '),
+      ...(remote ? { 'x-quire-prefill-node': this.#prefilled.filter((node) => node !== undefined).join(', ') } : {}),
     };
   }
 }

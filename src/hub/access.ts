@@ -64,7 +64,15 @@ export function listedOrigins(policy: AccessPolicy): MiddlewareHandler {
   return cors({
     origin: (origin) => (policy.originListed(origin) ? origin : null),
     allowMethods: ['GET', 'HEAD', 'POST', 'DELETE'],
-    exposeHeaders: ['x-request-id', 'x-quire-node', 'x-quire-overlap-blocks', 'retry-after', 'content-range', 'etag'],
+    exposeHeaders: [
+      'x-request-id',
+      'x-quire-node',
+      'x-quire-overlap-blocks',
+      'x-quire-prefill-node',
+      'retry-after',
+      'content-range',
+      'etag',
+    ],
     maxAge: 600,
   });
 }

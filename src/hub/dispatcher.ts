@@ -7,6 +7,7 @@ import type { TokensFrame } from '../protocol/generate.ts';
 import { ActiveRequest, type Attempt } from './active-request.ts';
 import { Candidates, type ReadyNodes } from './candidates.ts';
 import type { HubLimits } from './config.ts';
+import type { Disaggregation } from './disagg/disaggregation.ts';
 import type { NewHappening } from './happenings.ts';
 import type { MigrationType } from './metrics.ts';
 import type { Failure, FrameSink, NodeSocket } from './node-socket.ts';
@@ -18,6 +19,7 @@ import type { AttemptFrame } from './token-log.ts';
 export interface DispatcherOptions {
   readonly nodes: ReadyNodes;
   readonly router: Router;
+  readonly disaggregation: Disaggregation;
   readonly clock: Clock;
   readonly limits: HubLimits;
   /** Attempts of a request after the first. */
@@ -124,6 +126,7 @@ export class Dispatcher implements FrameSink {
 
   lost(socket: NodeSocket, reason: string): void {
     this.#options.router.forget(socket.id);
+    this.#options.disaggregation.lost(socket);
     for (const active of this.#active.values()) {
       if (active.current?.socket !== socket) continue;
       const message = `The node that computed this request is gone (${reason}). Send the request again.`;
@@ -171,7 +174,7 @@ export class Dispatcher implements FrameSink {
 
   /** Begins the next attempt, or says why no node can take it now. */
   #place(active: ActiveRequest, when: 'now' | 'wait'): Route<Candidate>['kind'] {
-    const { router, migrated, happened, log } = this.#options;
+    const { router, disaggregation, migrated, happened, log } = this.#options;
     const { model, routing } = active;
     // A named node is where a request begins; when it is lost, any other is better than none.
     const wish = active.attempts === 0 ? routing : { node: null, knobs: routing.knobs, moved: true };
@@ -192,16 +195,17 @@ export class Dispatcher implements FrameSink {
         ...{ completionTokens: tokens, numericsChanged },
       });
     }
-    router.added(socket.id, attempt.generate, route);
+    const prefill = disaggregation.begin(active, attempt, route);
     const { overlapBlocks, promptBlocks } = route;
     routing.routed({ node: socket.id, overlapBlocks, promptBlocks });
     happened({
       kind: 'routed',
-      ...{ request: active.number, model, attempt: attempt.number, node: socket.id, prefillNode: null },
-      ...{ overlapBlocks, promptBlocks },
+      ...{ request: active.number, model, attempt: attempt.number, node: socket.id },
+      ...{ prefillNode: prefill?.node ?? null, overlapBlocks, promptBlocks },
     });
     this.#watch(active, attempt);
-    socket.send({ type: 'generate', attempt: attempt.number, generate: attempt.generate });
+    const { number, generate } = attempt;
+    socket.send({ type: 'generate', attempt: number, generate, ...(prefill === null ? {} : { prefill }) });
     return 'chosen';
   }
 
@@ -228,7 +232,7 @@ export class Dispatcher implements FrameSink {
   }
 
   #watch(active: ActiveRequest, { socket }: Attempt): void {
-    const { clock, limits } = this.#options;
+    const { clock, disaggregation, limits } = this.#options;
     const goOn = () => {
       const message = `The node sent nothing for ${limits.requestIdleMs / 1000} seconds. Send the request again.`;
       active.avoided.add(socket);
@@ -238,7 +242,8 @@ export class Dispatcher implements FrameSink {
     active.watch = new StallWatch({
       clock,
       limits,
-      steps: () => socket.load?.counters.steps ?? 0,
+      // Where another node computes its prompt, that one's steps tell that it goes on.
+      steps: () => (socket.load?.counters.steps ?? 0) + disaggregation.prefillSteps(active.request.request),
       // A node that hangs may wake up: where the request cannot go elsewhere, that is the best hope.
       stalled: () => {
         if (active.attempts <= this.#options.migrationLimit && this.#candidates.elsewhere(active)) goOn();
@@ -289,6 +294,7 @@ export class Dispatcher implements FrameSink {
   #leave(active: ActiveRequest): void {
     active.watch.stop();
     if (active.current === null) return;
+    this.#options.disaggregation.leave(active.request.request);
     this.#options.router.freed(active.current.socket.id, active.current.generate);
     active.current = null;
   }

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
@@ -9,6 +9,8 @@ import { createBlockHasher } from '../protocol/hashes.ts';
 import { AccessPolicy } from './access.ts';
 import { createApp } from './app.ts';
 import { type HubConfig, HubStartError } from './config.ts';
+import { Disaggregation } from './disagg/disaggregation.ts';
+import { transferMetrics } from './disagg/transfer-metrics.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { HappeningLog } from './happenings.ts';
 import { HubMetrics } from './metrics.ts';
@@ -63,9 +65,25 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const router = new Router({ config: config.router, index, clock, random: Math.random });
   const { limits } = config;
   const happenings = new HappeningLog(Date.now);
+  const disaggregation = new Disaggregation({
+    config: config.disaggregation,
+    blockSize: config.blockSize,
+    clock,
+    maxMs: limits.requestIdleMs,
+    hashes: (request) => index.hashes(request),
+    newId: randomUUID,
+    prefillers: (model) => registry.prefillers(model),
+    router,
+    counters: {
+      ended: (model, transport, outcome) => transfers.ended(model, transport, outcome),
+      done: (model, outcome) => transfers.done(model, outcome),
+    },
+    happened: happenings.add,
+  });
   const dispatcher = new Dispatcher({
     nodes: registry,
     router,
+    disaggregation,
     clock,
     limits,
     migrationLimit: config.migrationLimit,
@@ -98,7 +116,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     nodes: nodes(),
     inflightRequests: dispatcher.inflight,
     migrations: dispatcher.migrations,
-    transfers: [],
+    transfers: disaggregation.state(Date.now()),
     happenings: happenings.last(),
   });
 
@@ -121,6 +139,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     inflight: () => dispatcher.inflight,
     queued: () => dispatcher.queued,
   });
+  const transfers = transferMetrics(metrics.registry, () => disaggregation.transfers.size);
   const api = createApi({
     models: () => served,
     maxBodyBytes: limits.maxBodyBytes,
@@ -151,6 +170,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
         wire: wireOf(socket),
         desk: registry,
         sink: dispatcher,
+        transfers: disaggregation.transfers,
         index,
         clock,
         limits,

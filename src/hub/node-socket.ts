@@ -12,6 +12,7 @@ import {
   type NodeStage,
 } from '../protocol/messages.ts';
 import type { HubLimits } from './config.ts';
+import type { TransferMessage, Transfers } from './disagg/transfers.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { parseMessage } from './parse-message.ts';
 import type { KvIndex } from './router/kv-index.ts';
@@ -65,6 +66,8 @@ export interface NodeSocketOptions {
   readonly wire: Wire;
   readonly desk: NodeDesk;
   readonly sink: FrameSink;
+  /** Who hears what the node says of KV transfers. */
+  readonly transfers: Pick<Transfers, 'receive'>;
   /** Where the blocks of the node's prefix caches are written down. */
   readonly index: Pick<KvIndex, 'open' | 'close'>;
   readonly clock: Clock;
@@ -211,6 +214,12 @@ export class NodeSocket {
       case 'failed':
         if (message.epoch === this.epoch) this.#options.sink.failed(this, message);
         break;
+      case 'transfer_open':
+      case 'transfer_closed':
+      case 'prefill_closed':
+      case 'signal':
+        if (message.epoch === this.epoch) this.#transfer(message);
+        break;
       case 'kv_events':
         this.#kv(message.rank, (rank) => rank.append(message.events));
         break;
@@ -233,6 +242,11 @@ export class NodeSocket {
         this.#options.desk.changed(this);
         break;
     }
+  }
+
+  #transfer(message: TransferMessage): void {
+    const wrong = this.#options.transfers.receive(this, message);
+    if (wrong !== null) this.#broken(wrong);
   }
 
   #greet(hello: Hello): void {

@@ -2,7 +2,7 @@ import { WebSocket } from 'ws';
 import type { GenerateRequest } from '../../src/protocol/generate.ts';
 import { type Card, encode, HubMessage, type Load, type NodeMessage } from '../../src/protocol/messages.ts';
 
-type HubMessageOf<T extends HubMessage['type']> = Extract<HubMessage, { type: T }>;
+export type HubMessageOf<T extends HubMessage['type']> = Extract<HubMessage, { type: T }>;
 type TokensMessage = Extract<NodeMessage, { type: 'tokens' }>;
 export type Hello = Extract<NodeMessage, { type: 'hello' }>;
 
@@ -18,6 +18,10 @@ export interface ScriptedNodeOptions {
   readonly reply?: ((request: GenerateRequest, choice: number) => number[]) | null;
   /** Sends no more after so many tokens of each choice, as a node that hangs. */
   readonly hangAfter?: number;
+  /** Awaited before the tokens of a request whose prompt another node shall compute. */
+  readonly transfer?: (message: HubMessageOf<'generate'>, node: ScriptedNode) => Promise<void>;
+  /** What it does when it shall compute a prompt for another node. */
+  readonly prefill?: (message: HubMessageOf<'prefill'>, node: ScriptedNode) => void;
   /** Milliseconds between two tokens. */
   readonly tokenMs?: number;
   /** false = leaves pings without an answer. */
@@ -169,15 +173,18 @@ export class ScriptedNode {
     this.received.push(message);
     if (message.type === 'ping' && this.options.pong !== false) this.send({ type: 'pong', nonce: message.nonce });
     if (message.type === 'cancel') this.#running.delete(message.request);
+    if (message.type === 'prefill') this.options.prefill?.(message, this);
     if (message.type === 'generate') void this.#answer(message);
     this.#wake();
   }
 
-  async #answer({ attempt, generate }: HubMessageOf<'generate'>): Promise<void> {
+  async #answer(message: HubMessageOf<'generate'>): Promise<void> {
+    const { attempt, generate, prefill } = message;
     const reply = this.options.reply === undefined ? scriptedTokens : this.options.reply;
     if (reply === null) return;
     const { request, sampling, choices } = generate;
     this.#running.set(request, attempt);
+    if (prefill !== undefined) await this.options.transfer?.(message, this);
     const replies = choices.map(({ choice, generated }) => ({
       choice,
       begin: generated.length,

@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import type { Migration } from '../../src/frontend/backend.ts';
 import { DEFAULT_LIMITS } from '../../src/hub/config.ts';
+import { Disaggregation } from '../../src/hub/disagg/disaggregation.ts';
 import { Dispatcher } from '../../src/hub/dispatcher.ts';
 import type { MigrationType } from '../../src/hub/metrics.ts';
 import { NodeSocket, type Welcome } from '../../src/hub/node-socket.ts';
@@ -52,6 +53,7 @@ export class SimulatedNode {
         left: () => cluster.dispatcher.nodesChanged(),
       },
       sink: cluster.dispatcher,
+      transfers: cluster.disaggregation.transfers,
       index: cluster.index,
       clock: cluster.clock,
       limits: LIMITS,
@@ -106,12 +108,25 @@ export class SimulatedCluster {
   });
   readonly nodes: SimulatedNode[] = [];
   readonly migrations: { type: MigrationType; migration: Migration }[] = [];
+  readonly disaggregation = new Disaggregation({
+    config: { transports: ['relay'], timeoutMs: 5000, minTokens: null },
+    blockSize,
+    clock: this.clock,
+    maxMs: 300_000,
+    hashes: (request) => this.index.hashes(request),
+    newId: () => crypto.randomUUID(),
+    prefillers: () => [],
+    router: this.router,
+    counters: { ended() {}, done() {} },
+    happened() {},
+  });
   readonly dispatcher: Dispatcher = new Dispatcher({
     nodes: {
       ready: () => this.nodes.filter((node) => node.alive).map(({ socket }) => socket),
       prefillers: () => [],
     },
     router: this.router,
+    disaggregation: this.disaggregation,
     clock: this.clock,
     limits: LIMITS,
     migrationLimit: 1000,

@@ -68,6 +68,11 @@ export class KvIndex {
     };
   }
 
+  /** Chained hashes of all blocks of a prompt that a prefix cache can give, from the first on. */
+  hashes(request: GenerateRequest): bigint[] {
+    return [...this.#hashes(request, [])];
+  }
+
   /** Hashes of the blocks that a prefix cache can give: whole ones without the prompt's last token, and none with prompt logprobs (G5). Those that were asked for are added to `asked`. */
   *#hashes({ prompt, cacheSalt, sampling }: GenerateRequest, asked: bigint[]): Generator<bigint> {
     if (sampling.promptLogprobs !== null) return;

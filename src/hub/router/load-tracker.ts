@@ -21,6 +21,8 @@ export interface NodeLoad {
 export interface Placement {
   readonly overlapBlocks: number;
   readonly known: readonly bigint[];
+  /** Another node computes the prompt: it counts as prefill there (Dynamo's `track_prefill_tokens: false`). */
+  readonly remotePrefill?: boolean;
 }
 
 interface Running {
@@ -33,6 +35,7 @@ interface Running {
   /** All prompt blocks that the node had to compute until this prompt was done, as of its start. */
   readonly ahead: number;
   readonly addedAt: number;
+  readonly remotePrefill: boolean;
   /** null until the first token. */
   firstAt: number | null;
   lastAt: number;
@@ -63,13 +66,17 @@ export class LoadTracker {
   ) {}
 
   /** The request now is the node's, which has `overlapBlocks` leading blocks of its prompt. `known`: hashes of those that anybody has. */
-  added(id: string, { request, prompt, choices }: GenerateRequest, { overlapBlocks, known }: Placement): void {
+  added(
+    id: string,
+    { request, prompt, choices }: GenerateRequest,
+    { overlapBlocks, known, remotePrefill = false }: Placement,
+  ): void {
     const node = this.#nodes.get(id) ?? new Node();
     this.#nodes.set(id, node);
     this.#added += 1;
     node.lastChosen = this.#added;
     const blocks = promptBlocks(prompt.length, this.blockSize);
-    const prefill = Math.max(0, blocks - overlapBlocks);
+    const prefill = remotePrefill ? 0 : Math.max(0, blocks - overlapBlocks);
     const now = this.clock.now();
     node.sequences += choices.length;
     node.prefillBlocks += prefill;
@@ -82,6 +89,7 @@ export class LoadTracker {
       prefill,
       ahead: node.prefillBlocks,
       addedAt: now,
+      remotePrefill,
       firstAt: null,
       lastAt: now,
       tokens: 0,
@@ -94,16 +102,27 @@ export class LoadTracker {
     const running = node?.running.get(request);
     if (node === undefined || running === undefined || tokens.length === 0) return;
     const now = this.clock.now();
-    if (running.firstAt === null) {
-      running.firstAt = now;
-      node.prefillBlocks -= running.prefill;
-      const cached = Math.floor((cachedTokens ?? 0) / this.blockSize);
-      const computed = running.ahead - running.prefill + Math.max(0, running.blocks - cached);
-      node.prefillRate.sample(computed, now - running.addedAt, now);
-    } else {
-      running.tokens += tokens.length;
-    }
+    if (running.firstAt === null) this.#prefilled(node, running, cachedTokens ?? 0, now);
+    else running.tokens += tokens.length;
     running.lastAt = now;
+  }
+
+  /** The prompt is computed, without any token of an answer. Unknown requests are ignored. */
+  prefilled(id: string, request: string, cachedTokens: number): void {
+    const node = this.#nodes.get(id);
+    const running = node?.running.get(request);
+    if (node === undefined || running === undefined || running.firstAt !== null) return;
+    this.#prefilled(node, running, cachedTokens, this.clock.now());
+  }
+
+  #prefilled(node: Node, running: Running, cachedTokens: number, now: number): void {
+    running.firstAt = now;
+    node.prefillBlocks -= running.prefill;
+    // Time that another node took says nothing of this one.
+    if (running.remotePrefill) return;
+    const cached = Math.floor(cachedTokens / this.blockSize);
+    const computed = running.ahead - running.prefill + Math.max(0, running.blocks - cached);
+    node.prefillRate.sample(computed, now - running.addedAt, now);
   }
 
   /** The request left the node: finished, failed or cancelled. Unknown ones are ignored. */

@@ -57,18 +57,34 @@ export class Router {
     if (first === undefined) return { kind: wish.node === null ? 'nobody' : 'absent' };
     const { index, config } = this.#options;
     if (wish.node === null && config.mode === 'direct' && wish.moved !== true) return { kind: 'unnamed' };
-    const { known, overlap } = index.match(first.card.fingerprint, request);
-    const option = (candidate: C): Option<C> & { candidate: C } => ({
-      candidate,
-      load: this.#loads.of(candidate.id),
-      overlapBlocks: overlap(candidate.id, candidate.card.dpRank),
-      sharedBlocks: this.#loads.shared(candidate.id, known),
-    });
+    const { known, option } = this.#match(first, request);
     const blocks = promptBlocks(request.prompt.length, index.blockSize);
     const options = [option(first), ...named.slice(1).map(option)] as const;
     const { candidate, overlapBlocks } =
       named.length === 1 ? options[0] : this.#mode.choose(options, blocks, { ...config.knobs, ...wish.knobs });
     return { kind: 'chosen', candidate, overlapBlocks, known, promptBlocks: blocks };
+  }
+
+  /** What is known of each candidate for a prompt: its load, and what it has of it. */
+  options<C extends Candidate>(
+    request: GenerateRequest,
+    candidates: readonly C[],
+  ): (Option<C> & Pick<Placement, 'known'>)[] {
+    const [first] = candidates;
+    if (first === undefined) return [];
+    const { known, option } = this.#match(first, request);
+    return candidates.map((candidate) => ({ ...option(candidate), known }));
+  }
+
+  #match<C extends Candidate>({ card }: C, request: GenerateRequest) {
+    const { known, overlap } = this.#options.index.match(card.fingerprint, request);
+    const option = (candidate: C): Option<C> => ({
+      candidate,
+      load: this.#loads.of(candidate.id),
+      overlapBlocks: overlap(candidate.id, candidate.card.dpRank),
+      sharedBlocks: this.#loads.shared(candidate.id, known),
+    });
+    return { known, option };
   }
 
   /** The request now is the node's, by the route that `choose` gave. */
@@ -79,6 +95,11 @@ export class Router {
   /** Tokens of a request came from its node. */
   tokens(node: string, frame: TokensFrame): void {
     this.#loads.tokens(node, frame);
+  }
+
+  /** A node has computed a prompt for another one. */
+  prefilled(node: string, request: string, cachedTokens: number): void {
+    this.#loads.prefilled(node, request, cachedTokens);
   }
 
   /** The request left the node: finished, failed or cancelled. */

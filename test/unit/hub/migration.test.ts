@@ -150,6 +150,7 @@ describe('G7: migration', () => {
               node: null,
               knobs: {},
               routed() {},
+              transferred() {},
               migrated,
             }))
               frames.push(frame);

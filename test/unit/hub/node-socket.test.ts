@@ -69,6 +69,12 @@ function setUp(limits: Partial<typeof DEFAULT_LIMITS> = {}) {
     wire,
     desk,
     sink,
+    transfers: {
+      receive(_, { type, transfer }) {
+        told.push(`${type} ${transfer}`);
+        return transfer === 'foreign' ? 'another node speaks of it' : null;
+      },
+    },
     index: new KvIndex(hasher, 16),
     clock,
     limits: { ...DEFAULT_LIMITS, ...limits },
