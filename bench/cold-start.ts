@@ -50,7 +50,7 @@ export async function benchColdEngine(): Promise<string> {
       freeOrder: null,
     },
     now: () => performance.now(),
-    listener: { tokens() {}, kvEvents() {}, failed() {}, lost() {} },
+    listener: { tokens() {}, kvEvents() {}, prefilled() {}, failed() {}, lost() {} },
   });
   times.stop();
   mark();

@@ -1,6 +1,7 @@
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { KvEvent, KvSnapshot } from '../protocol/kv-events.ts';
 import type { AdapterCard, Load } from '../protocol/messages.ts';
+import type { KvSection } from '../protocol/transfer.ts';
 
 /** What one step of the engine did; tests read these to prove that batching, mixing and overlap happened. */
 export interface StepRecord {
@@ -31,6 +32,38 @@ export interface EngineInfo {
   readonly maxNumBatchedTokens: number;
   readonly kvCacheDtype: 'f32' | 'bf16' | 'f16';
   readonly vocabSize: number;
+  readonly layers: number;
+  /** Bytes of the K, or the V, of one block in one layer: what payloads of KV are counted in. */
+  readonly layerBlockBytes: number;
+}
+
+/** How far the engine is with the prompt of a `prefill`. */
+export interface PrefillProgress {
+  /** Leading full blocks of the prompt that `export` can give by now. */
+  readonly blocks: number;
+  /** The whole prompt is computed. */
+  readonly done: boolean;
+  /** Prompt tokens computed for it so far, and those that were in the prefix cache. */
+  readonly computedTokens: number;
+  readonly cachedTokens: number;
+}
+
+/**
+ * Blocks taken for KV that comes from elsewhere: the full blocks of a prompt, without its last token, that are not in
+ * the prefix cache. The cached ones before them are held too. Ends with one `commit` or `abort`; after either, or once
+ * the engine is closed, `write` and `commit` throw.
+ */
+export interface KvReservation {
+  /** Number, in the prompt, of the first block taken. */
+  readonly firstBlock: number;
+  /** Chained hash of each block taken, at least one. */
+  readonly hashes: readonly bigint[];
+  /** Puts a payload, laid out as `KvSection` says, into the blocks. Throws `EngineError` code `invalid_request`, and writes nothing, when section or length do not fit. */
+  write(section: KvSection, payload: Uint8Array): void;
+  /** Puts the blocks into the prefix cache, and lets go of them: an `add` in the same turn hits them. Throws, and changes nothing, when some of their bytes were not written. */
+  commit(): void;
+  /** Frees the blocks; nothing of them is cached. May be called again, and after the end. */
+  abort(): void;
 }
 
 /** What an engine tells its owner. Called from the engine's loop; must not throw and must not block. */
@@ -38,6 +71,8 @@ export interface EngineListener {
   /** All new tokens of one consumed step. */
   tokens(frames: TokensFrame[]): void;
   kvEvents(events: KvEvent[]): void;
+  /** A `prefill` came forward: told for its cached blocks, then after each step that computed some of its prompt. */
+  prefilled(request: string, progress: PrefillProgress): void;
   /** One request failed; the others go on. */
   failed(request: string, error: EngineError): void;
   /** The engine is gone (device lost, out of memory): nothing will come any more. */
@@ -51,6 +86,21 @@ export interface Engine {
   add(request: GenerateRequest): void;
   /** The request is in no step scheduled after this call. Its blocks are freed. No more frames come for it. Unknown ids are ignored. */
   cancel(request: string): void;
+  /**
+   * Queues the computing of a prompt alone: no `tokens` come of it; `listener.prefilled` tells how far it is. Its blocks
+   * are held, also after the end, until `cancel`. Choices and sampling are not looked at. Throws like `add`, and
+   * `invalid_request` without prefix caching.
+   */
+  prefill(request: GenerateRequest): void;
+  /** KV of blocks of a `prefill`, as `KvSection` lays it out. Rejects with `EngineError` code `invalid_request` when they are not computed (yet), or are more than one frame carries. */
+  export(request: string, section: KvSection): Promise<ArrayBuffer>;
+  /**
+   * Takes blocks for KV of a request's prompt. `cached`: nothing is wanted; `no_room`: too few blocks are free. Throws
+   * `EngineError` code `invalid_request` without prefix caching, and for what `add` refuses.
+   */
+  reserve(request: GenerateRequest): KvReservation | 'cached' | 'no_room';
+  /** Resolves when the loop has made a turn and the GPU has done work submitted after the call; hangs while either hangs. Rejects once the engine is lost or closed. */
+  heartbeat(): Promise<void>;
   load(): Load;
   /** The last steps, oldest first (bounded). */
   steps(): StepRecord[];

@@ -7,7 +7,8 @@ import { Pipelines } from './gpu/pipelines.ts';
 import type { ShaderLibrary } from './gpu/shader-source.ts';
 import { chooseVariant } from './kernels/variant.ts';
 import { BlockManager } from './kv/block-manager.ts';
-import { createPool, type KvDtype, poolBlocks } from './kv/pool.ts';
+import { copyBytes, GpuKvCopies } from './kv/gpu-copies.ts';
+import { createPool, type KvDtype, layerBlockBytes, poolBlocks } from './kv/pool.ts';
 import { createEngineBuffers, engineBufferSizes } from './model/activations.ts';
 import { engineSizes, type MemoryOptions, memoryBudget } from './model/memory.ts';
 import type { ProgramInputs } from './model/program-inputs.ts';
@@ -61,12 +62,14 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
   const { device } = gpu;
 
   const activationBytes = Object.values(engineBufferSizes(spec, sizes)).reduce((a, b) => a + b, 0);
+  const most = options.maxNumSeqs * maxBlocksPerSeq;
+  const transferBytes = options.enablePrefixCaching ? copyBytes(kvShape, most) : 0;
   const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
   const room = { maxBufferSize, maxStorageBufferBindingSize, software };
-  const budget = memoryBudget(room, options.gpuMemoryUtilization) - weights.bytes - activationBytes;
+  const budget = memoryBudget(room, options.gpuMemoryUtilization) - weights.bytes - activationBytes - transferBytes;
   const blocks = poolBlocks(kvShape, device.limits, budget, {
     override: options.numGpuBlocksOverride,
-    most: options.maxNumSeqs * maxBlocksPerSeq,
+    most,
     least: maxBlocksPerSeq,
   });
   const maxModelLen = contextOf(options, longest, blocks);
@@ -86,7 +89,8 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
     kvDtype,
     variant,
   };
-  const runner = new Runner(program, new Pipelines(device, inputs.shaders), {
+  const pipelines = new Pipelines(device, inputs.shaders);
+  const runner = new Runner(program, pipelines, {
     stepsInFlight: STEPS_IN_FLIGHT,
     enforceEager: options.enforceEager,
   });
@@ -123,7 +127,12 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
     maxNumBatchedTokens,
     kvCacheDtype: kvDtype,
     vocabSize: spec.vocabSize,
+    layers: spec.layers.length,
+    layerBlockBytes: layerBlockBytes(kvShape),
   };
+  const copies = options.enablePrefixCaching
+    ? await GpuKvCopies.create(device, pipelines, kvShape, pool, blocks)
+    : null;
   const blockManager = newBlocks(options.enablePrefixCaching);
   let closing = false;
   const engine = new StepLoop({
@@ -131,6 +140,7 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
     scheduler: schedulerFor(blockManager, maxNumBatchedTokens),
     blocks: blockManager,
     runner,
+    copies,
     listener: inputs.listener,
     stepsInFlight: STEPS_IN_FLIGHT,
     now: inputs.now,
@@ -141,7 +151,7 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
   });
   void device.lost.then((lost) => {
     if (closing) return;
-    inputs.listener.lost(
+    engine.lose(
       new EngineError(
         'device_lost',
         `The GPU device was lost (${lost.reason}): ${lost.message.replace(/\.$/, '') || 'the browser gave no reason'}. Reload the page to lend it again.`,
@@ -150,7 +160,7 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
   });
   // Everything that may fail is under an error scope; what comes here makes later numbers worthless.
   device.addEventListener('uncapturederror', ({ error }) => {
-    inputs.listener.lost(
+    engine.lose(
       new EngineError(
         'internal',
         `The GPU refused a command: ${error.message}. Reload the page; if it comes again, report it.`,

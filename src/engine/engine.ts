@@ -1,17 +1,30 @@
 import type { GenerateRequest, TokenLogprob, TokensFrame } from '../protocol/generate.ts';
 import type { KvSnapshot } from '../protocol/kv-events.ts';
 import type { Load } from '../protocol/messages.ts';
-import { type Engine, EngineError, type EngineInfo, type EngineListener, type StepRecord } from './api.ts';
+import type { KvSection } from '../protocol/transfer.ts';
+import {
+  type Engine,
+  EngineError,
+  type EngineInfo,
+  type EngineListener,
+  type KvReservation,
+  type StepRecord,
+} from './api.ts';
+import { Heartbeats } from './heartbeats.ts';
 import type { BlockManager } from './kv/block-manager.ts';
+import type { KvCopies } from './kv/copies.ts';
+import { Handover } from './kv/handover.ts';
 import type { StepResult, SubmittedStep } from './runner.ts';
 import type { Scheduler, StepPlan } from './scheduler.ts';
-import { Sequence } from './sequence.ts';
+import { PROMPT_ONLY, Sequence } from './sequence.ts';
 import { StepCounters } from './step-counters.ts';
 import { LOGIT_LOGPROBS, LOGIT_SAMPLE } from './tables.ts';
 
 /** What the loop needs of the GPU; `Runner` is the real one. */
 export interface StepRunner {
   submit(plan: StepPlan): Promise<SubmittedStep>;
+  /** Resolves when the GPU has done work submitted now. */
+  roundtrip(): Promise<void>;
   destroy(): void;
 }
 
@@ -20,6 +33,8 @@ export interface EngineParts {
   readonly scheduler: Scheduler;
   readonly blocks: BlockManager;
   readonly runner: StepRunner;
+  /** null without prefix caching: what comes from elsewhere enters the engine through the cache. */
+  readonly copies: KvCopies | null;
   readonly listener: EngineListener;
   /** Steps submitted before the first of them is read back; fixed, so that decisions are free of timing. */
   readonly stepsInFlight: number;
@@ -43,6 +58,8 @@ export class StepLoop implements Engine {
   private readonly counters: StepCounters;
   private readonly promptLogprobs = new Map<Sequence, (TokenLogprob | null)[]>();
   private readonly started = new Set<Sequence>();
+  private readonly heartbeats: Heartbeats;
+  private readonly handover: Handover | null;
   private readonly flight: (InFlight | null)[] = [];
   /** Cleared in the very turn that finds nothing to do, so that a request of the next turn starts the loop anew. */
   private active = false;
@@ -52,28 +69,58 @@ export class StepLoop implements Engine {
   constructor(private readonly parts: EngineParts) {
     this.info = parts.info;
     this.counters = new StepCounters(parts.now);
+    this.heartbeats = new Heartbeats(() => parts.runner.roundtrip());
+    const { info, blocks, copies, scheduler } = parts;
+    this.handover = copies
+      ? new Handover({
+          info,
+          blocks,
+          copies,
+          held: (request) => scheduler.held(request),
+          changed: () => {
+            this.tellKvEvents();
+            this.wake();
+          },
+        })
+      : null;
   }
 
   add(request: GenerateRequest): void {
-    if (this.closed) throw new EngineError('internal', 'The engine is closed.');
-    const bad = request.prompt.find((id) => id >= this.info.vocabSize);
-    if (bad !== undefined) {
-      throw new EngineError(
-        'invalid_request',
-        `Token id ${bad} is outside the vocabulary of ${this.info.vocabSize} ids.`,
-      );
-    }
+    this.check(request);
     this.parts.scheduler.add(
       request.choices.map((choice) => new Sequence(request, choice.choice, choice.generated, this.info.maxModelLen)),
     );
-    if (this.active) return;
-    this.active = true;
-    this.running = this.run();
+    this.wake();
   }
 
   cancel(request: string): void {
     for (const sequence of this.parts.scheduler.cancel(request)) this.forget(sequence);
     this.tellKvEvents();
+    this.wake();
+  }
+
+  prefill(request: GenerateRequest): void {
+    this.check(request);
+    this.requireHandover();
+    const alone = { ...request, sampling: PROMPT_ONLY };
+    this.parts.scheduler.add([new Sequence(alone, 0, [], this.info.maxModelLen, true)]);
+    this.wake();
+  }
+
+  async export(request: string, section: KvSection): Promise<ArrayBuffer> {
+    this.requireOpen();
+    return this.requireHandover().export(request, section);
+  }
+
+  reserve(request: GenerateRequest): KvReservation | 'cached' | 'no_room' {
+    this.check(request);
+    return this.requireHandover().reserve(request);
+  }
+
+  heartbeat(): Promise<void> {
+    const beat = this.heartbeats.next();
+    this.wake();
+    return beat;
   }
 
   load(): Load {
@@ -102,10 +149,52 @@ export class StepLoop implements Engine {
   }
 
   async close(): Promise<void> {
-    this.closed = true;
+    this.end(new EngineError('internal', 'The engine is closed.'));
     await this.running;
     this.parts.runner.destroy();
     this.parts.release();
+  }
+
+  /** The GPU is gone or cannot be trusted: nothing more is computed. Told to the listener once, and not after `close`. */
+  lose(error: EngineError): void {
+    if (this.closed) return;
+    this.end(error);
+    this.parts.listener.lost(error);
+  }
+
+  private end(error: EngineError): void {
+    this.closed = true;
+    this.heartbeats.end(error);
+    this.handover?.close();
+  }
+
+  private check(request: GenerateRequest): void {
+    this.requireOpen();
+    const bad = request.prompt.find((id) => id >= this.info.vocabSize);
+    if (bad === undefined) return;
+    throw new EngineError(
+      'invalid_request',
+      `Token id ${bad} is outside the vocabulary of ${this.info.vocabSize} ids.`,
+    );
+  }
+
+  private requireOpen(): void {
+    if (this.closed) throw new EngineError('internal', 'The engine is closed.');
+  }
+
+  private requireHandover(): Handover {
+    if (this.handover) return this.handover;
+    throw new EngineError(
+      'invalid_request',
+      'This engine has no prefix cache, and KV goes to and from other nodes through it. Enable prefix caching, or serve without --disaggregation-mode.',
+    );
+  }
+
+  /** Starts the loop unless it runs. */
+  private wake(): void {
+    if (this.active || this.closed) return;
+    this.active = true;
+    this.running = this.run();
   }
 
   private async run(): Promise<void> {
@@ -114,16 +203,15 @@ export class StepLoop implements Engine {
       await Promise.resolve();
       while (!this.closed && (await this.step()));
     } catch (cause) {
-      this.closed = true;
-      const error =
+      this.lose(
         cause instanceof EngineError
           ? cause
           : new EngineError(
               'device_lost',
               `The GPU stopped answering: ${cause instanceof Error ? cause.message : String(cause)}`,
               { cause },
-            );
-      this.parts.listener.lost(error);
+            ),
+      );
     }
   }
 
@@ -135,9 +223,13 @@ export class StepLoop implements Engine {
     }
     const started = this.parts.now();
     const plan = this.parts.scheduler.schedule();
+    this.heartbeats.beat();
     if (plan) {
       const inFlight = this.flight.filter((f) => f && !f.done).length;
+      for (const sequence of plan.admitted) if (sequence.computed > 0) this.tellPrefilled(sequence);
+      this.handover?.submitting();
       const entry: InFlight = { plan, submitted: await this.parts.runner.submit(plan), done: false };
+      this.handover?.submitted();
       void entry.submitted.result.then(
         () => {
           entry.done = true;
@@ -174,6 +266,7 @@ export class StepLoop implements Engine {
     const frames: TokensFrame[] = [];
     for (const update of this.parts.scheduler.consume(plan, result.samples)) {
       const { sequence, tokens, finish, stopId } = update;
+      if (sequence.held) continue;
       this.counters.sampled(tokens.length);
       const first = !this.started.has(sequence);
       const logprob = logprobs.get(sequence);
@@ -197,6 +290,21 @@ export class StepLoop implements Engine {
     }
     if (frames.length > 0) this.parts.listener.tokens(frames);
     this.tellKvEvents();
+    for (const { sequence } of plan.rows) this.tellPrefilled(sequence);
+  }
+
+  private tellPrefilled(sequence: Sequence): void {
+    const { request, computed, status } = sequence;
+    if (this.parts.scheduler.held(request) !== sequence) return;
+    const cachedTokens = sequence.cachedTokens ?? 0;
+    const done = status === 'finished';
+    if (done) this.counters.cached(cachedTokens);
+    this.parts.listener.prefilled(request, {
+      blocks: Math.floor(computed / this.info.blockSize),
+      done,
+      computedTokens: computed - cachedTokens,
+      cachedTokens,
+    });
   }
 
   private tellKvEvents(): void {

@@ -48,6 +48,7 @@ export class Runner {
   private readonly descriptor: Uint32Array<ArrayBuffer>;
   private readonly programs = new Map<string, Promise<PreparedCall[][]>>();
   private rowsPerSubmit = NEVER;
+  private pulse: GPUBuffer | null = null;
 
   constructor(
     readonly inputs: ProgramInputs,
@@ -107,8 +108,19 @@ export class Runner {
     await this.segments(rows, logitRows, true, false);
   }
 
+  /** Resolves when the GPU has done work submitted now. On a lost device it may resolve all the same. */
+  async roundtrip(): Promise<void> {
+    const { device } = this.inputs.gpu;
+    this.pulse ??= device.createBuffer({ label: 'pulse', size: 4, usage: 0x08 /* COPY_DST */ });
+    const encoder = device.createCommandEncoder();
+    encoder.copyBufferToBuffer(this.inputs.buffers.samples, 0, this.pulse, 0, 4);
+    device.queue.submit([encoder.finish()]);
+    await device.queue.onSubmittedWorkDone();
+  }
+
   destroy(): void {
     this.ring.destroy();
+    this.pulse?.destroy();
   }
 
   private async segments(

@@ -26,6 +26,8 @@ export interface SchedulerOptions extends StepLimits {
  *
  * In a step: decodes in admission order, then chunks of running prefills, then new sequences, first come first served.
  * Out of blocks, the newest running sequence is preempted: it goes to the front of the queue and is computed again.
+ * Held sequences (whose prompt's KV another engine waits for) need no more blocks once admitted, and are not preempted:
+ * that would free nothing that was promised.
  */
 export class Scheduler {
   readonly #options: SchedulerOptions;
@@ -108,9 +110,17 @@ export class Scheduler {
 
   /** Ends a request: it is in no later step, and its blocks are free. Returns the sequences that this ended. */
   cancel(request: string): Sequence[] {
-    const live = (this.#requests.get(request) ?? []).filter((s) => s.status !== 'finished');
+    const sequences = this.#requests.get(request) ?? [];
+    const live = sequences.filter((s) => s.status !== 'finished');
     for (const sequence of live) this.#end(sequence);
+    for (const sequence of sequences) if (sequence.held) this.#blocks.free(sequence);
+    this.#requests.delete(request);
     return live;
+  }
+
+  /** The held sequence of a request, from `add` until `cancel`. */
+  held(request: string): Sequence | undefined {
+    return this.#requests.get(request)?.find((s) => s.held);
   }
 
   /** The next step; null when nothing can be computed before an earlier step is consumed or a request comes. */
@@ -157,7 +167,7 @@ export class Scheduler {
       const positions = sequence.scheduled + 1;
       if (!sequence.canDecode) continue;
       while (!this.#blocks.grow(sequence, positions)) {
-        const newest = this.#running.at(-1)!;
+        const newest = this.#newest();
         this.#preempt(newest);
         if (newest === sequence) return;
       }
@@ -165,24 +175,33 @@ export class Scheduler {
     }
   }
 
-  /** False when a running prefill got nothing: then nothing newer may take its place. */
+  /** False when a running prefill got nothing: then nothing newer may take its place, but what has all its blocks goes on. */
   #schedulePrefills(plan: PlanBuilder): boolean {
+    let starved = false;
     for (let i = 0; i < this.#running.length; i++) {
       const sequence = this.#running[i]!;
-      if (sequence.prefillLeft === 0) continue;
+      if (sequence.prefillLeft === 0 || (starved && !sequence.held)) continue;
       const { scheduled, admittedLength } = sequence;
       const room = () => (sequence.blocks.length + this.#blocks.freeBlocks) * this.#blocks.blockSize - scheduled;
       while (room() === 0) {
-        const newest = this.#running.at(-1)!;
-        if (newest === sequence || plan.has(newest)) return false;
+        const newest = this.#newest();
+        if (newest === sequence || plan.has(newest)) break;
         this.#preempt(newest);
       }
       const count = Math.min(chunk(plan, sequence, scheduled, admittedLength), room());
-      if (count === 0) return false;
+      if (count === 0) {
+        starved = true;
+        continue;
+      }
       this.#blocks.grow(sequence, scheduled + count);
       plan.add(sequence, count);
     }
-    return true;
+    return !starved;
+  }
+
+  /** The sequence to preempt; asked while one that may be preempted runs. */
+  #newest(): Sequence {
+    return this.#running.findLast((s) => !s.held)!;
   }
 
   #admit(plan: PlanBuilder): void {
@@ -201,7 +220,7 @@ export class Scheduler {
       const length = sequence.tokens.length;
       const cached = hits.length * this.#blocks.blockSize;
       const count = chunk(plan, sequence, cached, length);
-      if (count === 0 || !this.#blocks.admit(sequence, hits, cached + count)) return;
+      if (count === 0 || !this.#blocks.admit(sequence, hits, sequence.held ? length : cached + count)) return;
       this.#waiting.splice(passed, 1);
       this.#running.push(sequence);
       sequence.status = 'running';
@@ -261,13 +280,16 @@ export class Scheduler {
     else this.#stop(sequence);
     sequence.status = 'finished';
     const choices = this.#requests.get(sequence.request);
-    if (choices?.every((s) => s.status === 'finished')) this.#requests.delete(sequence.request);
+    if (choices?.every((s) => s.status === 'finished' && !s.held)) this.#requests.delete(sequence.request);
   }
 
   /** Steps in flight may still write to what is freed here: harmless, since a new owner writes later in queue order. */
   #stop(sequence: Sequence): void {
     this.#running.splice(this.#running.indexOf(sequence), 1);
-    this.#blocks.free(sequence);
+    // What is left of a held one is its full blocks; the last, partial one nobody can use.
+    const { blockSize } = this.#blocks;
+    if (sequence.held) this.#blocks.shrink(sequence, Math.floor(sequence.computed / blockSize) * blockSize);
+    else this.#blocks.free(sequence);
     this.#freeSlots.push(sequence.slot!);
     sequence.slot = null;
   }

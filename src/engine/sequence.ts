@@ -1,5 +1,8 @@
 import type { FinishReason, GenerateRequest } from '../protocol/generate.ts';
-import type { SamplingParams } from '../protocol/sampling.ts';
+import { GREEDY, type SamplingParams } from '../protocol/sampling.ts';
+
+/** Sampling of a sequence that is there for its prompt's KV: one token, which nobody looks at. */
+export const PROMPT_ONLY: SamplingParams = { ...GREEDY, maxTokens: 1 };
 
 /** Both hashes of one full block; see protocol/hashes.ts. */
 export interface BlockHashes {
@@ -21,6 +24,8 @@ export class Sequence {
   readonly maxLength: number;
   /** The prompt's logprobs are wanted and were not delivered by an earlier attempt. */
   readonly scorePrompt: boolean;
+  /** It is computed for its prompt's KV: its blocks are all taken at admission, and kept from its end until it is cancelled. It is never preempted. */
+  readonly held: boolean;
   /** The prompt and all generated tokens that the host knows. */
   readonly tokens: number[];
 
@@ -50,7 +55,13 @@ export class Sequence {
   /** Hashes of the full blocks of `tokens`, as far as they were needed. */
   readonly hashes: BlockHashes[] = [];
 
-  constructor(request: GenerateRequest, choice: number, generated: readonly number[], maxModelLen: number) {
+  constructor(
+    request: GenerateRequest,
+    choice: number,
+    generated: readonly number[],
+    maxModelLen: number,
+    held = false,
+  ) {
     this.request = request.request;
     this.choice = choice;
     this.sampling = request.sampling;
@@ -59,6 +70,7 @@ export class Sequence {
     this.maxLength = Math.min(request.prompt.length + request.sampling.maxTokens, maxModelLen);
     // Prompt logprobs come with a choice's first frame (rule G5): after that they were delivered.
     this.scorePrompt = request.sampling.promptLogprobs !== null && generated.length === 0;
+    this.held = held;
     this.tokens = [...request.prompt, ...generated];
   }
 

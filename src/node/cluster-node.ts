@@ -138,6 +138,7 @@ export class ClusterNode {
       kvEvents: (events: KvEvent[]) => {
         for (const part of batches(events)) this.link.send({ type: 'kv_events', rank: 0, events: part });
       },
+      prefilled: () => {},
       failed: (request, error) => this.attempts.failed(request, error),
       lost: (error) => this.fail(error.code, error.message),
       adapter: (adapter) => {

@@ -33,6 +33,7 @@ export class LocalBackend implements Backend {
       }
     },
     kvEvents: () => {},
+    prefilled: () => {},
     failed: (request, error) => {
       const run = this.running.get(request);
       if (run) fail(run, apiError(error));

@@ -23,6 +23,11 @@ export const MAX_CREDIT = 64;
 export const KvSection = z.object({ firstBlock: count, blocks: count, firstLayer: count, layers: count });
 export type KvSection = z.infer<typeof KvSection>;
 
+/** Bytes of a section's payload. layerBlockBytes: of the K, or the V, of one block in one layer. */
+export function sectionBytes({ blocks, layers }: KvSection, layerBlockBytes: number): number {
+  return layers * 2 * blocks * layerBlockBytes;
+}
+
 /** What the decode node wants: blocks `firstBlock` and following of the prompt, by their chained hashes. */
 export const Wanted = z.object({ firstBlock: count, hashes: z.array(U64).min(1).max(MAX_EVENT_BLOCKS) });
 export type Wanted = z.infer<typeof Wanted>;

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { Engine, EngineError } from '../../src/engine/api.ts';
+import type { Engine, EngineError, EngineListener } from '../../src/engine/api.ts';
 import { createEngine, type EngineOptions } from '../../src/engine/create-engine.ts';
 import { type ModelFiles, readModelJson } from '../../src/engine/files/source.ts';
 import type { ShaderLibrary } from '../../src/engine/gpu/shader-source.ts';
@@ -66,6 +66,8 @@ export class TestEngine {
     { choices: Map<number, Collected>; left: number; resolve: (c: Collected[]) => void; reject: (e: Error) => void }
   >();
   private number = 0;
+  /** Hears of prompts that are computed for their KV. */
+  prefilled: EngineListener['prefilled'] = () => {};
 
   private constructor(public engine: Engine) {}
 
@@ -92,6 +94,7 @@ export class TestEngine {
           for (const frame of frames) self.take(frame);
         },
         kvEvents: (events) => self.events.push(...events),
+        prefilled: (request, progress) => self.prefilled(request, progress),
         failed: (request, error) => self.fail(request, error),
         lost: (error) => {
           for (const request of [...self.waiting.keys()]) self.fail(request, error);

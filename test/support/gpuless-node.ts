@@ -104,7 +104,8 @@ export class GpulessNode {
       info,
       scheduler,
       blocks,
-      runner: { submit: async (plan) => this.#submit(plan, gpu), destroy() {} },
+      runner: { submit: async (plan) => this.#submit(plan, gpu), roundtrip: async () => {}, destroy() {} },
+      copies: null,
       listener: {
         ...listener,
         tokens: (frames) => {

@@ -30,6 +30,7 @@ export class SimulatedNode {
       this.outbox.push({ type: 'tokens', epoch: 1, frames: tagged });
     },
     kvEvents() {},
+    prefilled() {},
     failed() {},
     lost() {},
   });

@@ -96,6 +96,12 @@ export class BlockManager {
     return true;
   }
 
+  /** Takes back blocks that are not needed for the first `positions` positions. */
+  shrink(sequence: Sequence, positions: number): void {
+    const needed = Math.ceil(positions / this.blockSize);
+    while (sequence.blocks.length > needed) this.#release(sequence.blocks.pop()!);
+  }
+
   /** The longest cached prefix of the sequence, in whole blocks. Its last known token is never part of it. */
   match(sequence: Sequence): number[] {
     const hits: number[] = [];

@@ -245,7 +245,7 @@ describe('a node', () => {
     expect(sockets.last().of('stage')).toMatchObject([{ stage: 'downloading', loadedBytes: 5, totalBytes: 10 }]);
     await node.leave(1000);
     expect(late[0]?.signal.aborted).toBe(true);
-    const engine = new ScriptedEngine({ tokens() {}, kvEvents() {}, failed() {}, lost() {} });
+    const engine = new ScriptedEngine({ tokens() {}, kvEvents() {}, prefilled() {}, failed() {}, lost() {} });
     late[0]?.resolve(engine);
     await settled();
     expect(engine.closed).toBe(true);

@@ -22,7 +22,7 @@ const start = (query: string, offer = OFFER) =>
       ),
       query,
     },
-    { tokens() {}, kvEvents() {}, failed() {}, lost() {}, adapter() {} },
+    { tokens() {}, kvEvents() {}, prefilled() {}, failed() {}, lost() {}, adapter() {} },
   );
 
 describe('starting an engine', () => {
@@ -70,7 +70,7 @@ describe('starting an engine', () => {
         ),
         query: '',
       },
-      { tokens() {}, kvEvents() {}, failed() {}, lost() {}, adapter() {} },
+      { tokens() {}, kvEvents() {}, prefilled() {}, failed() {}, lost() {}, adapter() {} },
     );
     await expect(starting).rejects.toThrow('not a model');
     expect(opened).toEqual(['config.json']);
