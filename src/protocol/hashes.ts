@@ -1,4 +1,5 @@
 import { createSHA256, createXXHash3, type IHasher } from 'hash-wasm';
+import { MAX_WORDS, MIN_WORDS, type SeededSecret, seededSecret, xxh3OfWords } from './xxh3-short.ts';
 
 export type HashAlgo = 'xxh3' | 'sha256';
 
@@ -24,39 +25,49 @@ export interface BlockHasher {
  * `sha256` is the first 64 bits, big-endian, of SHA-256 over (u32 length of salt, salt, the same bytes).
  */
 export async function createBlockHasher(algo: HashAlgo): Promise<BlockHasher> {
-  const digest = algo === 'xxh3' ? await xxh3() : await sha256();
-  return {
-    tokensHash(tokens, salt = '') {
-      const bytes = new DataView(new ArrayBuffer(4 * tokens.length));
-      for (let i = 0; i < tokens.length; i++) bytes.setUint32(4 * i, tokens[i]!, true);
-      return digest(new Uint8Array(bytes.buffer), salt);
-    },
-    blockHash(parent, tokensHash, salt = '') {
-      if (parent === null) return tokensHash;
-      return digest(new Uint8Array(new BigUint64Array([parent, tokensHash]).buffer), salt);
-    },
-  };
+  return algo === 'xxh3' ? xxh3() : sha256();
 }
 
-type Digest = (bytes: Uint8Array, salt: string) => bigint;
+/** What the hashes under one salt begin with. */
+interface Salted {
+  readonly secret: SeededSecret;
+  /** Start state of the library's hasher. */
+  readonly state: Uint8Array;
+}
 
-async function xxh3(): Promise<Digest> {
+async function xxh3(): Promise<BlockHasher> {
   const hasher = await createXXHash3(1, 0);
   const one = hasher.save();
   const two = (await createXXHash3(2, 0)).save();
-  const states = new Map<string, Uint8Array>();
+  const salts = new Map<string, Salted>();
   // Most prompts have no salt, and starting anew from a seed is several times faster than loading a state.
   const unsalted = await createXXHash3(Number(SEED), 0);
-  return (bytes, salt) => {
-    if (salt === '') return finish(unsalted.init().update(bytes));
-    let state = states.get(salt);
-    if (!state) {
-      const shift = finish(hasher.load(one).update(new TextEncoder().encode(salt)));
-      state = stateOfSeed(one, two, BigInt.asUintN(64, SEED + shift));
-      if (states.size >= MAX_SALTS) states.delete(states.keys().next().value!);
-      states.set(salt, state);
+  const plain = seededSecret(SEED);
+  const salted = (salt: string): Salted => {
+    let known = salts.get(salt);
+    if (!known) {
+      const seed = BigInt.asUintN(64, SEED + finish(hasher.load(one).update(new TextEncoder().encode(salt))));
+      known = { secret: seededSecret(seed), state: stateOfSeed(one, two, seed) };
+      if (salts.size >= MAX_SALTS) salts.delete(salts.keys().next().value!);
+      salts.set(salt, known);
     }
-    return finish(hasher.load(state).update(bytes));
+    return known;
+  };
+  const pair = new Uint32Array(4);
+  const pairValues = new BigUint64Array(pair.buffer);
+  return {
+    tokensHash(tokens, salt = '') {
+      const short = tokens.length >= MIN_WORDS && tokens.length <= MAX_WORDS;
+      if (short) return xxh3OfWords(tokens, salt === '' ? plain : salted(salt).secret);
+      const started = salt === '' ? unsalted.init() : hasher.load(salted(salt).state);
+      return finish(started.update(tokenBytes(tokens)));
+    },
+    blockHash(parent, tokensHash, salt = '') {
+      if (parent === null) return tokensHash;
+      pairValues[0] = parent;
+      pairValues[1] = tokensHash;
+      return xxh3OfWords(pair, salt === '' ? plain : salted(salt).secret);
+    },
   };
 }
 
@@ -78,14 +89,28 @@ function stateOfSeed(one: Uint8Array, two: Uint8Array, seed: bigint): Uint8Array
   return state;
 }
 
-async function sha256(): Promise<Digest> {
+async function sha256(): Promise<BlockHasher> {
   const hasher = await createSHA256();
-  return (bytes, salt) => {
+  const digest = (bytes: Uint8Array, salt: string) => {
     const saltBytes = new TextEncoder().encode(salt);
     const length = new DataView(new ArrayBuffer(4));
     length.setUint32(0, saltBytes.length, true);
     return finish(hasher.init().update(new Uint8Array(length.buffer)).update(saltBytes).update(bytes));
   };
+  return {
+    tokensHash: (tokens, salt = '') => digest(tokenBytes(tokens), salt),
+    blockHash(parent, tokensHash, salt = '') {
+      if (parent === null) return tokensHash;
+      return digest(new Uint8Array(new BigUint64Array([parent, tokensHash]).buffer), salt);
+    },
+  };
+}
+
+/** u32 little-endian. */
+function tokenBytes(tokens: readonly number[]): Uint8Array {
+  const bytes = new DataView(new ArrayBuffer(4 * tokens.length));
+  for (let i = 0; i < tokens.length; i++) bytes.setUint32(4 * i, tokens[i]!, true);
+  return new Uint8Array(bytes.buffer);
 }
 
 function finish(hasher: IHasher): bigint {
