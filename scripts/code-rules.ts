@@ -18,7 +18,7 @@ const MIDDLE = ['frontend', 'engine', ...BASE];
 /** Neither sockets nor files: what runs in a page as well as in Node. */
 const ISOMORPHIC = ['zod', 'hash-wasm'];
 
-/** Who may import whom, one way: `ui, hub, dynamo, node -> frontend, engine -> protocol, config`. The page shows its node, so `ui` sees `node`. */
+/** Who may import whom, one way: `ui, hub, dynamo, node -> frontend, engine -> protocol, config`. The page shows its node, so `ui` sees `node`; fixtures start a hub. */
 const LAYERS: Readonly<Record<string, Layer>> = {
   protocol: { layers: [], packages: ISOMORPHIC },
   config: { layers: [], packages: ['zod'] },
@@ -27,6 +27,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   node: { layers: MIDDLE, packages: [...ISOMORPHIC, 'hono', 'comlink', 'idb'] },
   hub: { layers: MIDDLE, packages: null },
   dynamo: { layers: MIDDLE, packages: null },
+  playwright: { layers: ['hub', ...MIDDLE], packages: null },
   ui: { layers: ['node', ...MIDDLE], packages: ['preact', '@preact/signals', 'comlink', 'idb', 'zod'] },
 };
 

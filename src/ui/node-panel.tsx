@@ -16,7 +16,7 @@ export function NodePanel({ controller }: { controller: Controller }) {
   const { title, meaning } = STAGES[mode][phase];
   return (
     <section class="panel node" aria-labelledby="stage-title">
-      <div class="stage" data-testid="stage" data-state={phase}>
+      <div class="stage" data-testid="stage" data-state={phase} data-node={node.value.node ?? undefined}>
         <div role="status">
           <h2 id="stage-title">
             <span class="dot" data-state={phase} />

@@ -4,16 +4,13 @@ import { type BrowserContext, test as base, expect, type Page } from '@playwrigh
 import { pino } from 'pino';
 import type { HubConfig } from '../../src/hub/config.ts';
 import type { Hub } from '../../src/hub/hub.ts';
-import { chromiumArgs } from '../../src/hub/launch/chromium-args.ts';
-import { findChromium } from '../../src/hub/launch/find-chromium.ts';
-import { isRoot, thisMachine } from '../../src/hub/launch/machine.ts';
+import { launchOptionsFor } from '../../src/playwright/browser.ts';
+import { quireFixtures } from '../../src/playwright/fixtures.ts';
+import { READY_MS, settled } from '../../src/playwright/settled.ts';
 import { startTestHub } from '../support/test-hub.ts';
 
 export const ROOT = path.resolve(import.meta.dirname, '../..');
 const PAGE = path.join(ROOT, 'dist/page');
-
-/** Loading, compiling and the self-test take their time on a software adapter. */
-export const READY_MS = 120_000;
 
 /** A hub of this test, with the page as it was built, and what it logged. */
 export interface TestHub {
@@ -23,12 +20,15 @@ export interface TestHub {
   modelRequests(): number;
 }
 
+/** What `quire/playwright` exports. */
+const quireTest = base.extend(quireFixtures);
+
 interface Fixtures {
   /** Starts a hub that is closed at the end of the test. */
   startTestHub: (config?: Partial<HubConfig>) => Promise<TestHub>;
 }
 
-export const test = base.extend<Fixtures>({
+export const test = quireTest.extend<Fixtures>({
   // biome-ignore lint/correctness/noEmptyPattern: Playwright reads the fixtures that are wanted from the pattern
   startTestHub: async ({}, use) => {
     const hubs: Hub[] = [];
@@ -49,18 +49,8 @@ export const test = base.extend<Fixtures>({
   },
 });
 
-const executablePath = findChromium(thisMachine, process.env.QUIRE_CHROMIUM ?? null);
-if (executablePath === null)
-  throw new Error('No Chromium found. Run npm run test:e2e through npm test, which installs one.');
-
 /** Every test of a file runs in one Chromium on the software adapter. */
-export const BROWSER = {
-  launchOptions: {
-    executablePath,
-    chromiumSandbox: !isRoot,
-    args: chromiumArgs({ adapter: 'software', isRoot, trustedKey: null, trustedOrigin: null }),
-  },
-};
+export const BROWSER = { quireAdapter: 'software', launchOptions: launchOptionsFor('software') } as const;
 
 /** Opens a page that joins, and waits until it serves. */
 export async function openReadyNode(context: BrowserContext, url: string): Promise<Page> {
@@ -72,9 +62,7 @@ export async function openReadyNode(context: BrowserContext, url: string): Promi
 
 /** Waits until the page's node has come as far as it goes by itself: it serves, or it will not. */
 export async function expectStage(page: Page, stage: 'ready' | 'refused'): Promise<void> {
-  const element = page.getByTestId('stage');
-  await expect(element).toHaveAttribute('data-state', /^(ready|refused|gone)$/, { timeout: READY_MS });
-  await expect(element).toHaveAttribute('data-state', stage, { timeout: 1000 });
+  expect(await settled(page)).toMatchObject({ stage });
 }
 
-export { expect };
+export { expect, READY_MS };
