@@ -226,7 +226,7 @@ export class StepLoop implements Engine {
     this.heartbeats.beat();
     if (plan) {
       const inFlight = this.flight.filter((f) => f && !f.done).length;
-      for (const sequence of plan.admitted) if (sequence.computed > 0) this.tellPrefilled(sequence);
+      for (const { sequence } of plan.admitted) if (sequence.computed > 0) this.tellPrefilled(sequence);
       this.handover?.submitting();
       const entry: InFlight = { plan, submitted: await this.parts.runner.submit(plan), done: false };
       this.handover?.submitted();

@@ -158,8 +158,7 @@ export class Runner {
 
   private uploadAdmitted(plan: StepPlan): void {
     const { buffers, sizes, gpu } = this.inputs;
-    for (const sequence of plan.admitted) {
-      const slot = sequence.slot!;
+    for (const { sequence, slot } of plan.admitted) {
       const { sampling, choice, promptLength, maxLength, tokens } = sequence;
       const words = packSlot({ choice, promptLength, length: tokens.length, maxLength, sampling });
       gpu.device.queue.writeBuffer(buffers.slots, slot * T.SLOT_STRIDE * 4, words);
@@ -178,7 +177,7 @@ export class Runner {
     d[T.STEP_NUM_LOGIT_ROWS] = plan.logitRows.length;
     d[T.STEP_NUM_DELTAS] = plan.deltas.length;
     d[T.STEP_NUM_ADMITTED] = plan.admitted.length;
-    for (const [i, sequence] of plan.admitted.entries()) d[at.admitted + i] = sequence.slot!;
+    for (const [i, { slot }] of plan.admitted.entries()) d[at.admitted + i] = slot;
     for (const [i, { row, kind }] of plan.logitRows.entries()) {
       d[at.logits + 2 * i] = row;
       d[at.logits + 2 * i + 1] = kind;

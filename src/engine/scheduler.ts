@@ -224,12 +224,13 @@ export class Scheduler {
       this.#waiting.splice(passed, 1);
       this.#running.push(sequence);
       sequence.status = 'running';
-      sequence.slot = this.#freeSlots.pop()!;
+      const slot = this.#freeSlots.pop()!;
+      sequence.slot = slot;
       sequence.admittedLength = length;
       sequence.scheduled = cached;
       sequence.computed = cached;
       sequence.cachedTokens ??= Math.min(cached, sequence.promptLength);
-      plan.admitted.push(sequence);
+      plan.admitted.push({ sequence, slot });
       plan.add(sequence, count);
     }
   }

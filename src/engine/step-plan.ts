@@ -39,12 +39,18 @@ export interface TableDelta {
   readonly block: number;
 }
 
+/** A sequence that gets a slot. The slot is told apart, since a sequence that is cancelled before the step is submitted has none. */
+export interface Admitted {
+  readonly sequence: Sequence;
+  readonly slot: number;
+}
+
 /** Everything one step computes, as data. Decode rows come first: rows 0 to numDecodeRows - 1. */
 export interface StepPlan {
   /** Counts from 0, without holes. */
   readonly step: number;
   /** Sequences that got a slot in this step: the runner writes their slot state and history before it. */
-  readonly admitted: readonly Sequence[];
+  readonly admitted: readonly Admitted[];
   readonly rows: readonly SequenceRows[];
   readonly numRows: number;
   readonly numDecodeRows: number;
@@ -63,7 +69,7 @@ export interface StepLimits {
 
 /** A plan while the scheduler fills it. */
 export class PlanBuilder {
-  readonly admitted: Sequence[] = [];
+  readonly admitted: Admitted[] = [];
   readonly #limits: StepLimits;
   readonly #rows: SequenceRows[] = [];
   readonly #logitRows: LogitRow[] = [];

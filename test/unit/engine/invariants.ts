@@ -13,7 +13,9 @@ function ensure(condition: boolean, what: string): asserts condition {
 export function checkBlocks(blocks: BlockManager, sequences: readonly Sequence[]): void {
   const holders = new Map<number, { sequence: Sequence; index: number }[]>();
   for (const sequence of sequences) {
-    ensure(sequence.status === 'running' || sequence.blocks.length === 0, 'a sequence that does not run holds blocks');
+    const holds = sequence.status === 'running' || (sequence.held && sequence.status === 'finished');
+    ensure(holds || sequence.blocks.length === 0, 'a sequence that does not run holds blocks');
+    ensure(!sequence.held || sequence.run === 0, 'a held sequence was preempted');
     ensure(new Set(sequence.blocks).size === sequence.blocks.length, 'a sequence holds a block twice');
     for (const [index, block] of sequence.blocks.entries()) {
       const list = holders.get(block) ?? [];
@@ -91,7 +93,7 @@ export class PlanChecker {
   ): void {
     ensure(!this.#cancelled.has(sequence), 'a cancelled sequence is in a step');
     ensure(sequence.status === 'running' && sequence.slot === slot && sequence.run === run, 'rows of the wrong run');
-    const admitted = plan.admitted.includes(sequence);
+    const admitted = plan.admitted.some((a) => a.sequence === sequence);
     const known = this.#next.get(sequence);
     if (admitted) {
       ensure(known?.run !== run, 'admitted twice in a run');

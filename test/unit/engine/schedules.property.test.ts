@@ -39,7 +39,17 @@ const arrival: fc.Arbitrary<Arrival> = fc.record(
   },
   { requiredKeys: ['tick', 'prompt', 'sampling'] },
 );
-const arrivals = fc.array(arrival, { minLength: 1, maxLength: 8 });
+/** A prompt that is computed for its KV, which is held for a time. */
+const heldArrival: fc.Arbitrary<Arrival> = fc
+  .record({ tick: fc.integer({ min: 0, max: 12 }), prompt, hold: fc.integer({ min: 1, max: 40 }) })
+  .map(({ tick, prompt: tokens, hold }) => ({
+    ...{ tick, prompt: tokens, held: true, cancel: tick + hold },
+    sampling: { maxTokens: 1 },
+  }));
+const arrivals = fc.array(fc.oneof({ weight: 4, arbitrary: arrival }, { weight: 1, arbitrary: heldArrival }), {
+  minLength: 1,
+  maxLength: 8,
+});
 
 function machine(hasher: BlockHasher): fc.Arbitrary<Machine> {
   return fc
@@ -88,7 +98,7 @@ function expectTrueStreams(requests: readonly Arrival[], { streams }: Outcome): 
 
 describe('any schedule', () => {
   it('gives each sequence the tokens that it would get alone, and keeps all blocks and events in order', () => {
-    const seen = { preemptions: 0, mixed: 0, cached: 0, removed: 0 };
+    const seen = { preemptions: 0, mixed: 0, cached: 0, removed: 0, held: 0 };
     fc.assert(
       fc.property(arrivals, machine(xxh3), (requests, m) => {
         const outcome = simulate(requests, m);
@@ -96,12 +106,15 @@ describe('any schedule', () => {
         seen.preemptions += outcome.preemptions;
         seen.mixed += outcome.plans.filter((p) => p.numDecodeRows > 0 && p.numDecodeRows < p.numRows).length;
         seen.removed += outcome.events.filter((e) => e.type === 'removed').length;
-        for (const sequence of outcome.sequences.values()) seen.cached += sequence.cachedTokens ?? 0;
+        for (const sequence of outcome.sequences.values()) {
+          seen.cached += sequence.cachedTokens ?? 0;
+          if (sequence.held && sequence.computed === sequence.promptLength) seen.held++;
+        }
       }),
       { numRuns: 600 },
     );
     // The machines above must really get into these states.
-    for (const count of [seen.preemptions, seen.mixed, seen.cached, seen.removed]) expect(count).toBeGreaterThan(50);
+    for (const count of Object.values(seen)) expect(count).toBeGreaterThan(50);
   });
 
   it('is the same again for the same requests: plans and events, byte for byte (K6)', () => {

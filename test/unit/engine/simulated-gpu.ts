@@ -65,10 +65,10 @@ export class SimulatedGpu {
 
   /** Runs a step in queue order; returns one sample per logit row. */
   run(plan: StepPlan): number[] {
-    for (const sequence of plan.admitted) {
+    for (const { sequence, slot } of plan.admitted) {
       const { tokens, promptLength, maxLength } = sequence;
-      this.#slots[sequence.slot!] = { sequence, history: [...tokens], promptLength, maxLength, done: false };
-      this.#tables[sequence.slot!] = [];
+      this.#slots[slot] = { sequence, history: [...tokens], promptLength, maxLength, done: false };
+      this.#tables[slot] = [];
     }
     for (const { slot, index, block } of plan.deltas) this.#tables[slot]![index] = block;
 
@@ -92,6 +92,15 @@ export class SimulatedGpu {
     }
     for (const [cell, state] of writes) this.#pool[cell] = state;
     return samples;
+  }
+
+  /** States of one block's positions; NaN where nothing was written. */
+  readBlock(block: number): number[] {
+    return [...this.#pool.subarray(block * this.#blockSize, (block + 1) * this.#blockSize)];
+  }
+
+  writeBlock(block: number, states: readonly number[]): void {
+    this.#pool.set(states, block * this.#blockSize);
   }
 
   #sample(slot: Slot, state: number): number {

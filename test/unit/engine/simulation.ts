@@ -15,8 +15,10 @@ export interface Arrival {
   readonly sampling?: Partial<SamplingParams>;
   readonly choices?: number;
   readonly cacheSalt?: string;
-  /** The tick at which the client leaves. */
+  /** The tick at which the client leaves, or the blocks of a held one are let go. */
   readonly cancel?: number;
+  /** Computed for its prompt's KV. */
+  readonly held?: boolean;
 }
 
 export interface Machine {
@@ -60,8 +62,8 @@ export function requestOf(id: string, { prompt, sampling, choices = 1, cacheSalt
   };
 }
 
-export function sequencesOf(request: GenerateRequest, maxModelLen: number): Sequence[] {
-  return request.choices.map((c) => new Sequence(request, c.choice, c.generated, maxModelLen));
+export function sequencesOf(request: GenerateRequest, maxModelLen: number, held = false): Sequence[] {
+  return request.choices.map((c) => new Sequence(request, c.choice, c.generated, maxModelLen, held));
 }
 
 /** Runs the engine's loop over a simulated GPU until all requests have ended, and checks every state on the way. */
@@ -84,7 +86,7 @@ export function simulate(arrivals: readonly Arrival[], machine: Machine): Outcom
     for (const [i, arrival] of arrivals.entries()) {
       if (arrival.cancel === tick) for (const sequence of scheduler.cancel(`r${i}`)) checker.cancelled(sequence);
       if (arrival.tick !== tick || (arrival.cancel ?? Number.POSITIVE_INFINITY) <= tick) continue;
-      const added = sequencesOf(requestOf(`r${i}`, arrival), maxModelLen);
+      const added = sequencesOf(requestOf(`r${i}`, arrival), maxModelLen, arrival.held);
       scheduler.add(added);
       for (const sequence of added) {
         const name = `${sequence.request}/${sequence.choice}`;
@@ -131,7 +133,7 @@ export function simulate(arrivals: readonly Arrival[], machine: Machine): Outcom
 function describePlan(plan: StepPlan): string {
   return JSON.stringify({
     ...plan,
-    admitted: plan.admitted.map((s) => [s.request, s.choice, s.slot]),
+    admitted: plan.admitted.map(({ sequence, slot }) => [sequence.request, sequence.choice, slot]),
     rows: plan.rows.map(({ sequence, ...rest }) => ({ ...rest, request: sequence.request, choice: sequence.choice })),
     logitRows: plan.logitRows.map(({ row, position, kind }) => [row, position, kind]),
   });
