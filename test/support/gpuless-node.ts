@@ -10,6 +10,7 @@ import { SnapshotFeed } from '../../src/node/snapshot-feed.ts';
 import type { Connect } from '../../src/node/socket.ts';
 import type { Clock } from '../../src/protocol/clock.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
+import { SimulatedCopies, simulatedBlockBytes } from '../unit/engine/simulated-copies.ts';
 import { SimulatedGpu } from '../unit/engine/simulated-gpu.ts';
 import { SCRIPTED_INFO } from './scripted-engine.ts';
 
@@ -88,6 +89,7 @@ export class GpulessNode {
       fingerprint: model.fingerprint,
       model: model.name,
       vocabSize: 1 << 20,
+      layerBlockBytes: simulatedBlockBytes(blockSize),
       ...{ blockSize, totalBlocks, maxNumSeqs, maxNumBatchedTokens: MAX_NUM_BATCHED_TOKENS },
     };
     const blocks = new BlockManager(totalBlocks, blockSize, await createBlockHasher(hashAlgo), { prefixCaching: true });
@@ -105,7 +107,7 @@ export class GpulessNode {
       scheduler,
       blocks,
       runner: { submit: async (plan) => this.#submit(plan, gpu), roundtrip: async () => {}, destroy() {} },
-      copies: null,
+      copies: new SimulatedCopies(gpu, info),
       listener: {
         ...listener,
         tokens: (frames) => {
