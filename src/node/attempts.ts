@@ -1,8 +1,9 @@
 import { type Engine, EngineError } from '../engine/api.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
-import type { ErrorCode, HubMessage } from '../protocol/messages.ts';
+import type { ErrorCode, HubMessage, RemotePrefill } from '../protocol/messages.ts';
 import { batches } from './batches.ts';
 import type { Link } from './link.ts';
+import type { Transfers } from './transfer/transfers.ts';
 
 interface Attempt {
   readonly attempt: number;
@@ -14,6 +15,7 @@ interface Attempt {
 export class Attempts {
   private readonly running = new Map<string, Attempt>();
   private engine: Engine | null = null;
+  private transfers: Pick<Transfers, 'fetch' | 'stop'> | null = null;
 
   constructor(
     private readonly link: Pick<Link, 'sendTokens' | 'sendFailed'>,
@@ -26,13 +28,14 @@ export class Attempts {
   }
 
   /** From now on requests run on `engine`; null: on none, and those that ran there are forgotten without a word. */
-  use(engine: Engine | null): void {
+  use(engine: Engine | null, transfers: Pick<Transfers, 'fetch' | 'stop'> | null = null): void {
     this.engine = engine;
+    this.transfers = transfers;
     if (engine === null) this.running.clear();
   }
 
-  /** `closed` is why the node takes nothing new; null while it does. */
-  generate(attempt: number, request: GenerateRequest, closed: string | null): void {
+  /** `closed` is why the node takes nothing new; null while it does. With `prefill` the blocks of the prompt come first. */
+  generate(attempt: number, request: GenerateRequest, closed: string | null, prefill?: RemotePrefill): void {
     const id = request.request;
     if (!this.engine || closed !== null) {
       this.link.sendFailed(id, attempt, 'overloaded', closed ?? 'This node has no engine now.');
@@ -40,18 +43,24 @@ export class Attempts {
     }
     if (this.running.has(id)) this.drop(id);
     this.running.set(id, { attempt, openChoices: request.choices.length });
+    if (prefill && this.transfers) this.transfers.fetch(request, prefill, () => this.add(attempt, request));
+    else this.add(attempt, request);
+  }
+
+  cancel({ request, attempt }: Extract<HubMessage, { type: 'cancel' }>): void {
+    if (this.running.get(request)?.attempt === attempt) this.drop(request);
+  }
+
+  private add(attempt: number, request: GenerateRequest): void {
+    const id = request.request;
     try {
-      this.engine.add(request);
+      this.engine?.add(request);
     } catch (error) {
       this.forget(id);
       this.link.sendFailed(id, attempt, messageCode(error), error instanceof Error ? error.message : String(error));
       return;
     }
     this.changed();
-  }
-
-  cancel({ request, attempt }: Extract<HubMessage, { type: 'cancel' }>): void {
-    if (this.running.get(request)?.attempt === attempt) this.drop(request);
   }
 
   /** New tokens of the engine. */
@@ -83,6 +92,7 @@ export class Attempts {
   }
 
   private drop(request: string): void {
+    this.transfers?.stop(request);
     this.engine?.cancel(request);
     this.forget(request);
   }

@@ -21,6 +21,12 @@ export type LinkState = 'connecting' | 'greeting' | 'warming' | 'registered' | '
 type HubMessageOf<T extends HubMessage['type']> = Extract<HubMessage, { type: T }>;
 export type Welcome = HubMessageOf<'welcome'>;
 
+type WithoutEpoch<T> = T extends unknown ? Omit<T, 'epoch'> : never;
+/** What a node tells of KV transfers, before its link adds the epoch. */
+export type TransferMessage = WithoutEpoch<
+  Extract<NodeMessage, { type: 'transfer_open' | 'transfer_closed' | 'prefill_closed' | 'signal' }>
+>;
+
 /** What a link tells its node. Calls come one after the other, in the order of the hub's messages. */
 export interface LinkListener {
   /** Also after every reconnect. The node answers with `register`, at once or when its engine is ready. */
@@ -30,6 +36,8 @@ export interface LinkListener {
   cancel(message: HubMessageOf<'cancel'>): void;
   snapshotRequested(rank: number): void;
   drain(message: HubMessageOf<'drain'>): void;
+  /** What the hub says of KV transfers. */
+  transfer(message: HubMessageOf<'prefill' | 'transfer_cancel' | 'signal'>): void;
   /** The connection is lost and will be tried again in `retryMs`; nothing of the old one is valid any more. */
   lost(reason: string, retryMs: number): void;
   /** Over; `problem` is null when the node itself left. */
@@ -116,6 +124,11 @@ export class Link {
     this.send({ type: 'failed', epoch: this.epoch, request, attempt, code, message: message.slice(0, 4096) });
   }
 
+  /** So do the messages of KV transfers. */
+  sendTransfer(message: TransferMessage): void {
+    this.send({ ...message, epoch: this.epoch });
+  }
+
   /** Ends the link by the node's own wish; `problem` is told to the hub first. */
   leave(problem: { code: ErrorCode; message: string } | null): void {
     if (this.current === 'left') return;
@@ -191,9 +204,19 @@ export class Link {
         return null;
     }
     if (this.current !== 'registered') return `${message.type} before registered`;
-    if (message.type === 'generate') listener.generate(message);
-    else if (message.type === 'cancel') listener.cancel(message);
-    else if (message.type === 'kv_snapshot_request') listener.snapshotRequested(message.rank);
+    switch (message.type) {
+      case 'generate':
+        listener.generate(message);
+        break;
+      case 'cancel':
+        listener.cancel(message);
+        break;
+      case 'kv_snapshot_request':
+        listener.snapshotRequested(message.rank);
+        break;
+      default:
+        listener.transfer(message);
+    }
     return null;
   }
 

@@ -1,0 +1,165 @@
+import { type Engine, EngineError } from '../../engine/api.ts';
+import type { Clock } from '../../protocol/clock.ts';
+import type { GenerateRequest } from '../../protocol/generate.ts';
+import type { BlockHasher } from '../../protocol/hashes.ts';
+import type { HubMessage, RemotePrefill } from '../../protocol/messages.ts';
+import type { TransferOutcome } from '../../protocol/transfer.ts';
+import type { PayloadHash } from '../../protocol/transfer-frame.ts';
+import type { Link } from '../link.ts';
+import { Fetch } from './fetch.ts';
+import type { NodeTransports } from './node-transports.ts';
+import type { KvFacts } from './receiver.ts';
+import { type PrefillClosed, type PrefillOrder, type PrefillProgress, Sender } from './sender.ts';
+
+export interface TransfersOptions {
+  readonly link: Pick<Link, 'sendTransfer'>;
+  readonly clock: Clock;
+  readonly transports: NodeTransports;
+  readonly hasher: BlockHasher;
+  readonly payloadHash: PayloadHash;
+  /** Called after a transfer came or went. */
+  readonly changed: () => void;
+}
+
+/** KV transfers that a node takes part in, on either side (rules X1 and following). */
+export class Transfers {
+  /** By request: prompts that wait for blocks of another node. */
+  private readonly fetches = new Map<string, Fetch>();
+  /** By transfer: prompts computed for other nodes. */
+  private readonly senders = new Map<string, Sender>();
+  private engine: Engine | null = null;
+
+  constructor(private readonly options: TransfersOptions) {}
+
+  get size(): number {
+    return this.fetches.size + this.senders.size;
+  }
+
+  /** null: the engine is gone, and what it held with it. */
+  use(engine: Engine | null): void {
+    if (engine === null) this.dropAll('The engine of this node ended.');
+    this.engine = engine;
+  }
+
+  /** Decode side: gets the prompt's blocks, or does not; then calls `go` in either case, unless `stop` came first. */
+  fetch(request: GenerateRequest, remote: RemotePrefill, go: () => void): void {
+    const { engine } = this;
+    if (!engine) {
+      go();
+      return;
+    }
+    const { link, clock, transports, payloadHash, changed } = this.options;
+    const fetch: Fetch = new Fetch({
+      request,
+      remote,
+      engine,
+      facts: factsOf(engine),
+      transports,
+      clock,
+      hash: payloadHash,
+      opened: (open) => link.sendTransfer({ type: 'transfer_open', transfer: remote.transfer, ...open }),
+      over: (outcome: TransferOutcome) => {
+        if (this.fetches.get(request.request) === fetch) {
+          this.fetches.delete(request.request);
+          go();
+        }
+        link.sendTransfer({ type: 'transfer_closed', transfer: remote.transfer, outcome });
+        changed();
+      },
+    });
+    this.fetches.set(request.request, fetch);
+    fetch.start();
+    changed();
+  }
+
+  /** The request is not wanted any more: its transfer ends, and `go` is not called. */
+  stop(request: string): void {
+    const fetch = this.fetches.get(request);
+    this.fetches.delete(request);
+    fetch?.stop('closed', 'The request was cancelled.');
+  }
+
+  /** Prefill side. `closed` is why the node takes nothing new; null while it does. */
+  prefill(order: PrefillOrder, closed: string | null): void {
+    const { transfer } = order;
+    if (this.senders.has(transfer)) return;
+    const { engine } = this;
+    if (!engine || closed !== null) {
+      const failed = closed ?? 'This node has no engine now.';
+      this.tellClosed(transfer, { computedTokens: 0, blocks: 0, bytes: 0, failed });
+      return;
+    }
+    const { clock, transports, payloadHash, changed } = this.options;
+    const sender = new Sender({
+      order,
+      engine,
+      facts: factsOf(engine),
+      hashes: this.hashesOf(order.generate, engine.info.blockSize),
+      clock,
+      hash: payloadHash,
+      connect: (signal) => transports.get(order.transport).accept({ transfer, peer: order.peer }, signal),
+      over: (ended) => {
+        this.senders.delete(transfer);
+        this.tellClosed(transfer, ended);
+        changed();
+      },
+    });
+    this.senders.set(transfer, sender);
+    sender.start();
+    changed();
+  }
+
+  /** The engine came further with a prompt. */
+  prefilled(transfer: string, progress: PrefillProgress): void {
+    this.senders.get(transfer)?.prefilled(progress);
+  }
+
+  /** The engine gave a prompt up. Returns whether it was one of another node. */
+  failed(transfer: string, error: EngineError): boolean {
+    const sender = this.senders.get(transfer);
+    sender?.stop(error.message);
+    return sender !== undefined;
+  }
+
+  /** The hub's three messages of transfers. */
+  told(message: Extract<HubMessage, { type: 'prefill' | 'transfer_cancel' | 'signal' }>, closed: string | null): void {
+    switch (message.type) {
+      case 'prefill':
+        this.prefill(message, closed);
+        break;
+      case 'transfer_cancel':
+        this.senders.get(message.transfer)?.stop(message.message);
+        for (const fetch of this.fetches.values())
+          if (fetch.transfer === message.transfer) fetch.stop('prefill_failed', message.message);
+        break;
+      case 'signal':
+        this.options.transports.signalled(message.transfer, message.data);
+        break;
+    }
+  }
+
+  /** Ends all of them; nobody goes on with what waited. */
+  dropAll(message: string): void {
+    for (const request of [...this.fetches.keys()]) this.stop(request);
+    for (const sender of [...this.senders.values()]) sender.stop(message);
+  }
+
+  private hashesOf({ prompt, cacheSalt }: GenerateRequest, blockSize: number): bigint[] {
+    const { hasher } = this.options;
+    const hashes: bigint[] = [];
+    for (let at = 0; at + blockSize <= prompt.length; at += blockSize) {
+      const tokensHash = hasher.tokensHash(prompt.slice(at, at + blockSize), cacheSalt);
+      hashes.push(hasher.blockHash(hashes.at(-1) ?? null, tokensHash, cacheSalt));
+    }
+    return hashes;
+  }
+
+  private tellClosed(transfer: string, closed: PrefillClosed): void {
+    this.options.link.sendTransfer({ type: 'prefill_closed', transfer, ...closed });
+  }
+}
+
+function factsOf({ info }: Engine): KvFacts {
+  const { fingerprint, kvCacheDtype, layers, layerBlockBytes } = info;
+  return { fingerprint, kvCacheDtype, layers, layerBlockBytes };
+}
