@@ -14,6 +14,8 @@ import { SnapshotFeed } from './node/snapshot-feed.ts';
 import { webSocketConnect } from './node/socket.ts';
 import { SoloNode } from './node/solo-node.ts';
 import { startEngine } from './node/start-engine.ts';
+import { bulkConnect } from './node/transfer/bulk-link.ts';
+import { transfersIn } from './node/transfer/open-transfers.ts';
 import type { ApiRequest, ApiResponseSink, JoinOptions, WorkerApi } from './node/worker-api.ts';
 import { systemClock } from './protocol/clock.ts';
 
@@ -42,7 +44,7 @@ const api: WorkerApi = {
     listeners.add(listener);
     listener(feed.current);
   },
-  async join(options) {
+  async join(options, page) {
     // A hub of several models wants to know it; an adapter that fails is told of when the engine opens it.
     const room = await adapterRoom(navigator.gpu).catch(() => null);
     await left;
@@ -57,6 +59,15 @@ const api: WorkerApi = {
       query: options.query,
       feed,
       startEngine: clusterStart(options),
+      openTransfers: transfersIn({
+        query: options.query,
+        clock: systemClock,
+        random: Math.random,
+        bulk: bulkConnect(options.hubUrl),
+        // The page's functions answer across threads, whatever their type says here.
+        openBroker: async () => page.openBroker(),
+        openPeers: async () => page.openPeers(),
+      }),
     });
     node = joining;
     joining.join();

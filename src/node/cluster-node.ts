@@ -8,6 +8,8 @@ import { Link, type LinkListener, type LinkOptions, type Welcome } from './link.
 import { LoadReport } from './load-report.ts';
 import type { NodePhase, NodeProblem } from './snapshot.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';
+import type { OpenTransfers } from './transfer/open-transfers.ts';
+import type { Transfers } from './transfer/transfers.ts';
 
 /** Progress of the download is told to the hub at most this often. */
 const STAGE_MS = 500;
@@ -19,6 +21,8 @@ export class ClusterNode {
   private readonly attempts: Attempts;
   private readonly load: LoadReport;
   private engine: Engine | null = null;
+  /** From the first welcome to the end. */
+  private transfers: Transfers | null = null;
   private offered: Welcome | null = null;
   private draining = false;
   private drained: (() => void) | null = null;
@@ -26,14 +30,15 @@ export class ClusterNode {
   private lastStageAt = Number.NEGATIVE_INFINITY;
 
   constructor(
-    private readonly options: LinkOptions & { readonly startEngine: StartEngine; readonly feed: SnapshotFeed },
+    private readonly options: LinkOptions & {
+      readonly startEngine: StartEngine;
+      readonly openTransfers: OpenTransfers;
+      readonly feed: SnapshotFeed;
+    },
   ) {
     this.link = new Link(options, this.linkListener());
     this.load = new LoadReport(this.link, options.clock);
-    this.attempts = new Attempts(this.link, () => {
-      this.load.soon();
-      if (this.attempts.size === 0) this.drained?.();
-    });
+    this.attempts = new Attempts(this.link, () => this.changed());
   }
 
   join(): void {
@@ -49,7 +54,7 @@ export class ClusterNode {
     if (this.link.state !== 'left') {
       this.startDraining('the node leaves');
       this.link.send({ type: 'drain', reason: 'the page leaves' });
-      if (this.attempts.size > 0) {
+      if (this.isBusy()) {
         await new Promise<void>((resolve) => {
           const stop = this.options.clock.after(graceMs, resolve);
           this.drained = () => {
@@ -75,22 +80,20 @@ export class ClusterNode {
         this.sendSnapshot(0);
         this.load.now();
       },
-      generate: ({ attempt, generate }) =>
-        this.attempts.generate(
-          attempt,
-          generate,
-          this.draining ? 'This node is leaving and takes no new requests.' : null,
-        ),
+      generate: ({ attempt, generate, prefill }) => this.attempts.generate(attempt, generate, this.closedBy(), prefill),
+      transfer: (message) => this.transfers?.told(message, this.closedBy()),
       cancel: (message) => this.attempts.cancel(message),
       snapshotRequested: (rank) => this.sendSnapshot(rank),
       drain: ({ reason }) => this.startDraining(reason),
       lost: (reason, retryMs) => {
         this.attempts.dropAll();
+        this.transfers?.dropAll('This node lost its connection to the hub.');
         this.draining = false;
         this.show('reconnecting', `${reason}; next try in ${(retryMs / 1000).toFixed(1)} s`);
       },
       left: (problem) => {
         this.attempts.dropAll();
+        this.transfers?.close();
         this.starting.abort();
         if (problem) this.end(problem);
         else if (!this.options.feed.current.problem) this.show('idle', '');
@@ -105,12 +108,13 @@ export class ClusterNode {
     // Whatever ran was dropped with the connection; what the hub still waits for must go elsewhere.
     for (const { request, attempt } of welcome.live)
       this.link.sendFailed(request, attempt, 'engine', 'The attempt ended when the node lost its connection.');
+    this.transfers?.transports.attach(welcome);
     if (!before) {
       void this.start(welcome);
     } else if (differs(before, welcome)) {
       this.fail('model', 'The hub came back with another model or other block settings. Reload the page to load them.');
-    } else if (this.engine) {
-      this.link.register(cardOf(this.engine.info, welcome.hashAlgo));
+    } else if (this.engine && this.transfers) {
+      this.link.register(cardOf(this.engine.info, welcome.hashAlgo, this.transfers.transports));
     } else {
       this.lastStageAt = Number.NEGATIVE_INFINITY;
       this.show(this.stage, '');
@@ -119,10 +123,14 @@ export class ClusterNode {
 
   private async start(welcome: Welcome): Promise<void> {
     try {
+      const transfers = await this.options.openTransfers(welcome, this.link, () => this.changed());
+      if (this.starting.signal.aborted) return transfers.close();
+      this.transfers = transfers;
+      transfers.transports.attach(this.offered ?? welcome);
       const engine = await this.options.startEngine(welcome, this.engineListener(), this.starting.signal);
       if (this.starting.signal.aborted) return await engine.close();
       this.use(engine);
-      const card = cardOf(engine.info, welcome.hashAlgo);
+      const card = cardOf(engine.info, welcome.hashAlgo, transfers.transports);
       this.options.feed.update({ card, adapter: card.adapter, progress: null });
       this.link.register(card);
     } catch (error) {
@@ -138,8 +146,10 @@ export class ClusterNode {
       kvEvents: (events: KvEvent[]) => {
         for (const part of batches(events)) this.link.send({ type: 'kv_events', rank: 0, events: part });
       },
-      prefilled: () => {},
-      failed: (request, error) => this.attempts.failed(request, error),
+      prefilled: (request, progress) => this.transfers?.prefilled(request, progress),
+      failed: (request, error) => {
+        if (!this.transfers?.failed(request, error)) this.attempts.failed(request, error);
+      },
       lost: (error) => this.fail(error.code, error.message),
       adapter: (adapter) => {
         if (!this.starting.signal.aborted) this.options.feed.update({ adapter });
@@ -164,6 +174,21 @@ export class ClusterNode {
       this.link.send({ type: 'kv_snapshot', rank, snapshot });
   }
 
+  /** A request or a transfer came or went. */
+  private changed(): void {
+    this.load.soon();
+    if (!this.isBusy()) this.drained?.();
+  }
+
+  private isBusy(): boolean {
+    return this.attempts.size > 0 || (this.transfers?.size ?? 0) > 0;
+  }
+
+  /** Why nothing new is taken; null while it is. */
+  private closedBy(): string | null {
+    return this.draining ? 'This node is leaving and takes no new requests.' : null;
+  }
+
   private startDraining(reason: string): void {
     this.draining = true;
     this.show('draining', reason);
@@ -171,7 +196,8 @@ export class ClusterNode {
 
   private use(engine: Engine | null): void {
     this.engine = engine;
-    this.attempts.use(engine);
+    this.transfers?.use(engine);
+    this.attempts.use(engine, this.transfers);
     this.load.use(engine);
     this.options.feed.follow(engine);
   }

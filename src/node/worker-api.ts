@@ -11,6 +11,14 @@ export interface JoinOptions {
   readonly query: string;
 }
 
+/** What a page does for its worker, which a browser lets pages alone do. */
+export interface PageServices {
+  /** A port to the broker of all pages of this origin and browser profile; null without SharedWorker. */
+  openBroker(): MessagePort | null;
+  /** A port to this page's WebRTC connections; null without WebRTC. */
+  openPeers(): MessagePort | null;
+}
+
 export interface SoloOptions {
   /** Absolute address of the model's `manifest.json`. */
   readonly manifestUrl: string;
@@ -43,7 +51,7 @@ export interface WorkerApi {
   /** Snapshots from now on, at most ten a second; the newest at once. */
   subscribe(listener: (snapshot: NodeSnapshot) => void): void;
   /** Makes this page a node of a hub. What comes of it shows in the snapshots. */
-  join(options: JoinOptions): Promise<void>;
+  join(options: JoinOptions, page: PageServices): Promise<void>;
   /** Starts the engine for this page alone. What comes of it shows in the snapshots. */
   solo(options: SoloOptions): Promise<void>;
   /** Leaves the hub (running requests get `graceMs` to finish) or stops the solo engine, and frees the GPU. */

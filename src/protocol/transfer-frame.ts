@@ -1,5 +1,5 @@
 import { createXXHash3 } from 'hash-wasm';
-import { FrameHeader, type KvSection, MAX_PAYLOAD_BYTES } from './transfer.ts';
+import { FrameHeader, MAX_PAYLOAD_BYTES } from './transfer.ts';
 
 /** Longest header, bytes: 4,096 hashes of 20 digits, and the names beside them, fit. */
 const MAX_HEADER_BYTES = 128 << 10;
@@ -64,11 +64,6 @@ export function readHeader({ head, payload }: Frame): ParsedHeader {
   if (parsed.data.type !== 'blocks' && payload.length > 0)
     return { ok: false, why: `a payload of ${payload.length} bytes behind ${parsed.data.type}` };
   return { ok: true, header: parsed.data };
-}
-
-/** Bytes of a payload, where `layerBlockBytes` are those of one block's K (or V) in one layer. */
-export function payloadBytes({ blocks, layers }: KvSection, layerBlockBytes: number): number {
-  return blocks * layers * 2 * layerBlockBytes;
 }
 
 /** XXH3-64 with seed 0, as headers carry it. */

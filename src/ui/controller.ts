@@ -7,6 +7,7 @@ import { OptionError } from '../config/option.ts';
 import { pageOptions } from '../config/options.ts';
 import { checkCapability } from '../node/page/capabilities.ts';
 import { keepAlive } from '../node/page/keep-alive.ts';
+import { pageServices } from '../node/page/services.ts';
 import { SettingsStore } from '../node/page/settings.ts';
 import { type ApiFetch, workerFetch } from '../node/page/worker-fetch.ts';
 import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
@@ -66,7 +67,8 @@ export class Controller {
     } else {
       const { joinToken } = this.settings.get();
       const agent = agentOf(state.nodeName.value, navigator.userAgent);
-      void this.worker.join({ hubUrl: location.origin, ticket: joinToken, agent, query: location.search });
+      const options = { hubUrl: location.origin, ticket: joinToken, agent, query: location.search };
+      void this.worker.join(options, proxy(pageServices));
     }
   }
 

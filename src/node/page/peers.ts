@@ -105,7 +105,8 @@ export class Peers {
   private async describe(transfer: string, { connection }: Peer): Promise<void> {
     await connection.setLocalDescription();
     const description = connection.localDescription;
-    if (description) this.tellSignal(transfer, { type: description.type === 'offer' ? 'offer' : 'answer', sdp: description.sdp });
+    if (description)
+      this.tellSignal(transfer, { type: description.type === 'offer' ? 'offer' : 'answer', sdp: description.sdp });
   }
 
   private create(transfer: string): Peer | null {

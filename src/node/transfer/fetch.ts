@@ -11,7 +11,7 @@ import type { Channel } from './transport.ts';
 export interface FetchOptions {
   readonly request: GenerateRequest;
   readonly remote: RemotePrefill;
-  readonly engine: Pick<Engine, 'info' | 'load' | 'reserve'>;
+  readonly engine: Pick<Engine, 'reserve'>;
   readonly facts: KvFacts;
   readonly transports: NodeTransports;
   readonly clock: Clock;
@@ -30,6 +30,10 @@ export interface FetchOptions {
 const OPEN_MS = 3000;
 /** Frames on their way: with frames of about 1 MiB, a bound of the memory that waits here. */
 const CREDIT = 8;
+const NOTHING_RESERVED = {
+  cached: 'All full blocks of the prompt are in the cache of the decode node.',
+  no_room: 'The decode node has too few free blocks for the prompt.',
+};
 
 /** Decode side, from the reservation of blocks to the end: opens a channel by the first way that opens, then receives. */
 export class Fetch {
@@ -47,13 +51,17 @@ export class Fetch {
   start(): void {
     const { engine, request } = this.options;
     try {
-      this.reservation = engine.reserve(request);
+      const reserved = engine.reserve(request);
+      if (typeof reserved === 'string') {
+        this.end({ kind: 'local', why: reserved, message: NOTHING_RESERVED[reserved] });
+        return;
+      }
+      this.reservation = reserved;
+      void this.connect(reserved);
     } catch (error) {
-      this.end({ kind: 'local', why: 'no_room', message: wordsOf(error).slice(0, 4096) });
-      return;
+      // Asked to compute it, the engine says the same, and the client hears of it.
+      this.end({ kind: 'local', why: 'refused', message: wordsOf(error).slice(0, 4096) });
     }
-    if (this.reservation) void this.connect(this.reservation);
-    else this.end(this.nothingReserved());
   }
 
   /** Gives up; the outcome is `local`. */
@@ -121,15 +129,6 @@ export class Fetch {
     this.opening.abort();
     this.reservation?.abort();
     this.options.over(outcome);
-  }
-
-  private nothingReserved(): TransferOutcome {
-    const { request, engine } = this.options;
-    const { usedBlocks, totalBlocks } = engine.load();
-    const blocks = Math.floor((request.prompt.length - 1) / engine.info.blockSize);
-    return blocks > totalBlocks - usedBlocks
-      ? { kind: 'local', why: 'no_room', message: 'The decode node has too few free blocks for the prompt.' }
-      : { kind: 'local', why: 'cached', message: 'All full blocks of the prompt are in the cache of the decode node.' };
   }
 }
 

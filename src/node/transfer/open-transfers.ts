@@ -6,7 +6,7 @@ import { createPayloadHash } from '../../protocol/transfer-frame.ts';
 import type { Link, Welcome } from '../link.ts';
 import type { BulkConnect } from './bulk-link.ts';
 import { brokerScope, LocalTransport } from './local.ts';
-import { NodeTransports, type NodeTransport } from './node-transports.ts';
+import { type NodeTransport, NodeTransports } from './node-transports.ts';
 import { transferPlan } from './plan.ts';
 import { RelayTransport } from './relay.ts';
 import { Transfers } from './transfers.ts';
@@ -27,7 +27,11 @@ export interface TransferPlace {
 }
 
 /** Opens the way for transfers of the node that `welcome` made this. */
-export type OpenTransfers = (welcome: Welcome, link: Pick<Link, 'sendTransfer'>, changed: () => void) => Promise<Transfers>;
+export type OpenTransfers = (
+  welcome: Welcome,
+  link: Pick<Link, 'sendTransfer'>,
+  changed: () => void,
+) => Promise<Transfers>;
 
 /** By the page's options: its role, and those of the transports it may use that this browser has. Rejects with `OptionError`. */
 export function transfersIn(place: TransferPlace): OpenTransfers {

@@ -22,7 +22,8 @@ export class FrameJoiner {
     const rest = this.bytes ? piece : this.begin(piece);
     if (typeof rest === 'string') return rest;
     const bytes = this.bytes;
-    if (!bytes || rest.length > bytes.length - this.filled) return `a message of ${piece.length} bytes, with more than its frame`;
+    if (!bytes || rest.length > bytes.length - this.filled)
+      return `a message of ${piece.length} bytes, with more than its frame`;
     bytes.set(rest, this.filled);
     this.filled += rest.length;
     if (this.filled < bytes.length) return null;

@@ -1,7 +1,7 @@
 import type { KvReservation } from '../../engine/api.ts';
 import type { Clock } from '../../protocol/clock.ts';
-import type { FrameHeader, TransferOutcome, TransportName } from '../../protocol/transfer.ts';
-import { type Frame, makeFrame, type PayloadHash, payloadBytes, readHeader } from '../../protocol/transfer-frame.ts';
+import { type FrameHeader, sectionBytes, type TransferOutcome, type TransportName } from '../../protocol/transfer.ts';
+import { type Frame, makeFrame, type PayloadHash, readHeader } from '../../protocol/transfer-frame.ts';
 import type { Channel } from './transport.ts';
 
 /** What the KV of two nodes must have in common before bytes of one mean something to the other. */
@@ -102,12 +102,13 @@ export class Receiver {
       return `it begins at block ${section.firstBlock}, and ${reservation.firstBlock + this.blocks} was next`;
     if (section.blocks < 1 || section.blocks > total - this.blocks)
       return `it has ${section.blocks} blocks, and ${total - this.blocks} are wanted`;
-    if (section.firstLayer !== this.layer) return `it begins at layer ${section.firstLayer}, and ${this.layer} was next`;
+    if (section.firstLayer !== this.layer)
+      return `it begins at layer ${section.firstLayer}, and ${this.layer} was next`;
     if (section.layers < 1 || section.layers > facts.layers - this.layer)
       return `it has ${section.layers} layers, and ${facts.layers - this.layer} were to come`;
     if (this.layer > 0 && section.blocks !== this.group)
       return `it has ${section.blocks} blocks, and their first layers came with ${this.group}`;
-    const bytes = payloadBytes(section, facts.layerBlockBytes);
+    const bytes = sectionBytes(section, facts.layerBlockBytes);
     if (payload.length !== bytes) return `its payload has ${payload.length} bytes, not ${bytes}`;
     const hashes = reservation.hashes.slice(this.blocks, this.blocks + section.blocks);
     if (header.hashes.length !== hashes.length || hashes.some((each, i) => each !== header.hashes[i]))

@@ -1,22 +1,19 @@
-import type { Engine } from '../../engine/api.ts';
+import type { Engine, PrefillProgress } from '../../engine/api.ts';
 import type { Clock } from '../../protocol/clock.ts';
 import type { HubMessage, NodeMessage } from '../../protocol/messages.ts';
-import { type FrameHeader, type KvSection, MAX_CREDIT, MAX_PAYLOAD_BYTES } from '../../protocol/transfer.ts';
-import { type Frame, makeFrame, type PayloadHash, payloadBytes, readHeader } from '../../protocol/transfer-frame.ts';
+import {
+  type FrameHeader,
+  type KvSection,
+  MAX_CREDIT,
+  MAX_PAYLOAD_BYTES,
+  sectionBytes,
+} from '../../protocol/transfer.ts';
+import { type Frame, makeFrame, type PayloadHash, readHeader } from '../../protocol/transfer-frame.ts';
 import type { KvFacts } from './receiver.ts';
 import type { Channel } from './transport.ts';
 
 export type PrefillOrder = Extract<HubMessage, { type: 'prefill' }>;
 export type PrefillClosed = Omit<Extract<NodeMessage, { type: 'prefill_closed' }>, 'type' | 'epoch' | 'transfer'>;
-
-/** How far the engine is with a prompt. */
-export interface PrefillProgress {
-  /** Leading full blocks that can be exported. */
-  readonly blocks: number;
-  readonly done: boolean;
-  readonly computedTokens: number;
-  readonly cachedTokens: number;
-}
 
 export interface SenderOptions {
   readonly order: PrefillOrder;
@@ -120,7 +117,11 @@ export class Sender {
       drained: () => this.pump(),
       // When all was acknowledged there was nothing left to say.
       closed: (reason) =>
-        this.end(this.ended && this.acked === this.sent ? null : `The ${this.options.order.transport} channel closed: ${reason}`),
+        this.end(
+          this.ended && this.acked === this.sent
+            ? null
+            : `The ${this.options.order.transport} channel closed: ${reason}`,
+        ),
     });
     this.pump();
   }
@@ -178,7 +179,12 @@ export class Sender {
       return { firstBlock: first, blocks, firstLayer: 0, layers: facts.layers };
     }
     const layers = Math.max(1, Math.floor(FRAME_BYTES / (2 * facts.layerBlockBytes)));
-    return { firstBlock: first, blocks: 1, firstLayer: this.layer, layers: Math.min(layers, facts.layers - this.layer) };
+    return {
+      firstBlock: first,
+      blocks: 1,
+      firstLayer: this.layer,
+      layers: Math.min(layers, facts.layers - this.layer),
+    };
   }
 
   private async sendSection(channel: Channel, section: KvSection): Promise<void> {
@@ -186,7 +192,7 @@ export class Sender {
     try {
       const payload = new Uint8Array(await engine.export(order.transfer, section));
       if (!this.open) return;
-      const bytes = payloadBytes(section, facts.layerBlockBytes);
+      const bytes = sectionBytes(section, facts.layerBlockBytes);
       if (payload.length !== bytes) throw new Error(`The engine exported ${payload.length} bytes, not ${bytes}.`);
       const at = section.firstBlock - order.wanted.firstBlock;
       const header: FrameHeader = {

@@ -1,4 +1,4 @@
-import { type Engine, EngineError } from '../../engine/api.ts';
+import type { Engine, EngineError, PrefillProgress } from '../../engine/api.ts';
 import type { Clock } from '../../protocol/clock.ts';
 import type { GenerateRequest } from '../../protocol/generate.ts';
 import type { BlockHasher } from '../../protocol/hashes.ts';
@@ -9,7 +9,7 @@ import type { Link } from '../link.ts';
 import { Fetch } from './fetch.ts';
 import type { NodeTransports } from './node-transports.ts';
 import type { KvFacts } from './receiver.ts';
-import { type PrefillClosed, type PrefillOrder, type PrefillProgress, Sender } from './sender.ts';
+import { type PrefillClosed, type PrefillOrder, Sender } from './sender.ts';
 
 export interface TransfersOptions {
   readonly link: Pick<Link, 'sendTransfer'>;
@@ -30,6 +30,10 @@ export class Transfers {
   private engine: Engine | null = null;
 
   constructor(private readonly options: TransfersOptions) {}
+
+  get transports(): NodeTransports {
+    return this.options.transports;
+  }
 
   get size(): number {
     return this.fetches.size + this.senders.size;
@@ -142,6 +146,12 @@ export class Transfers {
   dropAll(message: string): void {
     for (const request of [...this.fetches.keys()]) this.stop(request);
     for (const sender of [...this.senders.values()]) sender.stop(message);
+  }
+
+  /** The node leaves for good. */
+  close(): void {
+    this.dropAll('The node leaves.');
+    this.options.transports.close();
   }
 
   private hashesOf({ prompt, cacheSalt }: GenerateRequest, blockSize: number): bigint[] {

@@ -1,5 +1,5 @@
-import type { Frame } from '../../protocol/transfer-frame.ts';
 import type { TransportName } from '../../protocol/transfer.ts';
+import type { Frame } from '../../protocol/transfer-frame.ts';
 
 /** What a channel tells the end that listens to it. */
 export interface ChannelListener {
