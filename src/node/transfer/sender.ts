@@ -93,6 +93,13 @@ export class Sender {
     this.end(said);
   }
 
+  /** The hub says that the transfer is over. */
+  cancel(message: string): void {
+    // The decode node has all: its last acknowledgement and the hub's word crossed.
+    if (this.ended && this.acked === this.sent) this.end(null);
+    else this.stop(message);
+  }
+
   private async connect(): Promise<void> {
     const { connect, clock, order } = this.options;
     const late = () => this.connecting.abort(new Error(`it did not open within ${order.timeoutMs} ms`));

@@ -132,7 +132,7 @@ export class Transfers {
         this.prefill(message, closed);
         break;
       case 'transfer_cancel':
-        this.senders.get(message.transfer)?.stop(message.message);
+        this.senders.get(message.transfer)?.cancel(message.message);
         for (const fetch of this.fetches.values())
           if (fetch.transfer === message.transfer) fetch.stop('prefill_failed', message.message);
         break;

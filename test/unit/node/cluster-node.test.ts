@@ -8,6 +8,7 @@ import { CLOSE } from '../../../src/protocol/close-codes.ts';
 import type { GenerateRequest } from '../../../src/protocol/generate.ts';
 import { GREEDY } from '../../../src/protocol/sampling.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
+import { transfersWith } from '../../support/open-transfers.ts';
 import { ScriptedEngine, scriptedToken } from '../../support/scripted-engine.ts';
 import { fakeSockets, WELCOME } from './fake-socket.ts';
 
@@ -35,6 +36,7 @@ function setUp(startEngine?: StartEngine) {
     room: null,
     query: '',
     feed,
+    openTransfers: transfersWith(clock),
     startEngine:
       startEngine ??
       (async (_offer, listener) => {

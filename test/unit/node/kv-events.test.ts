@@ -6,6 +6,7 @@ import { SnapshotFeed } from '../../../src/node/snapshot-feed.ts';
 import { createBlockHasher, type HashAlgo } from '../../../src/protocol/hashes.ts';
 import { NodeMessage } from '../../../src/protocol/messages.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
+import { transfersWith } from '../../support/open-transfers.ts';
 import { ScriptedEngine } from '../../support/scripted-engine.ts';
 import { type Arrival, simulate } from '../engine/simulation.ts';
 import { node, request } from '../hub/router/setup.ts';
@@ -45,6 +46,7 @@ async function told(algo: HashAlgo): Promise<string[]> {
     room: null,
     query: '',
     feed: new SnapshotFeed(clock, () => {}),
+    openTransfers: transfersWith(clock),
     startEngine: async (_offer, listener) => {
       engine = listener;
       return new ScriptedEngine(listener, { blockSize: 4 });

@@ -22,6 +22,7 @@ function setUp(options: { ticket?: string; random?: () => number } = {}) {
     cancel: (m) => heard.push(`cancel ${m.request}`),
     snapshotRequested: (rank) => heard.push(`snapshot ${rank}`),
     drain: (m) => heard.push(`drain ${m.reason}`),
+    transfer: (m) => heard.push(`${m.type} ${m.transfer}`),
     lost: (_reason, ms) => lost.push(ms),
     left: (problem) => left.push(problem),
   };

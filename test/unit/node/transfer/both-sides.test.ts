@@ -108,7 +108,7 @@ describe('a transfer', () => {
   });
 });
 
-describe('a frame that differs is refused, nothing of it is written, and the decode node computes itself', () => {
+describe('X8: a frame that differs is refused, nothing of it is written, and the decode node computes itself', () => {
   const cases: [string, (frame: Frame) => Frame | Frame[], string][] = [
     [
       'one flipped bit',
@@ -297,7 +297,7 @@ describe('the prefill side', () => {
   });
 });
 
-test('whatever a network does: every byte is right and committed once, or nothing enters', async () => {
+test('X10: whatever a network does: every byte is right and committed once, or nothing enters', async () => {
   const step = fc.record({
     what: fc.constantFrom('pass', 'pass', 'pass', 'pass', 'drop', 'twice', 'swap', 'flip', 'wait', 'compute', 'close'),
     at: fc.nat(1000),

@@ -133,7 +133,7 @@ describe.each([
 });
 
 describe('local', () => {
-  test('payloads are moved, not copied', async () => {
+  test('X13: payloads are moved, not copied', async () => {
     const { decode, prefill } = await joined(localWay);
     const { frames } = heard(decode);
     const sender = await prefill;
@@ -173,7 +173,7 @@ describe('local', () => {
 });
 
 describe('relay', () => {
-  test('X10: the first message is who the node is, with the secret of its welcome', async () => {
+  test('X12: the first message is who the node is, with the secret of its welcome', async () => {
     const hub = new RelayHub();
     open.push(await relayWay(hub));
     await until(() => hub.sockets.every(({ hello }) => hello !== null));
