@@ -34,6 +34,8 @@ async function node(role: Role, id: string, transports: LocalTransport[]) {
     random: () => 0,
     ticket: null,
     agent: 'test',
+    room: null,
+    query: '',
     feed: new SnapshotFeed(clock, () => {}),
     startEngine: async (_offer, listener) => {
       const engine = new ScriptedEngine(listener, { maxNumBatchedTokens: 32 });
@@ -82,8 +84,8 @@ async function cluster() {
   return { way, decode, prefill, ask, order, tokens };
 }
 
-const last = <T extends NodeMessage['type']>(hub: { of(type: T): Extract<NodeMessage, { type: T }>[] }, type: T) =>
-  hub.of(type).at(-1);
+type Hub = Awaited<ReturnType<typeof node>>['hub'];
+const last = <T extends NodeMessage['type']>(hub: Hub, type: T) => hub.of(type).at(-1);
 
 const EXPECTED = [scriptedToken(PROMPT, 0, 0), scriptedToken(PROMPT, 0, 1)];
 
