@@ -12,6 +12,7 @@ import type { Clock } from '../../src/protocol/clock.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import { SimulatedCopies, simulatedBlockBytes } from '../unit/engine/simulated-copies.ts';
 import { SimulatedGpu } from '../unit/engine/simulated-gpu.ts';
+import { transfersWith } from './open-transfers.ts';
 import { SCRIPTED_INFO } from './scripted-engine.ts';
 
 export interface GpulessNodeOptions {
@@ -60,6 +61,7 @@ export class GpulessNode {
       query: '',
       room: null,
       feed: this.#feed,
+      openTransfers: transfersWith(options.clock),
       startEngine: (offer, listener) => this.#start(offer, listener),
     });
     this.#node.join();

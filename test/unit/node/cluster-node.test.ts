@@ -244,6 +244,7 @@ describe('a node', () => {
     );
     sockets.last().listener.opened();
     sockets.last().say(WELCOME);
+    await settled();
     expect(sockets.last().of('stage')).toMatchObject([{ stage: 'downloading', loadedBytes: 5, totalBytes: 10 }]);
     await node.leave(1000);
     expect(late[0]?.signal.aborted).toBe(true);
@@ -263,6 +264,7 @@ describe('a node', () => {
     });
     sockets.last().listener.opened();
     sockets.last().say(WELCOME);
+    await settled();
     clock.advance(1000);
     const before = snapshots.length;
     for (let i = 0; i < 1000; i++) {
