@@ -116,6 +116,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     nodes: nodes(),
     inflightRequests: dispatcher.inflight,
     migrations: dispatcher.migrations,
+    totals: happenings.totals(),
     transfers: disaggregation.state(Date.now()),
     happenings: happenings.last(),
   });

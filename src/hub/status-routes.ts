@@ -2,6 +2,7 @@ import { Hono } from 'hono';
 import type { Registry } from 'prom-client';
 import { adapterName } from '../protocol/adapter-name.ts';
 import type { ClusterState } from '../protocol/cluster-state.ts';
+import { summaryOf } from '../protocol/cluster-summary.ts';
 
 export interface StatusSource {
   state(): ClusterState;
@@ -9,13 +10,30 @@ export interface StatusSource {
   readonly metrics: Registry;
 }
 
+/** All pages that ask within this time get one answer: they are many, and each asks once a second. */
+const SUMMARY_MS = 500;
+
 /** All that tells how the hub is. It holds no prompts, no tokens and no secrets. */
 export function statusRoutes(source: StatusSource): Hono {
   const routes = new Hono();
   routes.route('/', healthRoutes(source));
   routes.route('/', metricsRoutes(source));
   routes.get('/cluster/state', (c) => c.json(source.state(), 200, { 'cache-control': 'no-store' }));
+  const summary = summaryText(source);
+  routes.get('/cluster/summary', (c) =>
+    c.body(summary(), 200, { 'content-type': 'application/json', 'cache-control': 'no-store' }),
+  );
   return routes;
+}
+
+function summaryText({ state }: StatusSource): () => string {
+  let last: { at: number; text: string } | null = null;
+  return () => {
+    const now = Date.now();
+    if (last === null || now - last.at >= SUMMARY_MS || now < last.at)
+      last = { at: now, text: JSON.stringify(summaryOf(state(), now)) };
+    return last.text;
+  };
 }
 
 /** `/metrics`, for Prometheus. */

@@ -110,8 +110,12 @@ export const ActiveTransfer = z.object({
 });
 export type ActiveTransfer = z.infer<typeof ActiveTransfer>;
 
-/** Most happenings, and most transfers, that `GET /cluster/state` lists. */
-export const MAX_HAPPENINGS = 128;
+/** Most happenings of one kind (so that a burst of one kind hides no other), and most transfers, that `GET /cluster/state` lists. */
+export const MAX_HAPPENINGS = 32;
+
+/** Of all that happened since the hub's start. */
+export const HappeningTotals = z.object({ transfers: count, blocks: count, bytes: count, fallBacks: count });
+export type HappeningTotals = z.infer<typeof HappeningTotals>;
 
 /** Answer of `GET /cluster/state`. */
 export const ClusterState = z.object({
@@ -124,9 +128,10 @@ export const ClusterState = z.object({
   inflightRequests: count,
   /** Requests that went on on another node, since the hub's start. */
   migrations: count,
+  totals: HappeningTotals,
   /** KV transfers now, oldest first, at most `MAX_HAPPENINGS` of them. */
   transfers: z.array(ActiveTransfer),
-  /** The last things that happened, oldest first, at most `MAX_HAPPENINGS`. */
+  /** The last things that happened, oldest first, at most `MAX_HAPPENINGS` of each kind. */
   happenings: z.array(Happening),
 });
 export type ClusterState = z.infer<typeof ClusterState>;

@@ -1,3 +1,4 @@
+import { ActivityPanel } from './activity-panel.tsx';
 import { ClusterPanel } from './cluster-panel.tsx';
 import type { Controller } from './controller.ts';
 import { count } from './format.ts';
@@ -27,6 +28,7 @@ export function App({ controller }: { controller: Controller }) {
         <NodePanel controller={controller} />
         <Playground controller={controller} />
         {mode === 'cluster' && <ClusterPanel />}
+        {mode === 'cluster' && <ActivityPanel />}
         {mode === 'cluster' && <LendBox />}
       </main>
     </div>
@@ -44,8 +46,7 @@ function Summary() {
   const view = cluster.value;
   if (view.status === 'unknown') return <HubStatus state="unknown" text="asking the hub …" />;
   if (view.status === 'unreachable') return <HubStatus state="unreachable" text="hub out of reach, trying again" />;
-  const { nodes, inflightRequests, models } = view.state;
-  const ready = nodes.filter((each) => each.stage === 'ready').length;
+  const { readyNodes: ready, inflightRequests, models } = view.state;
   const names = models.map((model) => model.name).join(', ');
   const requests = `${count(inflightRequests)} ${inflightRequests === 1 ? 'request' : 'requests'} running`;
   return (

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import type { ApiFetch } from '../node/page/worker-fetch.ts';
+import { AnswerNvext, type AnswerWay, wayOf, wayWith } from './answer-way.ts';
 
 export interface ChatMessage {
   readonly role: 'user' | 'assistant';
@@ -25,6 +26,8 @@ export interface ChatDelta {
     readonly cachedTokens: number;
     readonly completionTokens: number;
   } | null;
+  /** As far as the answer has told of it; null where no nodes are. */
+  readonly way: AnswerWay | null;
 }
 
 /** The API answered with an error; `status` is 200 when it came in the middle of a stream. */
@@ -55,6 +58,7 @@ const Chunk = z.object({
       prompt_tokens_details: z.object({ cached_tokens: z.number().nullish() }).nullish(),
     })
     .nullish(),
+  nvext: AnswerNvext.nullish(),
 });
 
 /** Streams the answer to a chat from `/v1/chat/completions`. Throws `ChatError` with the API's own words. */
@@ -80,9 +84,15 @@ export async function* streamChat(
   });
   if (!response.ok || !response.body) throw await errorOf(response);
   let complete = false;
+  let way = wayOf(response.headers);
   for await (const data of serverSentData(response.body)) {
-    if (data === '[DONE]') complete = true;
-    else yield deltaOf(data);
+    if (data === '[DONE]') {
+      complete = true;
+      continue;
+    }
+    const delta = deltaOf(data, way);
+    way = delta.way;
+    yield delta;
   }
   if (complete) return;
   throw new ChatError(200, 'The answer broke off: the connection ended before the answer did. Ask again.');
@@ -95,11 +105,11 @@ async function errorOf(response: Response): Promise<ChatError> {
   return new ChatError(response.status, message);
 }
 
-function deltaOf(data: string): ChatDelta {
+function deltaOf(data: string, way: AnswerWay | null): ChatDelta {
   const json = parsed(data);
   const failure = ApiErrorBody.safeParse(json);
   if (failure.success) throw new ChatError(200, failure.data.error.message);
-  const { choices, usage } = Chunk.parse(json);
+  const { choices, usage, nvext } = Chunk.parse(json);
   const choice = choices[0];
   return {
     text: choice?.delta.content ?? '',
@@ -112,6 +122,7 @@ function deltaOf(data: string): ChatDelta {
           cachedTokens: usage.prompt_tokens_details?.cached_tokens ?? 0,
         }
       : null,
+    way: wayWith(way, nvext ?? null),
   };
 }
 

@@ -23,7 +23,7 @@ export class Chat {
     const stop = new AbortController();
     this.stopCurrent = stop;
     const messages = history(turns.value, question);
-    turns.value = [...turns.value, { question, answer: '', status: 'waiting', error: null, stats: null }];
+    turns.value = [...turns.value, { question, answer: '', status: 'waiting', error: null, stats: null, way: null }];
     const started = this.now();
     let firstAt: number | null = null;
     let counted = 0;
@@ -71,7 +71,7 @@ export class Chat {
         finishReason: delta.finishReason ?? before?.finishReason ?? null,
       };
       const status = at.counted > 0 ? 'streaming' : turn.status;
-      return { ...turn, answer: turn.answer + delta.text, status, stats };
+      return { ...turn, answer: turn.answer + delta.text, status, stats, way: delta.way };
     });
   }
 

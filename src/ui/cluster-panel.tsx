@@ -1,10 +1,13 @@
+import { useState } from 'preact/hooks';
 import { adapterName } from '../protocol/adapter-name.ts';
-import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
-import { count, duration, percent, rate } from './format.ts';
+import type { ClusterNode } from '../protocol/cluster-state.ts';
+import { type ClusterSummary, groupKey, groupOf, type NodeGroup } from '../protocol/cluster-summary.ts';
+import { count, percent, rate, since } from './format.ts';
+import { NodeName } from './node-name.tsx';
 import { cluster, node } from './state.ts';
 
-/** A page stays light with thousands of nodes: it lists so many, and counts the rest. */
-const LISTED = 64;
+/** From so many on, nodes that are alike share a row, which opens. */
+const GROUPED_FROM = 9;
 
 /** All nodes of the hub, as it sees them. */
 export function ClusterPanel() {
@@ -15,7 +18,7 @@ export function ClusterPanel() {
       {view.status === 'unknown' && <p class="quiet">Asking the hub for its nodes …</p>}
       {view.status === 'unreachable' && (
         <p class="notice" role="alert">
-          The hub cannot be reached ({view.message}). Check that it runs; this page asks again every two seconds.
+          The hub cannot be reached ({view.message}). Check that it runs; this page goes on asking.
         </p>
       )}
       {view.status === 'reached' && <Nodes of={view.state} own={node.value.node} />}
@@ -23,52 +26,116 @@ export function ClusterPanel() {
   );
 }
 
-function Nodes({ of: { nodes, migrations }, own }: { of: ClusterState; own: string | null }) {
-  if (nodes.length === 0) return <p class="quiet">No node yet. Requests are answered once a page lends its GPU.</p>;
+function Nodes({ of, own }: { of: ClusterSummary; own: string | null }) {
+  const { nodes, nodeCount, groups } = of;
+  if (nodeCount === 0) return <p class="quiet">No node yet. Requests are answered once a page lends its GPU.</p>;
+  const total = groups.reduce((sum, each) => sum + each.tokensPerSecond, 0);
   const listed = [...nodes].sort((a, b) => Number(b.id === own) - Number(a.id === own) || a.joinedAt - b.joinedAt);
-  const total = nodes.reduce((sum, each) => sum + (each.load?.tokensPerSecond ?? 0), 0);
   return (
     <>
       <p class="quiet total">
-        <span>
-          {count(nodes.length)} {nodes.length === 1 ? 'node' : 'nodes'}
+        <span data-testid="nodes" data-value={nodeCount}>
+          {nodesText(nodeCount)}
         </span>
         <span>{rate(total)} tokens/s together</span>
-        {migrations > 0 && (
-          <span data-testid="migrations" title="Requests that lost their node and went on on another one">
-            {count(migrations)} {migrations === 1 ? 'migration' : 'migrations'}
-          </span>
-        )}
       </p>
-      <ul class="nodes">
-        {listed.slice(0, LISTED).map((each) => (
-          <NodeRow key={each.id} of={each} isOwn={each.id === own} />
-        ))}
-      </ul>
-      {nodes.length > LISTED && <p class="quiet">and {count(nodes.length - LISTED)} more</p>}
+      {nodeCount < GROUPED_FROM ? (
+        <ul class="nodes">
+          {listed.map((each) => (
+            <NodeRow key={each.id} of={each} isOwn={each.id === own} now={of.now} />
+          ))}
+        </ul>
+      ) : (
+        <Groups of={of} listed={listed} own={own} />
+      )}
     </>
   );
 }
 
-function NodeRow({ of, isOwn }: { of: ClusterNode; isOwn: boolean }) {
-  const { card, load, stage, agent } = of;
-  const facts = [card ? agent : '', card?.role, stage === 'ready' ? age(of.joinedAt) : stageText(of)];
+/** One row for nodes that are alike; only one is open at a time, and only an open one lists its nodes. */
+function Groups({ of, listed, own }: { of: ClusterSummary; listed: readonly ClusterNode[]; own: string | null }) {
+  const [open, setOpen] = useState<string | null>(null);
+  const grouped = of.groups.reduce((sum, each) => sum + each.nodes, 0);
+  return (
+    <>
+      <ul class="nodes">
+        {of.groups.map((group) => {
+          const key = groupKey(group);
+          const isOpen = key === open;
+          const inside = isOpen ? listed.filter((each) => groupKey(groupOf(each)) === key) : [];
+          return (
+            <li key={key} class="node-group" data-testid="node-group" data-state={group.stage} data-nodes={group.nodes}>
+              <button type="button" aria-expanded={isOpen} onClick={() => setOpen(isOpen ? null : key)}>
+                <GroupRow of={group} />
+              </button>
+              {isOpen && (
+                <ul>
+                  {inside.map((each) => (
+                    <NodeRow key={each.id} of={each} isOwn={each.id === own} now={of.now} />
+                  ))}
+                  {inside.length < group.nodes && (
+                    <li class="quiet more">and {nodesText(group.nodes - inside.length)} more</li>
+                  )}
+                </ul>
+              )}
+            </li>
+          );
+        })}
+      </ul>
+      {grouped < of.nodeCount && <p class="quiet">and {nodesText(of.nodeCount - grouped)} more, of other kinds</p>}
+    </>
+  );
+}
+
+function GroupRow({ of }: { of: NodeGroup }) {
+  const requests = of.activeRequests > 0 ? requestsText(of.activeRequests) : '';
+  const facts = [of.stage, requests, of.model].filter((fact) => fact !== '');
+  return (
+    <span class="cluster-node">
+      <span class="dot" data-state={of.stage} />
+      <span class="who">
+        <span class="name">
+          {count(of.nodes)} × {of.adapter || 'not yet known'}
+          <RoleTag role={of.role} />
+          {of.software && <span class="tag warn">software</span>}
+        </span>
+        <span class="quiet">{facts.join(' · ')}</span>
+      </span>
+      {of.totalBlocks > 0 && (
+        <span class="loads">
+          <Rate of={of.tokensPerSecond} />
+          <Bar name="sequences" value={of.sequences} max={of.maxSequences} />
+          <Bar name="KV blocks" value={of.usedBlocks} max={of.totalBlocks} />
+        </span>
+      )}
+    </span>
+  );
+}
+
+function NodeRow({ of, isOwn, now }: { of: ClusterNode; isOwn: boolean; now: number }) {
+  const { card, load, stage, agent, activeRequests } = of;
+  const facts = [
+    card ? agent : '',
+    stage === 'ready' ? `joined ${since(of.joinedAt, now)}` : stageText(of),
+    activeRequests > 0 ? requestsText(activeRequests) : '',
+  ];
   return (
     <li class="cluster-node" data-testid="cluster-node" data-state={stage} data-node={of.id}>
       <span class="dot" data-state={stage} title={stage} />
       <div class="who">
         <p class="name">
           {card ? adapterName(card.adapter) : agent}
+          <RoleTag role={card?.role ?? null} />
           {isOwn && <span class="tag">this page</span>}
           {card?.adapter.software && <span class="tag warn">software</span>}
         </p>
-        <p class="quiet">{facts.filter((fact) => fact !== undefined && fact !== '').join(' · ')}</p>
+        <p class="quiet">
+          <NodeName id={of.id} /> {facts.filter((fact) => fact !== '').join(' · ')}
+        </p>
       </div>
       {load && card ? (
         <div class="loads">
-          <p class="figure">
-            <b>{rate(load.tokensPerSecond)}</b> <span>tokens/s</span>
-          </p>
+          <Rate of={load.tokensPerSecond} />
           <Bar name="sequences" value={load.running + load.waiting} max={card.maxNumSeqs} />
           <Bar name="KV blocks" value={load.usedBlocks} max={load.totalBlocks} />
         </div>
@@ -79,14 +146,30 @@ function NodeRow({ of, isOwn }: { of: ClusterNode; isOwn: boolean }) {
   );
 }
 
+function RoleTag({ role }: { role: NodeGroup['role'] }) {
+  return role === null ? null : (
+    <span class="tag role" data-role={role}>
+      {role}
+    </span>
+  );
+}
+
+function Rate({ of }: { of: number }) {
+  return (
+    <span class="figure">
+      <b>{rate(of)}</b> <span>tokens/s</span>
+    </span>
+  );
+}
+
 function Bar({ name, value, max }: { name: string; value: number; max: number }) {
   const text = percent(value, max);
   return (
-    <label class="bar" title={`${name}: ${count(value)} of ${count(max)}`}>
+    <span class="bar" title={`${name}: ${count(value)} of ${count(max)}`}>
       <span>{name}</span>
       <meter min={0} max={Math.max(1, max)} value={value} aria-label={`${name}, ${text} used`} />
       <span class="number">{text}</span>
-    </label>
+    </span>
   );
 }
 
@@ -96,4 +179,5 @@ function stageText({ stage, loadedBytes, totalBytes, detail }: ClusterNode): str
   return stage === 'draining' || detail === '' ? stage : `${stage}: ${detail}`;
 }
 
-const age = (since: number): string => duration(Math.max(0, (Date.now() - since) / 1000));
+const nodesText = (nodes: number): string => `${count(nodes)} ${nodes === 1 ? 'node' : 'nodes'}`;
+const requestsText = (requests: number): string => `${count(requests)} ${requests === 1 ? 'request' : 'requests'}`;

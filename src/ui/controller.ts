@@ -12,14 +12,15 @@ import { SettingsStore } from '../node/page/settings.ts';
 import { type ApiFetch, workerFetch } from '../node/page/worker-fetch.ts';
 import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
 import type { WorkerApi } from '../node/worker-api.ts';
-import { ClusterState } from '../protocol/cluster-state.ts';
+import { ClusterSummary } from '../protocol/cluster-summary.ts';
 import { joinLinkOf, ticketOf } from '../protocol/join-link.ts';
 import { Chat } from './chat.ts';
+import { watchCluster } from './cluster-watch.ts';
 import * as state from './state.ts';
 
 /** How long a node that leaves by choice lets its streams go on. */
 const LEAVE_GRACE_MS = 5000;
-const CLUSTER_POLL_MS = 2000;
+const SUMMARY_TIMEOUT_MS = 4000;
 const RATE_MS = 1000;
 const RATES_KEPT = 60;
 
@@ -97,12 +98,12 @@ export class Controller {
     state.chatSettings.value = { ...state.chatSettings.value, ...patch };
   }
 
-  /** Asks the hub for its nodes once; a page calls it in a loop while somebody looks. */
+  /** Asks the hub for its nodes and what happened there, once. */
   async refreshCluster(): Promise<void> {
     try {
-      const response = await fetch('/cluster/state', { signal: AbortSignal.timeout(CLUSTER_POLL_MS * 2) });
+      const response = await fetch('/cluster/summary', { signal: AbortSignal.timeout(SUMMARY_TIMEOUT_MS) });
       if (!response.ok) throw new Error(`the hub answered with status ${response.status}`);
-      state.cluster.value = { status: 'reached', state: ClusterState.parse(await response.json()) };
+      state.cluster.value = { status: 'reached', state: ClusterSummary.parse(await response.json()) };
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       state.cluster.value = { status: 'unreachable', message };
@@ -165,16 +166,8 @@ export async function startPage(): Promise<Controller> {
     if (!(error instanceof OptionError)) throw error;
     state.node.value = { ...IDLE, phase: 'refused', problem: { code: 'option', message: error.message } };
   }
-  if (state.mode === 'cluster') pollCluster(controller);
+  if (state.mode === 'cluster') void watchCluster(() => controller.refreshCluster(), state.headless.value);
   return controller;
-}
-
-function pollCluster(controller: Controller): void {
-  const again = async () => {
-    if (!document.hidden) await controller.refreshCluster();
-    setTimeout(() => void again(), CLUSTER_POLL_MS);
-  };
-  void again();
 }
 
 function servedModel(): string | null {

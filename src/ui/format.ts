@@ -32,5 +32,9 @@ export function duration(seconds: number): string {
   return `${whole.format(seconds / 3600)} h`;
 }
 
+/** How long ago, both in Unix milliseconds of one clock: `now`, `8 s ago`. */
+export const since = (at: number, now: number): string =>
+  now - at < 1000 ? 'now' : `${duration((now - at) / 1000)} ago`;
+
 /** Part of a whole in percent, 0 for an empty whole. */
 export const percent = (part: number, all: number): string => `${whole.format(all > 0 ? (100 * part) / all : 0)} %`;

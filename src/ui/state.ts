@@ -4,7 +4,8 @@
 import { computed, signal } from '@preact/signals';
 import type { Capability } from '../node/page/capabilities.ts';
 import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
-import type { ClusterState } from '../protocol/cluster-state.ts';
+import type { ClusterSummary } from '../protocol/cluster-summary.ts';
+import type { AnswerWay } from './answer-way.ts';
 
 /** `cluster`: a page of a hub. `solo`: the engine of this page alone, no hub. */
 export const mode: 'cluster' | 'solo' = import.meta.env.MODE === 'solo' ? 'solo' : 'cluster';
@@ -17,6 +18,8 @@ export interface ChatTurn {
   /** Set when `failed`: what happened and what to do. */
   readonly error: string | null;
   readonly stats: AnswerStats | null;
+  /** By which nodes it was made; null while unknown, and where there are none. */
+  readonly way: AnswerWay | null;
 }
 
 /** Numbers of one answer; grows while it streams. */
@@ -41,7 +44,7 @@ export interface ChatSettings {
 /** What the hub said last, or why it did not. */
 export type ClusterView =
   | { readonly status: 'unknown' }
-  | { readonly status: 'reached'; readonly state: ClusterState }
+  | { readonly status: 'reached'; readonly state: ClusterSummary }
   | { readonly status: 'unreachable'; readonly message: string };
 
 /** Opened by the hub itself: draw without animation. */

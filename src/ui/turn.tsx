@@ -1,9 +1,11 @@
-import { count, milliseconds, rate } from './format.ts';
+import type { AnswerWay } from './answer-way.ts';
+import { bytes, count, milliseconds, rate } from './format.ts';
+import { NodeName } from './node-name.tsx';
 import type { AnswerStats, ChatTurn } from './state.ts';
 
 /** A question and its answer, with the numbers of the answer. */
 export function Turn({ turn }: { turn: ChatTurn }) {
-  const { question, answer, status, error, stats } = turn;
+  const { question, answer, status, error, stats, way } = turn;
   return (
     <article class="turn">
       <p class="question" data-testid="question">
@@ -21,6 +23,7 @@ export function Turn({ turn }: { turn: ChatTurn }) {
           </p>
         )}
         {stats && <Stats stats={stats} />}
+        {way && <Way way={way} />}
         {status === 'stopped' && <p class="stats">stopped by you</p>}
       </div>
     </article>
@@ -45,4 +48,44 @@ function Stats({ stats }: { stats: AnswerStats }) {
       {finishReason === 'length' && <li>cut at the token limit</li>}
     </ul>
   );
+}
+
+/** How the answer was made: by which nodes, what moved between them, and where it went on. */
+function Way({ way: { node, overlapBlocks, transfer, migrations } }: { way: AnswerWay }) {
+  const fellBack = transfer !== null && typeof transfer.fallback === 'string';
+  return (
+    <ul class="stats" data-testid="answer-way" data-node={node} data-migrations={migrations.length}>
+      <li>
+        {transfer !== null && !fellBack ? 'decoded by' : 'computed by'} <NodeName id={node} />
+        {overlapBlocks > 0 && `, which had ${count(overlapBlocks)} ${overlapBlocks === 1 ? 'block' : 'blocks'} of it`}
+      </li>
+      {transfer !== null && (
+        <li
+          data-testid="answer-transfer"
+          data-state={fellBack ? 'fell_back' : 'moved'}
+          data-transport={transfer.transport}
+        >
+          {fellBack ? 'not prefilled by' : 'prefilled by'} <NodeName id={transfer.prefill_node} />
+          {fellBack ? `: ${transfer.message || transfer.fallback}` : movedText(transfer)}
+        </li>
+      )}
+      {migrations.map(({ from_node: from, to_node: to, completion_tokens: after, numerics_changed }) => (
+        <li key={`${from} ${to} ${after}`} data-testid="answer-migration">
+          went on from <NodeName id={from} /> to <NodeName id={to} /> after {count(after)}{' '}
+          {after === 1 ? 'token' : 'tokens'}
+          {numerics_changed && ', with other numerics'}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function movedText({ transport, blocks, bytes: size, milliseconds: took }: NonNullable<AnswerWay['transfer']>): string {
+  const facts = [
+    blocks != null && `${count(blocks)} ${blocks === 1 ? 'block' : 'blocks'}`,
+    size != null && bytes(size),
+    transport != null && `by ${transport}`,
+    took != null && `in ${milliseconds(took)}`,
+  ].filter((fact) => fact !== false);
+  return facts.length === 0 ? '' : ` · ${facts.join(' · ')}`;
 }
