@@ -82,5 +82,7 @@ function groupsOf(nodes: readonly ClusterNode[]): NodeGroup[] {
     group.usedBlocks += node.load.usedBlocks;
     group.totalBlocks += node.load.totalBlocks;
   }
-  return [...groups.values()].sort((a, b) => b.nodes - a.nodes || (groupKey(a) < groupKey(b) ? -1 : 1));
+  return [...groups]
+    .sort(([a, one], [b, other]) => other.nodes - one.nodes || (a < b ? -1 : 1))
+    .map(([, group]) => group);
 }

@@ -4,6 +4,8 @@ import { NodeName } from './node-name.tsx';
 import { cluster } from './state.ts';
 import { type Step, type Story, storiesOf } from './stories.ts';
 
+const LONGEST_WHOLE = 24;
+
 /** What happens to requests in the cluster, as it happens: who prefilled, who decoded, what moved and how, what migrated. */
 export function ActivityPanel() {
   const view = cluster.value;
@@ -142,8 +144,17 @@ function Arrow() {
 
 function Facts({ of }: { of: readonly (string | false)[] }): ComponentChildren {
   const facts = of.filter((fact) => fact !== false);
-  return facts.length === 0 ? null : <span class="quiet"> · {facts.join(' · ')}</span>;
+  return facts.length === 0 ? null : (
+    <span class="quiet">
+      {facts.map((fact, i) => (
+        <span key={`fact-${i}`}> · {whole(fact)}</span>
+      ))}
+    </span>
+  );
 }
+
+/** A short fact breaks over no line. */
+const whole = (fact: string): string => (fact.length <= LONGEST_WHOLE ? fact.replaceAll(' ', '\u00a0') : fact);
 
 const blocks = (value: number): string => `${count(value)} ${value === 1 ? 'block' : 'blocks'}`;
 const tokens = (value: number): string => `${count(value)} ${value === 1 ? 'token' : 'tokens'}`;

@@ -18,9 +18,14 @@ export type Step =
       readonly milliseconds: number | null;
     }
   | Pick<Of<'fell_back'>, 'kind' | 'node' | 'prefillNode' | 'transport' | 'why' | 'message'>
-  | (Pick<Of<'migrated'>, 'kind' | 'from' | 'to' | 'completionTokens' | 'numericsChanged'> & {
+  | {
+      readonly kind: 'migrated';
+      readonly from: string;
+      readonly to: string;
+      readonly completionTokens: number;
+      readonly numericsChanged: boolean;
       readonly overlapBlocks: number;
-    });
+    };
 type Transfer = Extract<Step, { kind: 'planned' | 'moving' | 'moved' }>;
 
 export interface Story {

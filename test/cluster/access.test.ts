@@ -46,7 +46,16 @@ const COMPLETION = JSON.stringify({ model: 'quire-pico', prompt: [1], max_tokens
 const own = () => ({ origin: hub.url });
 
 describe('Host, on every path and method', () => {
-  const paths = ['/', '/live', '/health', '/metrics', '/cluster/state', '/v1/models', '/models/quire-pico/config.json'];
+  const paths = [
+    '/',
+    '/live',
+    '/health',
+    '/metrics',
+    '/cluster/state',
+    '/cluster/summary',
+    '/v1/models',
+    '/models/quire-pico/config.json',
+  ];
   it.each(paths)('%s does not answer to a foreign name', async (path) => {
     for (const host of ['evil.example', `evil.example:${hub.port}`, 'localhost.evil.example', '192.168.1.5']) {
       const { status, body } = await send('GET', path, { host, ...KEY });

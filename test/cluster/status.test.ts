@@ -4,6 +4,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { ClusterState } from '../../src/protocol/cluster-state.ts';
+import { ClusterSummary } from '../../src/protocol/cluster-summary.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
 
@@ -88,6 +89,23 @@ describe('the cluster’s state', () => {
       ],
     });
     expect(JSON.stringify(state)).not.toContain(node.welcome?.resumeToken);
+  });
+
+  it('has a short form for pages: the same groups of nodes, and one answer for all that ask at once', async () => {
+    const node = await ScriptedNode.join(hub.url);
+    await ScriptedNode.join(hub.url, { card: { role: 'prefill' } });
+    const summary = ClusterSummary.parse((await json('/cluster/summary')).body);
+    expect(summary).toMatchObject({
+      ...{ nodeCount: 2, readyNodes: 2, inflightRequests: 0, nodes: [{ id: node.id }, { card: { role: 'prefill' } }] },
+      groups: [
+        { role: 'agg', stage: 'ready', adapter: 'scripted adapter', nodes: 1 },
+        { role: 'prefill', stage: 'ready', adapter: 'scripted adapter', nodes: 1 },
+      ],
+    });
+    await node.leave();
+    await until(() => hub.state().nodes.length === 1);
+    expect((await json('/cluster/summary')).body).toEqual(summary);
+    await expect.poll(async () => (await json('/cluster/summary')).body).toMatchObject({ nodeCount: 1 });
   });
 
   it('counts KV events in order and their gaps', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { bytes, count, duration, milliseconds, percent, rate } from '../../../src/ui/format.ts';
+import { bytes, count, duration, milliseconds, percent, rate, since } from '../../../src/ui/format.ts';
 
 describe('numbers as people read them', () => {
   test.each([
@@ -36,6 +36,13 @@ describe('numbers as people read them', () => {
     [59.4 * 60, '59 min'],
     [3600, '1 h'],
   ])('%d seconds', (value, text) => expect(duration(value)).toBe(text));
+
+  test.each([
+    [-5000, 'now'],
+    [999, 'now'],
+    [1000, '1 s ago'],
+    [200_000, '3 min ago'],
+  ])('%d milliseconds ago', (ago, text) => expect(since(1e12 - ago, 1e12)).toBe(text));
 
   test('counts are grouped, and a part of nothing is 0 %', () => {
     expect(count(4096)).toBe('4,096');
