@@ -23,6 +23,12 @@ export interface HubLimits {
   readonly bytesPerSecond: number;
   /** Written to a node but not yet taken by its socket; a node that stays above it is closed. */
   readonly maxBufferedBytes: number;
+  /** Of KV blocks that one node relays to another: kept for a node that does not take them, before its senders wait. */
+  readonly bulkBufferedBytes: number;
+  /** The same for all nodes together. */
+  readonly bulkTotalBytes: number;
+  /** A node that takes none of them for so long is closed. */
+  readonly bulkStallMs: number;
   /** A socket that has not said `hello` by then is closed. */
   readonly helloMs: number;
   /** Two pings in a row without an answer, and the node is gone. */
@@ -47,6 +53,9 @@ export const DEFAULT_LIMITS: HubLimits = {
   messagesPerSecond: 2000,
   bytesPerSecond: 64 << 20,
   maxBufferedBytes: 32 << 20,
+  bulkBufferedBytes: 4 << 20,
+  bulkTotalBytes: 256 << 20,
+  bulkStallMs: 10_000,
   helloMs: 5000,
   pingMs: 5000,
   requestIdleMs: 300_000,

@@ -6,10 +6,12 @@ import { type Clock, systemClock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
 import { createBlockHasher } from '../protocol/hashes.ts';
+import { MAX_BULK_MESSAGE_BYTES } from '../protocol/transfer.ts';
 import { AccessPolicy } from './access.ts';
 import { createApp } from './app.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { Disaggregation } from './disagg/disaggregation.ts';
+import { BulkRelay } from './disagg/relay.ts';
 import { transferMetrics } from './disagg/transfer-metrics.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { HappeningLog } from './happenings.ts';
@@ -22,7 +24,7 @@ import { KvIndex } from './router/kv-index.ts';
 import { Router } from './router/router.ts';
 import { startServer } from './server.ts';
 import { startSideServers } from './side-servers.ts';
-import { connect, wireOf } from './websocket.ts';
+import { connect, connectBulk, wireOf } from './websocket.ts';
 
 export interface HubDeps {
   readonly log: Logger;
@@ -157,29 +159,43 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const status = { state, stopping: () => closing !== null, metrics: metrics.registry };
   const app = createApp({ config, policy, api, models: folders, status, log });
   const open = new Set<NodeSocket>();
+  const known = (node: string, token: string) => registry.isNode(node, token);
+  const relay = new BulkRelay({ transfers: disaggregation.transfers, known, clock, limits, log });
+  const full = (count: number) => {
+    if (closing !== null) return 'The hub stops.';
+    return count >= limits.maxNodes ? `The hub has ${limits.maxNodes} nodes, which is its limit.` : null;
+  };
   const side = await startSideServers(config, policy, status);
   const server = await startServer({
     config,
     policy,
     app,
-    full() {
-      if (closing !== null) return 'The hub stops.';
-      return open.size >= limits.maxNodes ? `The hub has ${limits.maxNodes} nodes, which is its limit.` : null;
+    cluster: {
+      maxMessageBytes: limits.maxMessageBytes,
+      full: () => full(open.size),
+      join(socket) {
+        const node = new NodeSocket({
+          wire: wireOf(socket),
+          desk: registry,
+          sink: dispatcher,
+          transfers: disaggregation.transfers,
+          index,
+          clock,
+          limits,
+          log,
+        });
+        open.add(node);
+        socket.once('close', () => {
+          open.delete(node);
+          if (!registry.has(node.id)) relay.left(node.id);
+        });
+        connect(socket, node);
+      },
     },
-    join(socket) {
-      const node = new NodeSocket({
-        wire: wireOf(socket),
-        desk: registry,
-        sink: dispatcher,
-        transfers: disaggregation.transfers,
-        index,
-        clock,
-        limits,
-        log,
-      });
-      open.add(node);
-      socket.once('close', () => open.delete(node));
-      connect(socket, node);
+    bulk: {
+      maxMessageBytes: MAX_BULK_MESSAGE_BYTES,
+      full: () => full(relay.size),
+      join: (socket) => connectBulk(socket, relay),
     },
   }).catch(async (error: unknown) => {
     await side.close();
@@ -200,6 +216,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     cancelTimer();
     dispatcher.failAll('The hub stopped before this request was done. Send it again.');
     for (const node of open) node.end(CLOSE.goingAway, 'the hub stops');
+    relay.end();
     await server.close();
     await side.close();
   };

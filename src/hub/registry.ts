@@ -114,6 +114,17 @@ export class Registry implements NodeDesk, ReadyNodes {
     return [...this.#sockets.values()].filter((socket) => socket.state === 'ready' && socket.model === model);
   }
 
+  /** Whether the node is connected. */
+  has(id: string): boolean {
+    return this.#sockets.has(id);
+  }
+
+  /** Whether the node is connected, and this is its resume token. */
+  isNode(id: string, token: string): boolean {
+    const identity = this.#identities.get(id);
+    return identity !== undefined && this.has(id) && sameSecret(identity.token, token);
+  }
+
   sockets(): NodeSocket[] {
     return [...this.#sockets.values()];
   }

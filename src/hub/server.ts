@@ -24,9 +24,18 @@ export interface ServerParts {
   readonly config: HubConfig;
   readonly policy: AccessPolicy;
   readonly app: Hono;
-  /** A node's WebSocket on `/cluster`, just opened. */
+  /** Where nodes come in: `/cluster`, and `/cluster/bulk` for KV blocks. */
+  readonly cluster: Door;
+  readonly bulk: Door;
+}
+
+/** A path on which nodes open WebSockets. */
+export interface Door {
+  /** Longest message, bytes. */
+  readonly maxMessageBytes: number;
+  /** A WebSocket was just opened. */
   join(socket: WebSocket): void;
-  /** null = one more node may come; else why not. */
+  /** null = one more may come; else why not. */
   full(): string | null;
 }
 
@@ -37,25 +46,21 @@ const REQUEST_MS = 60_000;
 const LAST_WRITES_MS = 1000;
 
 /** One port for page, API and node sockets. Throws `HubStartError` when the port is taken. */
-export async function startServer({ config, policy, app, join, full }: ServerParts): Promise<HubServer> {
+export async function startServer({ config, policy, app, cluster, bulk }: ServerParts): Promise<HubServer> {
   const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const server: Server = config.tls ? createTlsServer({ ...config.tls }, listener) : createServer(listener);
   server.headersTimeout = HEADERS_MS;
   server.requestTimeout = REQUEST_MS;
-  server.maxConnections = config.limits.maxNodes + config.limits.maxInflight + 1024;
-  const sockets = new WebSocketServer({
-    noServer: true,
-    maxPayload: config.limits.maxMessageBytes,
-    perMessageDeflate: false,
-    // A client with no version that we speak is let in as far as the error message that lists ours.
-    handleProtocols: (offered) => VERSIONS.find((v) => offered.has(v)) ?? offered.values().next().value ?? false,
-  });
+  server.maxConnections = 2 * config.limits.maxNodes + config.limits.maxInflight + 1024;
+  const doors: ReadonlyMap<string, Entrance> = new Map([
+    ['/cluster', entrance(cluster)],
+    ['/cluster/bulk', entrance(bulk)],
+  ]);
   server.on('upgrade', (request: IncomingMessage, stream: Duplex, head: Buffer) => {
-    const reason = full();
-    const refusal =
-      refuseUpgrade(request, policy) ?? (reason === null ? null : { status: '503 Service Unavailable', reason });
-    if (refusal !== null) refuse(stream, refusal);
-    else sockets.handleUpgrade(request, stream, head, join);
+    const entered = doors.get(request.url?.split('?')[0] ?? '');
+    const refusal = refuseUpgrade(request, policy, entered?.door);
+    if (entered === undefined || refusal !== null) refuse(stream, refusal ?? NO_DOOR);
+    else entered.sockets.handleUpgrade(request, stream, head, (socket) => entered.door.join(socket));
   });
   const answers = countAnswers(server);
   const closed = new Promise<void>((resolve) => server.once('close', () => resolve()));
@@ -67,10 +72,12 @@ export async function startServer({ config, policy, app, join, full }: ServerPar
       server.closeIdleConnections();
     },
     async close() {
-      sockets.close();
+      const entrances = [...doors.values()];
+      for (const { sockets } of entrances) sockets.close();
+      const clients = entrances.flatMap(({ sockets }) => [...sockets.clients]);
       await Promise.all([
         Promise.race([answers.ended(), delay(LAST_WRITES_MS, undefined, { ref: false })]),
-        ...[...sockets.clients].map((socket) => closeWebSocket(socket, CLOSE.goingAway, 'the hub ends')),
+        ...clients.map((socket) => closeWebSocket(socket, CLOSE.goingAway, 'the hub ends')),
       ]);
       // Also the connections that browsers open ahead of any request, which do not count as idle.
       server.closeAllConnections();
@@ -104,13 +111,32 @@ interface UpgradeRefusal {
   readonly reason: string;
 }
 
-function refuseUpgrade(request: IncomingMessage, policy: AccessPolicy): UpgradeRefusal | null {
+interface Entrance {
+  readonly door: Door;
+  readonly sockets: WebSocketServer;
+}
+
+function entrance(door: Door): Entrance {
+  const sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: door.maxMessageBytes,
+    perMessageDeflate: false,
+    // A client with no version that we speak is let in as far as the error message that lists ours.
+    handleProtocols: (offered) => VERSIONS.find((v) => offered.has(v)) ?? offered.values().next().value ?? false,
+  });
+  return { door, sockets };
+}
+
+const NO_DOOR: UpgradeRefusal = { status: '404 Not Found', reason: 'Nodes join at /cluster.' };
+
+function refuseUpgrade(request: IncomingMessage, policy: AccessPolicy, door: Door | undefined): UpgradeRefusal | null {
   const { host, origin } = request.headers;
   const forbidden = (reason: string) => ({ status: '403 Forbidden', reason });
   if (!policy.hostAllowed(host)) return forbidden(wrongHost(host));
   if (!policy.originAllowed(origin, host)) return forbidden(wrongOrigin(origin));
-  if (request.url?.split('?')[0] === '/cluster') return null;
-  return { status: '404 Not Found', reason: 'Nodes join at /cluster.' };
+  if (door === undefined) return NO_DOOR;
+  const reason = door.full();
+  return reason === null ? null : { status: '503 Service Unavailable', reason };
 }
 
 function refuse(stream: Duplex, { status, reason }: UpgradeRefusal): void {

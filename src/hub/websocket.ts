@@ -1,5 +1,6 @@
 import { WebSocket } from 'ws';
 import { CLOSE } from '../protocol/close-codes.ts';
+import type { BulkRelay } from './disagg/relay.ts';
 import type { NodeSocket, Wire } from './node-socket.ts';
 
 /** How long a peer may take to answer a close frame before its connection is cut. */
@@ -27,6 +28,20 @@ export function wireOf(socket: WebSocket): Wire {
       return socket.bufferedAmount;
     },
   };
+}
+
+/** A WebSocket on `/cluster/bulk` joins the relay. */
+export function connectBulk(socket: WebSocket, relay: BulkRelay): void {
+  const bulk = relay.join({
+    send: (message, written) => socket.send(message, { binary: true }, written),
+    pause: () => socket.pause(),
+    resume: () => socket.resume(),
+    close: (code, reason) => void closeWebSocket(socket, code, reason),
+  });
+  socket.on('message', (data: Buffer, isBinary) => (isBinary ? bulk.binary(data) : bulk.text(data.toString())));
+  socket.on('close', () => bulk.gone());
+  // `close` follows every error; without a listener an error would end the process.
+  socket.on('error', () => {});
 }
 
 /** Brings what the WebSocket reads to the node's state machine. */

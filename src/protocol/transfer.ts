@@ -13,6 +13,8 @@ export const TransferId = z.string().min(1).max(128);
 
 /** Largest payload of one `blocks` frame, bytes. */
 export const MAX_PAYLOAD_BYTES = 4 << 20;
+/** Largest message of a bulk socket: a payload with its header, and the id of its transfer. */
+export const MAX_BULK_MESSAGE_BYTES = MAX_PAYLOAD_BYTES + (1 << 20);
 /** Frames that may be on their way, or wait, unacknowledged. */
 export const MAX_CREDIT = 64;
 
@@ -54,6 +56,10 @@ export const TransferOutcome = z.discriminatedUnion('kind', [
   }),
 ]);
 export type TransferOutcome = z.infer<typeof TransferOutcome>;
+
+/** First message on a bulk socket: which node this is, with the secret of its `welcome`. */
+export const BulkHello = z.object({ type: z.literal('bulk'), node: z.string().max(128), token: text });
+export type BulkHello = z.infer<typeof BulkHello>;
 
 /** Headers of the frames of a channel between two nodes; a `blocks` header is followed by its payload. */
 export const FrameHeader = z.discriminatedUnion('type', [

@@ -165,13 +165,23 @@ export class Transfers {
     }
   }
 
+  /** A node's bulk socket is gone, and with it the way of its relayed transfers. */
+  channelLost(node: string, message: string): void {
+    for (const { id, order, transport, decode } of [...this.#states.values()]) {
+      const ours = order.decode.id === node || order.prefill.id === node;
+      if (ours && transport === 'relay' && decode === 'open') this.cancel(id, message);
+    }
+  }
+
   /** Where a relayed frame of `node` goes. */
   passage(id: string, node: string): Passage {
     const state = this.#states.get(id);
     if (state === undefined) return { kind: 'nobody' };
     const { decode, prefill } = state.order;
     if (node !== decode.id && node !== prefill.id) return { kind: 'stranger' };
-    if (state.decode !== 'open' || state.transport !== 'relay') return { kind: 'nobody' };
+    // After the decode node is done its last acknowledgement may still be on its way to the prefill node.
+    const going = state.decode === 'open' || state.decode === 'over';
+    if (!going || state.transport !== 'relay') return { kind: 'nobody' };
     return { kind: 'to', node: node === decode.id ? prefill.id : decode.id };
   }
 
