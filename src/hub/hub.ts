@@ -185,11 +185,12 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
           log,
         });
         open.add(node);
+        connect(socket, node);
+        // After the node itself has heard of it: where it came back on another socket, that one speaks for it.
         socket.once('close', () => {
           open.delete(node);
           if (!registry.has(node.id)) relay.left(node.id);
         });
-        connect(socket, node);
       },
     },
     bulk: {

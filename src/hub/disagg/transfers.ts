@@ -70,7 +70,12 @@ export interface TransfersOptions {
 }
 
 /** What a channel of the relay may do with a node's frame. */
-export type Passage = { readonly kind: 'to'; readonly node: string } | { readonly kind: 'nobody' | 'stranger' };
+export type Passage =
+  | { readonly kind: 'to'; readonly node: string }
+  /** The transfer is over, or goes another way. */
+  | { readonly kind: 'nobody' }
+  /** It is between other nodes. */
+  | { readonly kind: 'stranger' };
 
 /** Messages of a WebRTC handshake that one transfer may take. */
 const MAX_SIGNALS = 256;
