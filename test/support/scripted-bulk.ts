@@ -33,10 +33,10 @@ export class ScriptedBulk {
     return bulk;
   }
 
-  send(transfer: string, frame: Uint8Array): void {
+  send(transfer: string, frame: Uint8Array, written?: () => void): void {
     const id = Buffer.from(transfer);
     const prefix = Buffer.alloc(2);
     prefix.writeUInt16LE(id.length);
-    this.socket.send(Buffer.concat([prefix, id, frame]));
+    this.socket.send(Buffer.concat([prefix, id, frame]), written);
   }
 }
