@@ -1,29 +1,64 @@
 import type { Page } from '@playwright/test';
-import OpenAI from 'openai';
 import { findChromium } from '../../src/hub/launch/find-chromium.ts';
 import { launchNodes } from '../../src/hub/launch/headless-nodes.ts';
 import { isRoot, thisMachine } from '../../src/hub/launch/machine.ts';
 import { systemClock } from '../../src/protocol/clock.ts';
+import { changedPage } from './changed-page.ts';
+import { clientOf } from './client.ts';
 import { BROWSER, expect, openReadyNode, READY_MS, test } from './fixture.ts';
 
 test.use(BROWSER);
 
-const GREEDY = { temperature: 0 };
-const SAMPLED = { temperature: 1, top_p: 0.95, seed: 4711, frequency_penalty: 0.5 };
+/** How often the serving page is killed. */
+const STREAMS = 20;
+const TOKENS = 120;
 
-test('the page that serves is closed in the middle of a stream: the answer is that of an unbroken run, greedy and sampled', async ({
+const PROMPTS = [
+  { content: 'Tell me a story of a boat.', more: { temperature: 0 } },
+  { content: 'Where does the small dog go?', more: { temperature: 0, logprobs: true } },
+  { content: 'Tell me a story of a boat.', more: { temperature: 1, top_p: 0.95, seed: 4711, frequency_penalty: 0.5 } },
+  { content: 'A day at the lake.', more: { temperature: 0.8, seed: 7, n: 2, presence_penalty: 0.4 } },
+] as const;
+
+/** The ways in which a serving page dies; each resolves when its node cannot go on. */
+const KILLS = {
+  'the page is closed': (page: Page) => page.close(),
+  'its process crashes': async (page: Page) => {
+    const crashed = new Promise((resolve) => page.once('crash', resolve));
+    const session = await page.context().newCDPSession(page);
+    // Nobody is left to answer it.
+    session.send('Page.crash').catch(() => {});
+    await crashed;
+  },
+  'its GPU device is destroyed': (page: Page) =>
+    page.workers()[0]!.evaluate(() => (globalThis as unknown as { devices: GPUDevice[] }).devices.at(-1)!.destroy()),
+};
+
+/** Keeps the devices that the page's worker opens within a test's reach. */
+const KEEP_DEVICES = `const request = GPUAdapter.prototype.requestDevice;
+globalThis.devices = [];
+GPUAdapter.prototype.requestDevice = async function (...args) {
+  const device = await request.apply(this, args);
+  devices.push(device);
+  return device;
+};`;
+
+interface Told {
+  from_node: string;
+  to_node: string;
+  completion_tokens: number;
+  numerics_changed: boolean;
+}
+
+test(`of three pages the serving one is killed in the middle of each of ${STREAMS} streams: every answer is that of an unbroken run`, async ({
   startTestHub,
   context,
-}) => {
-  const { hub, url } = await startTestHub();
-  const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 });
-  const body = (more: object) => ({
-    model: 'quire-pico',
-    messages: [{ role: 'user' as const, content: 'Tell me a story of a boat.' }],
-    max_completion_tokens: 120,
-    ...{ ignore_eos: true },
-    ...more,
-  });
+}, testInfo) => {
+  // Twenty-two pages compile and test their shaders on a software adapter.
+  test.setTimeout(480_000);
+  const staticDir = await changedPage(testInfo.outputPath(), (script) => `${KEEP_DEVICES}\n${script}`);
+  const { hub, url } = await startTestHub({ staticDir });
+  const client = clientOf(url);
   const pages = new Map<string, Page>();
   const open = async () => {
     const known = new Set(hub.state().nodes.map(({ id }) => id));
@@ -32,30 +67,74 @@ test('the page that serves is closed in the middle of a stream: the answer is th
   };
   for (let i = 0; i < 3; i++) await open();
 
-  for (const sampling of [GREEDY, SAMPLED]) {
-    const whole = await client.chat.completions.create(body(sampling));
-    expect(whole.usage?.completion_tokens).toBe(120);
-    const before = hub.state().migrations;
-    let text = '';
-    let killed: string | null = null;
-    const migrations: { from_node: string; numerics_changed: boolean; completion_tokens: number }[] = [];
-    for await (const chunk of await client.chat.completions.create({ ...body(sampling), stream: true })) {
-      text += chunk.choices[0]?.delta.content ?? '';
-      migrations.push(...((chunk as { nvext?: { migrations: typeof migrations } }).nvext?.migrations ?? []));
-      if (killed !== null || text.length < 20) continue;
-      // What the client has by now came from this page.
-      killed = hub.state().nodes.find(({ activeRequests }) => activeRequests === 1)!.id;
-      await pages.get(killed)!.close();
-    }
-    expect(text).toBe(whole.choices[0]?.message.content);
-    expect(migrations).toEqual([expect.objectContaining({ from_node: killed, numerics_changed: false })]);
-    expect(migrations[0]?.completion_tokens).toBeGreaterThan(0);
-    expect(migrations[0]?.completion_tokens).toBeLessThan(120);
-    expect(hub.state().migrations).toBe(before + 1);
-    expect(hub.state().nodes.some(({ id }) => id === killed)).toBe(false);
+  const body = ({ content, more }: (typeof PROMPTS)[number]) => ({
+    model: 'quire-pico',
+    messages: [{ role: 'user' as const, content }],
+    max_completion_tokens: TOKENS,
+    ...{ ignore_eos: true },
+    ...more,
+  });
+  const unbroken: string[][] = [];
+  for (const prompt of PROMPTS) {
+    const { choices } = await client.chat.completions.create(body(prompt));
+    unbroken.push(choices.map(({ message }) => message.content ?? ''));
   }
-  const [page] = context.pages().filter((each) => each.url().startsWith(url));
-  await expect(page!.getByTestId('migrations')).toHaveAttribute('data-value', '2');
+
+  const kills = Object.entries(KILLS);
+  for (let i = 0; i < STREAMS; i++) {
+    const [way, kill] = kills[i % kills.length]!;
+    const which = i % PROMPTS.length;
+    const killAt = 4 + ((i * 7) % 20);
+    const texts = unbroken[which]!.map(() => '');
+    const migrations: Told[] = [];
+    const usage: number[] = [];
+    let chunks = 0;
+    const stream = client.chat.completions.create({
+      ...body(PROMPTS[which]!),
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    const { data, response } = await stream.withResponse();
+    const serving = response.headers.get('x-quire-node')!;
+    for await (const chunk of data) {
+      for (const { index, delta } of chunk.choices) texts[index] += delta.content ?? '';
+      migrations.push(...((chunk as { nvext?: { migrations?: Told[] } }).nvext?.migrations ?? []));
+      if (chunk.usage) usage.push(chunk.usage.completion_tokens);
+      chunks += 1;
+      if (chunks === killAt) {
+        // What the client has by now came from this page alone.
+        expect(hub.state().nodes.find(({ activeRequests }) => activeRequests > 0)?.id).toBe(serving);
+        expect(texts.join('').length).toBeGreaterThan(0);
+        await kill(pages.get(serving)!);
+      }
+    }
+    const told = `stream ${i}, ${way} at chunk ${killAt}`;
+    expect({ told, texts }).toEqual({ told, texts: unbroken[which] });
+    expect(usage).toEqual([TOKENS * texts.length]);
+    expect(migrations, told).toEqual([expect.objectContaining({ from_node: serving, numerics_changed: false })]);
+    const [{ completion_tokens, to_node }] = migrations as [Told];
+    expect(completion_tokens).toBeGreaterThan(0);
+    expect(completion_tokens).toBeLessThan(TOKENS * texts.length);
+    expect(pages.has(to_node) && to_node !== serving).toBe(true);
+    expect(hub.state().migrations).toBe(i + 1);
+
+    if (!pages.get(serving)!.isClosed()) await pages.get(serving)!.close();
+    pages.delete(serving);
+    await expect
+      .poll(() =>
+        hub
+          .state()
+          .nodes.map(({ id }) => id)
+          .sort(),
+      )
+      .toEqual([...pages.keys()].sort());
+    if (i < STREAMS - 1) await open();
+  }
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  expect(metrics).toMatch(
+    new RegExp(`^dynamo_frontend_model_migration_total\\{.*migration_type="ongoing_request".*\\} ${STREAMS}$`, 'm'),
+  );
+  await expect([...pages.values()].at(-1)!.getByTestId('migrations')).toHaveAttribute('data-value', String(STREAMS));
 });
 
 test('a node of the hub whose page ends is started again', async ({ startTestHub }) => {
