@@ -23,6 +23,8 @@ export interface HubLimits {
   readonly bytesPerSecond: number;
   /** Written to a node but not yet taken by its socket; a node that stays above it is closed. */
   readonly maxBufferedBytes: number;
+  /** How long a decode node may try to open a channel of each transport. */
+  readonly transferOpenMs: number;
   /** Of KV blocks that one node relays to another: kept for a node that does not take them, before its senders wait. */
   readonly bulkBufferedBytes: number;
   /** The same for all nodes together. */
@@ -53,6 +55,7 @@ export const DEFAULT_LIMITS: HubLimits = {
   messagesPerSecond: 2000,
   bytesPerSecond: 64 << 20,
   maxBufferedBytes: 32 << 20,
+  transferOpenMs: 4000,
   bulkBufferedBytes: 4 << 20,
   bulkTotalBytes: 256 << 20,
   bulkStallMs: 10_000,

@@ -71,6 +71,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     config: config.disaggregation,
     blockSize: config.blockSize,
     clock,
+    openMs: limits.transferOpenMs,
     maxMs: limits.requestIdleMs,
     hashes: (request) => index.hashes(request),
     newId: randomUUID,

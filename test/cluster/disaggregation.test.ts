@@ -5,7 +5,7 @@ import { BLOCK_BYTES, closePrefill, wantedOf } from '../support/scripted-transfe
 let cluster: DisaggregatedHub;
 afterEach(() => cluster.close());
 
-describe('X: a prompt that another node computes', () => {
+describe('R1, R2: a prompt that another node computes', () => {
   it('gives the answer of one node alone, and every place says that it was disaggregated', async () => {
     cluster = await DisaggregatedHub.start();
     const agg = await cluster.join('agg');

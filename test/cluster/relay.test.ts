@@ -28,7 +28,7 @@ async function open(limits: object = {}) {
   return { ...hand, end, prefill, asked, bulk, answered, transfer: asked.transfer };
 }
 
-describe('R: KV blocks over bulk sockets', () => {
+describe('R9, R10: KV blocks over bulk sockets', () => {
   it('frames go both ways between the nodes of the transfer, byte for byte, the last acknowledgement included', async () => {
     const { bulk, transfer, end, prefill, asked, answer, answered } = await open();
     const frames = [randomBytes(5 * MIB - 4096), randomBytes(0), randomBytes(77)];

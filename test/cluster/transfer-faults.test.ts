@@ -6,12 +6,12 @@ import { closePrefill, wantedOf } from '../support/scripted-transfer.ts';
 let cluster: DisaggregatedHub;
 afterEach(() => cluster.close());
 
-describe('X: faults end in a local prefill, and the client sees only a later first token', () => {
+describe('R6, R7: faults end in a local prefill, and the client sees only a later first token', () => {
   const PHASES = ['offered', 'open', 'sent'] as const;
 
   /** A request that is stopped in a phase of its transfer. */
-  async function reach(phase: (typeof PHASES)[number], config: object = {}) {
-    cluster = await DisaggregatedHub.start(config);
+  async function reach(phase: (typeof PHASES)[number], config: object = {}, limits: object = {}) {
+    cluster = await DisaggregatedHub.start(config, limits);
     const agg = await cluster.join('agg');
     const { choices } = (await cluster.complete()).body;
     await agg.leave();
@@ -117,7 +117,7 @@ describe('X: faults end in a local prefill, and the client sees only a later fir
   });
 
   it('the decode node opens nothing: it is told to give up, and the pair rests before it is tried again', async () => {
-    const { node, prefill, answered, answer } = await reach('offered', { timeoutMs: 40 });
+    const { node, prefill, answered, answer } = await reach('offered', { timeoutMs: 40 }, { transferOpenMs: 20 });
     await node.next('transfer_cancel');
     // It says nothing even then.
     await until(() => cluster.hub.state().transfers.length === 0);

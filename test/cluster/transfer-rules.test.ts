@@ -7,7 +7,7 @@ import { closePrefill, type DecodeEnd, wantedOf } from '../support/scripted-tran
 let cluster: DisaggregatedHub;
 afterEach(() => cluster.close());
 
-describe('X: only the two nodes of a transfer speak of it, and what they say is checked', () => {
+describe('R3 to R5, R8: only the two nodes of a transfer speak of it, and what they say is checked', () => {
   async function open() {
     cluster = await DisaggregatedHub.start();
     const prefill = await cluster.join('prefill');

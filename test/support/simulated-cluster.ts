@@ -113,6 +113,7 @@ export class SimulatedCluster {
     config: { transports: ['relay'], timeoutMs: 5000, minTokens: null },
     blockSize,
     clock: this.clock,
+    openMs: 4000,
     maxMs: 300_000,
     hashes: (request) => this.index.hashes(request),
     newId: () => crypto.randomUUID(),

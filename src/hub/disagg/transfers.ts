@@ -61,6 +61,8 @@ export interface TransfersOptions {
   readonly clock: Clock;
   /** Longest time without progress, as the nodes are told; also how long a last word is awaited. */
   readonly timeoutMs: number;
+  /** How long the decode node may try to open a channel of each transport. */
+  readonly openMs: number;
   /** Longest that a transfer may take as a whole. */
   readonly maxMs: number;
   /** Chained hashes of all blocks of a prompt that can be handed over. */
@@ -80,7 +82,7 @@ export type Passage =
 /** Messages of a WebRTC handshake that one transfer may take. */
 const MAX_SIGNALS = 256;
 
-/** The hand-overs of KV blocks that are going on, each between its two nodes alone (docs/protocol.md, X rules). */
+/** The hand-overs of KV blocks that are going on, each between its two nodes alone (docs/protocol.md, R rules). */
 export class Transfers {
   readonly #options: TransfersOptions;
   readonly #states = new Map<string, State>();
@@ -100,7 +102,7 @@ export class Transfers {
 
   /** A transfer begins; `prefill` is for the decode node's `generate`. */
   begin(order: TransferOrder): { transfer: Transfer; prefill: RemotePrefill } {
-    const { newId, timeoutMs } = this.#options;
+    const { newId, openMs, timeoutMs } = this.#options;
     const state: State = {
       id: newId(),
       order,
@@ -112,8 +114,7 @@ export class Transfers {
       stopTimer: () => {},
     };
     this.#states.set(state.id, state);
-    // Each transport may take its time to fail.
-    this.#within(state, timeoutMs * (order.transports.length + 1), 'the decode node opened no channel');
+    this.#within(state, timeoutMs + openMs * order.transports.length, 'the decode node opened no channel');
     const { id: transfer } = state;
     return {
       transfer: state,

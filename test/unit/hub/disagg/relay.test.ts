@@ -77,7 +77,7 @@ function setUp(change: Partial<HubLimits> = {}) {
   return { relay, clock, cancelled, over, open, hello, node };
 }
 
-describe('R: the bulk relay', () => {
+describe('R9, R10: the bulk relay', () => {
   it('brings frames to the other end of their transfer, whole and in order, and to nobody else', () => {
     const { node, relay } = setUp();
     const [a, b, c] = [node('a'), node('b'), node('c')];
