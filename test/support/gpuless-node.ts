@@ -8,8 +8,11 @@ import { ClusterNode } from '../../src/node/cluster-node.ts';
 import type { EngineOffer } from '../../src/node/engine-offer.ts';
 import { SnapshotFeed } from '../../src/node/snapshot-feed.ts';
 import type { Connect } from '../../src/node/socket.ts';
+import type { BulkConnect } from '../../src/node/transfer/bulk-link.ts';
+import { RelayTransport } from '../../src/node/transfer/relay.ts';
 import type { Clock } from '../../src/protocol/clock.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
+import type { Role } from '../../src/protocol/messages.ts';
 import { SimulatedCopies, simulatedBlockBytes } from '../unit/engine/simulated-copies.ts';
 import { SimulatedGpu } from '../unit/engine/simulated-gpu.ts';
 import { transfersWith } from './open-transfers.ts';
@@ -22,6 +25,10 @@ export interface GpulessNodeOptions {
   readonly maxNumSeqs?: number;
   /** Milliseconds that a step takes. */
   readonly stepMs?: () => number;
+  /** Roles other than `agg` relay KV over a bulk socket. */
+  readonly role?: Role;
+  /** What the relay brings, as the node gets it. */
+  readonly relayed?: (message: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
 }
 
 const DEPTH = 3;
@@ -42,6 +49,7 @@ export class GpulessNode {
   readonly #options: GpulessNodeOptions;
   readonly #feed: SnapshotFeed;
   readonly #node: ClusterNode;
+  readonly #transports: RelayTransport[] = [];
   /** Requests whose first token came. */
   readonly #decoding = new Set<string>();
   readonly #ended = new Set<string>();
@@ -52,6 +60,11 @@ export class GpulessNode {
     this.#feed = new SnapshotFeed(options.clock, ({ problem }) => {
       if (problem !== null) this.faults.push(problem.message);
     });
+    const { clock, relayed = (message) => message } = options;
+    if (options.role !== undefined && options.role !== 'agg') {
+      const connect = bulkTo(options.hubUrl, relayed);
+      this.#transports.push(new RelayTransport({ connect, clock, random: Math.random, late: () => {} }));
+    }
     this.#node = new ClusterNode({
       connect: connectTo(options.hubUrl),
       clock: options.clock,
@@ -61,7 +74,7 @@ export class GpulessNode {
       query: '',
       room: null,
       feed: this.#feed,
-      openTransfers: transfersWith(options.clock),
+      openTransfers: transfersWith(options.clock, options.role ?? 'agg', this.#transports),
       startEngine: (offer, listener) => this.#start(offer, listener),
     });
     this.#node.join();
@@ -146,6 +159,17 @@ export class GpulessNode {
     );
     return { result, submits: 1, dispatches: 1, bytes: 0 };
   }
+}
+
+function bulkTo(hubUrl: string, relayed: NonNullable<GpulessNodeOptions['relayed']>): BulkConnect {
+  return (listener) => {
+    const socket = new WebSocket(`${hubUrl.replace(/^http/, 'ws')}/cluster/bulk`);
+    socket.on('open', () => listener.opened());
+    socket.on('message', (data: Buffer) => listener.message(relayed(new Uint8Array(data))));
+    socket.on('close', (code, reason) => listener.closed(code, reason.toString()));
+    socket.on('error', () => {});
+    return socket;
+  };
 }
 
 function connectTo(hubUrl: string): Connect {
