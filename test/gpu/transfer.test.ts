@@ -221,7 +221,9 @@ test('copies run beside steps, and sections larger than the staging buffer are r
     a.engine.prefill(requestOf('whole', long));
   });
   const wide = { firstBlock: 0, blocks: fitting + 1, firstLayer: 0, layers };
-  await expect(a.engine.export('whole', wide)).rejects.toThrow('43 blocks in 6 layers are 4227072 bytes of KV; one section has at most');
+  await expect(a.engine.export('whole', wide)).rejects.toThrow(
+    '43 blocks in 6 layers are 4227072 bytes of KV; one section has at most',
+  );
   const half = await a.engine.export('whole', { ...wide, layers: layers / 2 });
   expect(half.byteLength).toBe((wide.blocks * layers * 2 * layerBlockBytes) / 2);
 });
