@@ -1,4 +1,3 @@
-import * as z from 'zod';
 import {
   choice,
   json,
@@ -11,15 +10,9 @@ import {
   whole,
   wholeOf,
 } from './kinds.ts';
+import { KvEventsConfig } from './kv-events-config.ts';
 import { KvTransferConfig } from './kv-transfer.ts';
 import { notYet, only, option } from './option.ts';
-
-const KvEventsConfig = z.object({
-  enable_kv_cache_events: z.boolean().default(true),
-  publisher: z.enum(['hub', 'zmq', 'null']).default('hub'),
-  endpoint: z.string().optional(),
-  topic: z.string().optional(),
-});
 
 /** vLLM's options, by vLLM's names. */
 export const engineOptions = {
@@ -218,13 +211,7 @@ export const engineOptions = {
     default: null,
     defaultText: 'enabled, publisher hub',
     where: 'both',
-    help: 'Who gets KV events.',
-    refused: {
-      reason: 'not yet: events always go to the hub, and nowhere else',
-      when: (value) =>
-        value !== null &&
-        (!value.enable_kv_cache_events || value.publisher !== 'hub' || 'endpoint' in value || 'topic' in value),
-    },
+    help: 'Who gets KV events: publisher hub = the router, zmq = also subscribers, as vLLM tells them, null = nobody.',
   }),
   'data-parallel-size': option({
     group: 'Engine',

@@ -1,4 +1,5 @@
 import type { TransportName } from '../protocol/transfer.ts';
+import type { ZmqConfig } from './kv-publisher/zmq-publisher.ts';
 import type { RouterConfig } from './router/router.ts';
 
 /** One model that the hub serves. */
@@ -104,6 +105,8 @@ export interface HubConfig {
   readonly blockSize: number;
   readonly hashAlgo: 'xxh3' | 'sha256';
   readonly router: RouterConfig;
+  /** Who beside the router hears of KV events; null = nobody. */
+  readonly kvPublisher: ZmqConfig | null;
   readonly disaggregation: DisaggregationConfig;
   /** Options (by flag name, without dashes) that `welcome` offers to nodes. */
   readonly nodeOptions: Readonly<Record<string, string>>;

@@ -15,6 +15,7 @@ import { BulkRelay } from './disagg/relay.ts';
 import { transferMetrics } from './disagg/transfer-metrics.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { HappeningLog } from './happenings.ts';
+import { startZmqPublisher } from './kv-publisher/zmq-publisher.ts';
 import { HubMetrics } from './metrics.ts';
 import { type ModelFolder, readModelFolder } from './model-folder.ts';
 import { modelOffer } from './model-routes.ts';
@@ -63,7 +64,15 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const startedAt = Date.now();
   const offered = folders.map((folder) => ({ ...folder, offer: modelOffer(folder, config.joinToken) }));
   const registry = new Registry(config, offered, clock);
-  const index = new KvIndex(await createBlockHasher(config.hashAlgo), config.blockSize);
+  const publisher =
+    config.kvPublisher &&
+    (await startZmqPublisher({
+      config: config.kvPublisher,
+      modelName: (fingerprint) => folders.find((folder) => folder.fingerprint === fingerprint)?.name ?? '',
+      now: Date.now,
+      log,
+    }));
+  const index = new KvIndex(await createBlockHasher(config.hashAlgo), config.blockSize, publisher);
   const router = new Router({ config: config.router, index, clock, random: Math.random });
   const { limits } = config;
   const happenings = new HappeningLog(Date.now);
@@ -166,7 +175,10 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     if (closing !== null) return 'The hub stops.';
     return count >= limits.maxNodes ? `The hub has ${limits.maxNodes} nodes, which is its limit.` : null;
   };
-  const side = await startSideServers(config, policy, status);
+  const side = await startSideServers(config, policy, status).catch(async (error: unknown) => {
+    await publisher?.close();
+    throw error;
+  });
   const server = await startServer({
     config,
     policy,
@@ -201,6 +213,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     },
   }).catch(async (error: unknown) => {
     await side.close();
+    await publisher?.close();
     throw error;
   });
 
@@ -221,6 +234,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     relay.end();
     await server.close();
     await side.close();
+    await publisher?.close();
   };
   return {
     port: server.port,

@@ -1,3 +1,5 @@
+import { tellsKvEvents } from '../config/kv-events-config.ts';
+import { pageOptions } from '../config/options.ts';
 import { type Engine, EngineError, type EngineListener } from '../engine/api.ts';
 import { type KvEvent, snapshotParts } from '../protocol/kv-events.ts';
 import { Attempts } from './attempts.ts';
@@ -24,6 +26,8 @@ export class ClusterNode {
   /** From the first welcome to the end. */
   private transfers: Transfers | null = null;
   private offered: Welcome | null = null;
+  /** Somebody wants to hear of the prefix cache. */
+  private tellsKv = true;
   private draining = false;
   private drained: (() => void) | null = null;
   private stage: 'joining' | 'downloading' | 'warming' = 'joining';
@@ -123,6 +127,8 @@ export class ClusterNode {
 
   private async start(welcome: Welcome): Promise<void> {
     try {
+      const asked = pageOptions(new URLSearchParams(this.options.query), welcome.options);
+      this.tellsKv = tellsKvEvents(asked['kv-events-config']);
       const transfers = await this.options.openTransfers(welcome, this.link, () => this.changed());
       if (this.starting.signal.aborted) return transfers.close();
       this.transfers = transfers;
@@ -144,6 +150,7 @@ export class ClusterNode {
     return {
       tokens: (frames) => this.attempts.tokens(frames),
       kvEvents: (events: KvEvent[]) => {
+        if (!this.tellsKv) return;
         for (const part of batches(events)) this.link.send({ type: 'kv_events', rank: 0, events: part });
       },
       prefilled: (request, progress) => this.transfers?.prefilled(request, progress),
@@ -169,7 +176,7 @@ export class ClusterNode {
   }
 
   private sendSnapshot(rank: number): void {
-    if (!this.engine) return;
+    if (!this.engine || !this.tellsKv) return;
     for (const snapshot of snapshotParts(this.engine.snapshot(), this.engine.info.blockSize))
       this.link.send({ type: 'kv_snapshot', rank, snapshot });
   }

@@ -1,10 +1,12 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createSecureContext } from 'node:tls';
+import type { KvEventsConfig } from '../../config/kv-events-config.ts';
 import { transportsOf } from '../../config/kv-transfer.ts';
 import { OptionError } from '../../config/option.ts';
 import { offeredOptions, type Parsed } from '../../config/options.ts';
 import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
+import type { ZmqConfig } from '../kv-publisher/zmq-publisher.ts';
 import { newSecret } from '../ticket.ts';
 import { isLoopback, isWildcard } from './network.ts';
 import { selfSigned, type TlsFiles } from './tls.ts';
@@ -58,6 +60,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
         temperature: options['router-temperature'],
       },
     },
+    kvPublisher: zmqConfig(options['kv-events-config']),
     disaggregation: {
       transports: transportsOf(options['kv-transfer-config']),
       timeoutMs: options['kv-transfer-timeout'] * 1000,
@@ -74,6 +77,19 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     requestTimeoutSeconds: options['request-timeout'],
     migrationLimit: options['migration-limit'],
     limits: DEFAULT_LIMITS,
+  };
+}
+
+/** vLLM's defaults for what is left out; null = no events beyond the hub. */
+function zmqConfig(config: KvEventsConfig | null): ZmqConfig | null {
+  if (config?.publisher !== 'zmq' || !config.enable_kv_cache_events) return null;
+  return {
+    endpoint: config.endpoint ?? 'tcp://*:5557',
+    replayEndpoint: config.replay_endpoint ?? null,
+    bufferSteps: config.buffer_steps ?? 10_000,
+    hwm: config.hwm ?? 100_000,
+    maxQueueSize: config.max_queue_size ?? 100_000,
+    topic: config.topic || 'kv',
   };
 }
 

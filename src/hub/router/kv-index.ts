@@ -1,6 +1,7 @@
 import type { GenerateRequest } from '../../protocol/generate.ts';
 import type { BlockHasher } from '../../protocol/hashes.ts';
 import type { Card } from '../../protocol/messages.ts';
+import type { KvFollower } from './kv-follower.ts';
 import { KvRank } from './kv-rank.ts';
 import { KvTree } from './kv-tree.ts';
 
@@ -27,17 +28,21 @@ export class KvIndex {
   constructor(
     private readonly hasher: BlockHasher,
     readonly blockSize: number,
+    private readonly follower: KvFollower | null = null,
   ) {}
 
   /** A rank of a node begins, empty; what was known of it is forgotten. */
   open(node: string, rank: number, card: Card): KvRank {
     this.#lastHolder += 1;
+    const { follower } = this;
+    const { fingerprint } = card;
     const opened = new KvRank({
-      tree: this.#tree(card.fingerprint),
+      tree: this.#tree(fingerprint),
       holder: this.#lastHolder,
       hasher: this.hasher,
       blockSize: this.blockSize,
       maxBlocks: Math.min(card.totalBlocks, MAX_RANK_BLOCKS),
+      ...(follower && { changed: (changes) => follower.changed(node, rank, fingerprint, changes) }),
     });
     const ranks = this.#holders.get(node) ?? new Map<number, KvRank>();
     ranks.get(rank)?.close();

@@ -1,5 +1,6 @@
 import type { BlockHasher } from '../../protocol/hashes.ts';
 import type { KvEvent, KvSnapshotPart, StoredBlock } from '../../protocol/kv-events.ts';
+import type { KvChange } from './kv-follower.ts';
 import { KvLedger } from './kv-ledger.ts';
 import type { KvTree } from './kv-tree.ts';
 
@@ -16,6 +17,8 @@ export interface KvRankOptions {
   readonly blockSize: number;
   /** Blocks in the rank's pool: it can store no more. */
   readonly maxBlocks: number;
+  /** Hears of each change that was taken. */
+  readonly changed?: (changes: readonly KvChange[]) => void;
 }
 
 const TAKEN: KvVerdict = { kind: 'taken' };
@@ -35,6 +38,8 @@ export class KvRank {
   readonly ledger = new KvLedger();
   readonly #options: KvRankOptions;
   #collection: Collection | null = null;
+  /** Something was told as stored since it was last told as cleared. */
+  #told = false;
 
   constructor(options: KvRankOptions) {
     this.#options = options;
@@ -48,19 +53,31 @@ export class KvRank {
   append(events: readonly KvEvent[]): KvVerdict {
     // A node sends the parts of a snapshot one after the other: what stands between them shows that the rest was lost.
     if (this.#collection !== null) return this.#lost();
+    const taken: KvEvent[] = [];
+    const verdict = this.#append(events, taken);
+    this.#tell(taken);
+    return verdict === SNAPSHOT_NEEDED ? this.#lost() : verdict;
+  }
+
+  #append(events: readonly KvEvent[], taken: KvEvent[]): KvVerdict {
     for (const event of events) {
       const order = this.ledger.next(event.eventId);
       if (order === 'waiting') return TAKEN;
-      if (order === 'gap') return this.#lost();
-      const wrong = order === 'next' ? this.#apply(event) : null;
+      if (order === 'gap') return SNAPSHOT_NEEDED;
+      if (order === 'known') continue;
+      const wrong = this.#apply(event);
       if (wrong !== null) return broken(`KV event ${event.eventId}: ${wrong}`);
+      taken.push(event);
     }
     return TAKEN;
   }
 
   /** One part of a snapshot; the last one replaces all that was known. Where parts are missing the last one leads to asking anew. */
   part({ lastEventId, part, parts, blocks }: KvSnapshotPart): KvVerdict {
-    if (part === 0) this.#collection = { lastEventId, parts, next: 0, hashes: new Set() };
+    if (part === 0) {
+      this.#collection = { lastEventId, parts, next: 0, hashes: new Set() };
+      this.#tellCleared();
+    }
     const into = this.#collection;
     if (into === null || into.next !== part || into.parts !== parts || into.lastEventId !== lastEventId) {
       this.#collection = null;
@@ -72,6 +89,7 @@ export class KvRank {
       if (wrong !== null) return broken(`KV snapshot as of ${lastEventId}: ${wrong}`);
       into.hashes.add(block.blockHash);
     }
+    this.#tell(runs(blocks));
     if (into.next === parts) this.#replace(into);
     return TAKEN;
   }
@@ -80,6 +98,18 @@ export class KvRank {
   close(): void {
     this.#collection = null;
     this.#options.tree.drop(this.holder);
+    this.#tellCleared();
+  }
+
+  #tell(changes: readonly KvChange[]): void {
+    if (changes.length === 0) return;
+    this.#told ||= changes.some(({ type }) => type === 'stored');
+    this.#options.changed?.(changes);
+  }
+
+  #tellCleared(): void {
+    if (this.#told) this.#options.changed?.([{ type: 'cleared' }]);
+    this.#told = false;
   }
 
   #lost(): KvVerdict {
@@ -90,7 +120,8 @@ export class KvRank {
 
   #replace({ lastEventId, hashes }: Collection): void {
     const { tree } = this.#options;
-    this.close();
+    this.#collection = null;
+    tree.drop(this.holder);
     for (const hash of hashes) tree.add(this.holder, hash);
     this.ledger.replaced(lastEventId);
   }
@@ -137,4 +168,16 @@ export class KvRank {
     const chained = hasher.blockHash(parent, tokensHash, salt);
     return blockHash === chained ? null : `blockHash is ${blockHash}, but these tokens and parent have ${chained}`;
   }
+}
+
+/** The blocks of a snapshot as `stored` changes: those that follow each other are one. */
+function runs(blocks: KvSnapshotPart['blocks']): KvChange[] {
+  const found: Extract<KvChange, { type: 'stored' }>[] = [];
+  for (const { parent, cacheSalt, block } of blocks) {
+    const last = found.at(-1);
+    if (last !== undefined && parent === last.blocks.at(-1)?.blockHash && cacheSalt === last.cacheSalt)
+      last.blocks.push(block);
+    else found.push({ type: 'stored', parent, cacheSalt, blocks: [block] });
+  }
+  return found;
 }

@@ -106,3 +106,18 @@ test.each([
   expect((error as OptionError).message).toContain(part);
   expect((error as OptionError).message).not.toContain('\n');
 });
+
+test("KV events go to subscribers only where they are asked to, with vLLM's defaults", async () => {
+  const publisher = async (json: string) => (await config('--kv-events-config', json)).kvPublisher;
+  expect((await config()).kvPublisher).toBeNull();
+  expect(await publisher('{"publisher":"zmq","replay_endpoint":"tcp://*:5558"}')).toEqual({
+    endpoint: 'tcp://*:5557',
+    replayEndpoint: 'tcp://*:5558',
+    bufferSteps: 10_000,
+    hwm: 100_000,
+    maxQueueSize: 100_000,
+    topic: 'kv',
+  });
+  expect(await publisher('{"publisher":"zmq","enable_kv_cache_events":false}')).toBeNull();
+  expect(await publisher('{"publisher":"null"}')).toBeNull();
+});

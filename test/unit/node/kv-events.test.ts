@@ -21,7 +21,7 @@ const ARRIVALS: readonly Arrival[] = Array.from({ length: 60 }, (_, i) => ({
 }));
 
 /** The text of all that a node with the real scheduler and block manager tells its hub of its cache, message by message. */
-async function told(algo: HashAlgo): Promise<string[]> {
+async function told(algo: HashAlgo, query = ''): Promise<string[]> {
   const hasher = await createBlockHasher(algo);
   const { events } = simulate(ARRIVALS, {
     depth: 2,
@@ -44,7 +44,7 @@ async function told(algo: HashAlgo): Promise<string[]> {
     ticket: null,
     agent: 'test',
     room: null,
-    query: '',
+    query,
     feed: new SnapshotFeed(clock, () => {}),
     openTransfers: transfersWith(clock),
     startEngine: async (_offer, listener) => {
@@ -87,3 +87,10 @@ describe.each<HashAlgo>(['xxh3', 'sha256'])('KV events through the link, %s', (a
     expect(index.match('f', request([...last.prompt])).overlap('a', 0)).toBe(3);
   });
 });
+
+it.each(['{"enable_kv_cache_events":false}', '{"publisher":"null"}'])(
+  'K8: nobody hears of them with %s',
+  async (config) => {
+    expect(await told('xxh3', `?kv-events-config=${encodeURIComponent(config)}`)).toEqual([]);
+  },
+);
