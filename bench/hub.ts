@@ -1,9 +1,10 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { Agent, request } from 'node:http';
+import { Agent } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ScriptedNode } from '../test/support/scripted-node.ts';
 import { median, quantile, short, table } from './table.ts';
+import { readStream } from './token-stream.ts';
 
 const STREAMS = [1, 32, 256];
 const RUNS = 3;
@@ -11,7 +12,6 @@ const RUNS = 3;
 const STEPS = 200;
 /** A node's step gives one token to each stream, so often. */
 const STEP_MS = 25;
-const PROMPT_TOKENS = 64;
 /** The first tokens set up what the later ones use. */
 const SKIPPED = 20;
 
@@ -60,7 +60,7 @@ async function oneRun(hub: ChildProcess, url: string, node: ScriptedNode, stream
   const latencies: number[] = [];
   const agent = new Agent({ keepAlive: true, maxSockets: streams });
   const clients = Array.from({ length: streams }, (_, stream) =>
-    readStream(url, agent, before + stream, (offset) => {
+    readStream(url, agent, { stream: (before + stream) % 300, tokens: STEPS }, (offset) => {
       if (offset >= SKIPPED) latencies.push(performance.now() - sentAt[offset]!);
     }),
   );
@@ -95,37 +95,6 @@ async function oneRun(hub: ChildProcess, url: string, node: ScriptedNode, stream
     p50: quantile(latencies, 0.5),
     p99: quantile(latencies, 0.99),
   };
-}
-
-/** Asks for a stream and tells of each token that comes; resolves with how many came. */
-async function readStream(url: string, agent: Agent, seed: number, token: (offset: number) => void): Promise<number> {
-  const body = JSON.stringify({
-    model: 'quire-pico',
-    prompt: Array.from({ length: PROMPT_TOKENS }, (_, i) => 300 + ((seed * 7 + i) % 3000)),
-    max_tokens: STEPS,
-    ignore_eos: true,
-    stream: true,
-    return_token_ids: true,
-  });
-  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-  const sent = request(`${url}/v1/completions`, { method: 'POST', agent, headers });
-  sent.end(body);
-  const [response] = await once(sent, 'response');
-  let count = 0;
-  let rest = '';
-  for await (const bytes of response as AsyncIterable<Buffer>) {
-    const events = (rest + bytes.toString()).split('\n\n');
-    rest = events.pop() ?? '';
-    // A hub that is behind puts several tokens into one event.
-    for (const event of events) for (const _id of tokenIds(event)) token(count++);
-  }
-  return count;
-}
-
-function tokenIds(event: string): readonly number[] {
-  if (!event.startsWith('data: {')) return [];
-  const chunk = JSON.parse(event.slice('data: '.length)) as { choices: { token_ids?: number[] }[] };
-  return chunk.choices[0]?.token_ids ?? [];
 }
 
 /** User and system time of the hub's process. */

@@ -49,8 +49,8 @@ export interface HubLimits {
 }
 
 export const DEFAULT_LIMITS: HubLimits = {
-  maxNodes: 4096,
-  maxInflight: 1024,
+  maxNodes: 8192,
+  maxInflight: 4096,
   maxBodyBytes: 8 << 20,
   maxMessageBytes: 16 << 20,
   messagesPerSecond: 2000,
