@@ -20,7 +20,7 @@ const ONE: readonly SimulatedNode[] = [{ id: 'big', speed: 4, blocks: 4 * 640 }]
 /** What the router is worth, in simulated time, and what it costs, in real time. */
 export async function benchRouter(): Promise<string> {
   const hasher = await createBlockHasher('xxh3');
-  return [workloads(hasher), routeTimes(hasher)].join('\n');
+  return [workloads(hasher), ...CLUSTERS.map((cluster) => routeTimes(hasher, cluster))].join('\n');
 }
 
 type Workload = (cluster: RoutingSimulation) => void;
@@ -113,20 +113,23 @@ function share(answers: Played['answers']): number {
   return sum((answer) => answer.cachedTokens) / sum((answer) => answer.promptTokens);
 }
 
-const NODES = 64;
-const SEQUENCES = 244;
+/** A million blocks, in few large caches and in many small ones. */
+const CLUSTERS = [
+  { nodes: 64, sequences: 244 },
+  { nodes: 5000, sequences: 3 },
+];
 const SEQUENCE_BLOCKS = 64;
 
-/** Memory and time with a million blocks on 64 nodes, all of 64 blocks long sequences; prompts of 1,025 tokens. */
-function routeTimes(hasher: BlockHasher): string {
-  const nodes = Array.from({ length: NODES }, (_, i) => ({
+/** Memory and time with a million blocks, in sequences of 64; prompts of 1,025 tokens. */
+function routeTimes(hasher: BlockHasher, { nodes: count, sequences }: (typeof CLUSTERS)[number]): string {
+  const nodes = Array.from({ length: count }, (_, i) => ({
     id: `node-${i}`,
     card: cardOf({ id: '', speed: 1, blocks: 1 << 17 }, BLOCK),
   }));
   const prompt = (node: number, sequence: number) =>
     Array.from(
       { length: SEQUENCE_BLOCKS * BLOCK + 1 },
-      (_, i) => (node * 7919 + sequence * 104_729 + i * 31) % 150_000,
+      (_, i) => (node * 7919 + sequence * 50_000_017 + i * 31) % 4_000_000_007,
     );
   const before = heap();
   const index = new KvIndex(hasher, BLOCK);
@@ -135,19 +138,19 @@ function routeTimes(hasher: BlockHasher): string {
     const rank = index.open(id, 0, card);
     const events: KvEvent[] = [];
     const cache = new PrefixCache(hasher, BLOCK);
-    for (let sequence = 0; sequence < SEQUENCES; sequence++) cache.compute(prompt(at, sequence));
+    for (let sequence = 0; sequence < sequences; sequence++) cache.compute(prompt(at, sequence));
     events.push(...cache.takeEvents());
     const began = performance.now();
     if (rank.append(events).kind !== 'taken') throw new Error('the index refused an event');
     intake += performance.now() - began;
   }
-  const blocks = NODES * SEQUENCES * SEQUENCE_BLOCKS;
+  const blocks = count * sequences * SEQUENCE_BLOCKS;
   const perBlock = (heap() - before) / blocks;
   const router = new Router({ config: { mode: 'kv', knobs: KNOBS }, index, clock: performance, random: Math.random });
   const rows = [
-    ['nothing cached', (i: number) => prompt(1000 + i, 999)],
-    ['half cached', (i: number) => [...prompt(i % NODES, 7).slice(0, 512), ...prompt(5000 + i, 3).slice(0, 513)]],
-    ['all 64 blocks cached', (i: number) => prompt(i % NODES, i % SEQUENCES)],
+    ['nothing cached', (i: number) => prompt(1_000_000 + i, 9)],
+    ['half cached', (i: number) => [...prompt(i % count, 1).slice(0, 512), ...prompt(2_000_000 + i, 9).slice(0, 513)]],
+    ['all 64 blocks cached', (i: number) => prompt(i % count, i % sequences)],
   ] as const;
   const measured = rows.map(([name, make]) => {
     const micros: number[] = [];
@@ -164,7 +167,7 @@ function routeTimes(hasher: BlockHasher): string {
     }
     return [name, short(quantile(micros, 0.5)), short(quantile(micros, 0.99))];
   });
-  const title = `Router: ${blocks.toLocaleString('en')} blocks of ${NODES} nodes; ${short(perBlock)} bytes of heap a block; ${short(blocks / intake)} thousand blocks a second checked and taken in`;
+  const title = `Router: ${blocks.toLocaleString('en')} blocks of ${count.toLocaleString('en')} nodes; ${short(perBlock)} bytes of heap a block; ${short(blocks / intake)} thousand blocks a second checked and taken in`;
   return table(title, ['prompt of 1,025 tokens', 'µs to route, p50', 'p99'], measured);
 }
 

@@ -16,26 +16,36 @@ export interface NodeCandidate {
 /** Ready nodes of a model, by what they do. */
 export interface ReadyNodes {
   /** Those that compute answers: roles `agg` and `decode`. */
-  ready(model: string): NodeSocket[];
+  ready(model: string): readonly NodeSocket[];
   /** Those that compute prompts for others: role `prefill`. */
-  prefillers(model: string): NodeSocket[];
+  prefillers(model: string): readonly NodeSocket[];
+}
+
+interface Listed {
+  readonly candidates: readonly NodeCandidate[];
+  /** Least `maxModelLen` among them. */
+  readonly shortest: number;
 }
 
 /** Which nodes may compute an answer, and what to say where none can. */
 export class Candidates {
+  readonly #lists = new WeakMap<readonly NodeSocket[], Listed>();
+
   constructor(private readonly nodes: ReadyNodes) {}
 
   /**
    * Nodes of the answer's numerics id before others; one that hung before may wake up, and is better than waiting for none. Where
    * prefill nodes are there, those that leave prompts to them come before those that do both.
    */
-  best(active: ActiveRequest, when: 'now' | 'wait'): NodeCandidate[] {
+  best(active: ActiveRequest, when: 'now' | 'wait'): readonly NodeCandidate[] {
     const all = this.#all(active.model, active.request);
     // A node that the request names need not be of the best.
     if (active.routing.node !== null && active.attempts === 0) return all;
-    const fresh = all.filter(({ socket }) => !active.avoided.has(socket));
+    // A new request avoids nobody and has no numerics id yet: its list is the cached one.
+    const fresh = active.avoided.size === 0 ? all : all.filter(({ socket }) => !active.avoided.has(socket));
     const able = fresh.length > 0 || when === 'now' ? fresh : all;
-    const alike = preferred(able, ({ card }) => card.numericsId === active.numericsId);
+    const { numericsId } = active;
+    const alike = numericsId === null ? able : preferred(able, ({ card }) => card.numericsId === numericsId);
     if (this.nodes.prefillers(active.model).length === 0) return alike;
     return preferred(alike, ({ card }) => card.role === 'decode');
   }
@@ -66,14 +76,27 @@ export class Candidates {
     }
   }
 
-  #all(model: string, request: GenerateRequest): NodeCandidate[] {
+  #all(model: string, request: GenerateRequest): readonly NodeCandidate[] {
     const length = sequenceLength(request);
-    const candidates: NodeCandidate[] = [];
-    for (const socket of this.nodes.ready(model)) {
-      const { id, card } = socket;
-      if (card !== null && card.maxModelLen >= length) candidates.push({ id, card, socket });
+    const { candidates, shortest } = this.#listed(this.nodes.ready(model));
+    return length <= shortest ? candidates : candidates.filter(({ card }) => card.maxModelLen >= length);
+  }
+
+  /** What was made of a list of ready nodes, which is the same one until a node changes. */
+  #listed(ready: readonly NodeSocket[]): Listed {
+    let listed = this.#lists.get(ready);
+    if (listed === undefined) {
+      const candidates = ready.flatMap((socket) =>
+        socket.card === null ? [] : [{ id: socket.id, card: socket.card, socket }],
+      );
+      const shortest = candidates.reduce(
+        (least, { card }) => Math.min(least, card.maxModelLen),
+        Number.POSITIVE_INFINITY,
+      );
+      listed = { candidates, shortest };
+      this.#lists.set(ready, listed);
     }
-    return candidates;
+    return listed;
   }
 
   #nobody(model: string, request: GenerateRequest): ApiError {
@@ -93,7 +116,10 @@ export class Candidates {
 }
 
 /** Those that `wanted` likes, or all where it likes none. */
-function preferred(nodes: NodeCandidate[], wanted: (node: NodeCandidate) => boolean): NodeCandidate[] {
+function preferred(
+  nodes: readonly NodeCandidate[],
+  wanted: (node: NodeCandidate) => boolean,
+): readonly NodeCandidate[] {
   const liked = nodes.filter(wanted);
   return liked.length > 0 ? liked : nodes;
 }

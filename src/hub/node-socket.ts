@@ -303,6 +303,8 @@ export class NodeSocket {
       this.state = 'greeted';
       this.stage = message.stage;
       this.#forgetBlocks();
+      // Whoever looks for another node for what is lost must not find this one.
+      this.#options.desk.changed(this);
       if (wasReady) this.#options.sink.lost(this, `the node went back to ${message.stage}: ${message.detail}`);
     }
     this.#options.desk.changed(this);

@@ -20,12 +20,20 @@ interface Identity {
 
 /** Most nodes that left and may still come back under their old id. */
 const MAX_REMEMBERED = 4096;
+/** Who left is looked through at most so often, since thousands may join at once. */
+const FORGET_MS = 1000;
 
 /** The nodes of the cluster. Discovery is the open sockets: closing is leaving. */
 export class Registry implements NodeDesk, ReadyNodes {
   readonly #sockets = new Map<string, NodeSocket>();
   readonly #identities = new Map<string, Identity>();
   readonly #listeners = new Set<() => void>();
+  #forgotAt = Number.NEGATIVE_INFINITY;
+  /** By model, as of the last change: every request asks, and there may be thousands. */
+  readonly #ready = new Map<
+    string,
+    { readonly answer: readonly NodeSocket[]; readonly prefill: readonly NodeSocket[] }
+  >();
 
   constructor(
     private readonly config: HubConfig,
@@ -91,6 +99,7 @@ export class Registry implements NodeDesk, ReadyNodes {
   }
 
   changed(): void {
+    this.#ready.clear();
     for (const listener of this.#listeners) listener();
   }
 
@@ -100,18 +109,25 @@ export class Registry implements NodeDesk, ReadyNodes {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Nodes that compute answers with the model (served name), in order of joining. */
-  ready(model: string): NodeSocket[] {
-    return this.#ready(model).filter(({ card }) => card?.role !== 'prefill');
+  /** Nodes that compute answers with the model (served name), in order of joining. The same list until a node changes. */
+  ready(model: string): readonly NodeSocket[] {
+    return this.#byRole(model).answer;
   }
 
   /** Nodes that compute prompts for others, in order of joining. */
-  prefillers(model: string): NodeSocket[] {
-    return this.#ready(model).filter(({ card }) => card?.role === 'prefill');
+  prefillers(model: string): readonly NodeSocket[] {
+    return this.#byRole(model).prefill;
   }
 
-  #ready(model: string): NodeSocket[] {
-    return [...this.#sockets.values()].filter((socket) => socket.state === 'ready' && socket.model === model);
+  #byRole(model: string) {
+    let known = this.#ready.get(model);
+    if (known === undefined) {
+      const ready = this.sockets().filter((socket) => socket.state === 'ready' && socket.model === model);
+      const prefill = ready.filter(({ card }) => card?.role === 'prefill');
+      known = { answer: ready.filter(({ card }) => card?.role !== 'prefill'), prefill };
+      this.#ready.set(model, known);
+    }
+    return known;
   }
 
   /** Whether the node is connected. */
@@ -158,6 +174,8 @@ export class Registry implements NodeDesk, ReadyNodes {
 
   #forgetOld(): void {
     const now = this.clock.now();
+    if (now - this.#forgotAt < FORGET_MS) return;
+    this.#forgotAt = now;
     let away = 0;
     for (const identity of this.#identities.values()) if (identity.leftAt !== null) away += 1;
     for (const [id, identity] of this.#identities) {

@@ -32,7 +32,7 @@ export interface DisaggregationOptions extends Omit<TransfersOptions, 'timeoutMs
   readonly config: DisaggregationConfig;
   readonly blockSize: number;
   /** Ready nodes of role `prefill`. */
-  readonly prefillers: (model: string) => NodeSocket[];
+  readonly prefillers: (model: string) => readonly NodeSocket[];
   readonly router: Router;
   readonly counters: TransferCounters;
   readonly happened: (happening: NewHappening) => void;

@@ -5,10 +5,11 @@ import { type Candidate, least, type Option, type RouterMode } from './mode.ts';
 export function kvMode(random: () => number): RouterMode {
   return {
     choose(options, newBlocks, knobs) {
-      const fastest = {
-        prefill: highest(options.map(({ load }) => load.prefillRate)),
-        decode: highest(options.map(({ load }) => load.decodeRate)),
-      };
+      const fastest: { prefill: number | null; decode: number | null } = { prefill: null, decode: null };
+      for (const { load } of options) {
+        fastest.prefill = higher(load.prefillRate, fastest.prefill);
+        fastest.decode = higher(load.decodeRate, fastest.decode);
+      }
       const cost = ({ load, overlapBlocks, sharedBlocks }: Option<Candidate>): number => {
         const { prefillBlocks, decodeBlocks } = load;
         const prefillSpeed = speed(load.prefillRate, fastest.prefill);
@@ -32,8 +33,8 @@ export function kvMode(random: () => number): RouterMode {
 }
 
 /** null where nothing is measured. */
-function highest(rates: readonly (number | null)[]): number | null {
-  return rates.reduce<number | null>((best, rate) => (rate !== null && rate > (best ?? 0) ? rate : best), null);
+function higher(rate: number | null, best: number | null): number | null {
+  return rate !== null && rate > (best ?? 0) ? rate : best;
 }
 
 /** A node without a measurement counts as the fastest, so that it gets requests to be measured by. */

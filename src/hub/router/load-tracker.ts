@@ -161,10 +161,10 @@ export class LoadTracker {
     return low;
   }
 
-  of(id: string): NodeLoad {
+  /** now: the clock's, read once where many are asked for. */
+  of(id: string, now = this.clock.now()): NodeLoad {
     const node = this.#nodes.get(id);
     if (node === undefined) return UNUSED;
-    const now = this.clock.now();
     const { sequences, prefillBlocks, lastChosen } = node;
     const decodeBlocks = node.otherBlocks + node.active.size;
     const prefillRate = node.prefillRate.at(now);

@@ -43,6 +43,8 @@ export class Router {
   readonly #options: RouterOptions;
   readonly #loads: LoadTracker;
   readonly #mode: RouterMode;
+  /** Of lists of candidates, which are the same one while no node comes or goes. */
+  readonly #hardware = new WeakMap<readonly Candidate[], readonly Candidate[]>();
 
   constructor(options: RouterOptions) {
     this.#options = options;
@@ -52,14 +54,16 @@ export class Router {
 
   /** candidates: ready nodes of one model that can hold the request. */
   choose<C extends Candidate>(request: GenerateRequest, candidates: readonly C[], wish: RouteWish): Route<C> {
-    const named = wish.node === null ? preferHardware(candidates) : candidates.filter(({ id }) => id === wish.node);
+    const named =
+      wish.node === null ? this.#preferHardware(candidates) : candidates.filter(({ id }) => id === wish.node);
     const first = named[0];
     if (first === undefined) return { kind: wish.node === null ? 'nobody' : 'absent' };
     const { index, config } = this.#options;
     if (wish.node === null && config.mode === 'direct' && wish.moved !== true) return { kind: 'unnamed' };
     const { known, option } = this.#match(first, request);
     const blocks = promptBlocks(request.prompt.length, index.blockSize);
-    const options = [option(first), ...named.slice(1).map(option)] as const;
+    const options: [Option<C>, ...Option<C>[]] = [option(first)];
+    for (let i = 1; i < named.length; i++) options.push(option(named[i]!));
     const { candidate, overlapBlocks } =
       named.length === 1 ? options[0] : this.#mode.choose(options, blocks, { ...config.knobs, ...wish.knobs });
     return { kind: 'chosen', candidate, overlapBlocks, known, promptBlocks: blocks };
@@ -78,13 +82,25 @@ export class Router {
 
   #match<C extends Candidate>({ card }: C, request: GenerateRequest) {
     const { known, overlap } = this.#options.index.match(card.fingerprint, request);
+    const now = this.#options.clock.now();
     const option = (candidate: C): Option<C> => ({
       candidate,
-      load: this.#loads.of(candidate.id),
+      load: this.#loads.of(candidate.id, now),
       overlapBlocks: overlap(candidate.id, candidate.card.dpRank),
-      sharedBlocks: this.#loads.shared(candidate.id, known),
+      sharedBlocks: known.length === 0 ? 0 : this.#loads.shared(candidate.id, known),
     });
     return { known, option };
+  }
+
+  /** Software adapters serve only while no hardware node of the model is ready. */
+  #preferHardware<C extends Candidate>(candidates: readonly C[]): readonly C[] {
+    let hardware = this.#hardware.get(candidates);
+    if (hardware === undefined) {
+      const found = candidates.filter(({ card }) => !card.adapter.software);
+      hardware = found.length === 0 || found.length === candidates.length ? candidates : found;
+      this.#hardware.set(candidates, hardware);
+    }
+    return hardware as readonly C[];
   }
 
   /** The request now is the node's, by the route that `choose` gave. */
@@ -130,10 +146,4 @@ function modeOf(name: RouterModeName, random: () => number): RouterMode {
     case 'direct':
       return leastLoaded;
   }
-}
-
-/** Software adapters serve only while no hardware node of the model is ready. */
-function preferHardware<C extends Candidate>(candidates: readonly C[]): readonly C[] {
-  const hardware = candidates.filter((candidate) => !candidate.card.adapter.software);
-  return hardware.length > 0 ? hardware : candidates;
 }
