@@ -1,5 +1,5 @@
 import type { Clock } from '../../protocol/clock.ts';
-import { CLOSE, isFinalClose } from '../../protocol/close-codes.ts';
+import { isFinalClose } from '../../protocol/close-codes.ts';
 
 /** What a bulk link needs of a WebSocket; tests put a fake in its place. */
 export interface BulkSocket {
@@ -127,7 +127,7 @@ export class BulkLink {
       closed: (code, reason) => {
         if (socket !== this.socket) return;
         this.forget(reason || `the bulk socket closed with code ${code}`);
-        if (!isFinalClose(code) || code === CLOSE.replaced) this.retry();
+        if (!isFinalClose(code)) this.retry();
       },
     });
     this.socket = socket;

@@ -42,6 +42,24 @@ function setUp(options: { ticket?: string; random?: () => number } = {}) {
 }
 
 describe('a link', () => {
+  test('X11: passes on what the hub says of transfers, and sends with the epoch of the connection', () => {
+    const { sockets, heard, link, register } = setUp();
+    register();
+    sockets.last().say({ type: 'signal', transfer: 't', data: 'x' });
+    sockets.last().say({ type: 'transfer_cancel', transfer: 't', message: 'over' });
+    expect(heard.slice(-2)).toEqual(['signal t', 'transfer_cancel t']);
+    link.sendTransfer({ type: 'signal', transfer: 't', data: 'y' });
+    expect(sockets.last().sent.at(-1)).toEqual({ type: 'signal', epoch: WELCOME.epoch, transfer: 't', data: 'y' });
+  });
+
+  test('M3: words of transfers before `registered` break the protocol', () => {
+    const { sockets } = setUp();
+    sockets.last().listener.opened();
+    sockets.last().say(WELCOME);
+    sockets.last().say({ type: 'signal', transfer: 't', data: 'x' });
+    expect(sockets.last().closedWith?.code).toBe(CLOSE.protocol);
+  });
+
   test('J1, J3: says hello once, as the first message, with its ticket', () => {
     const { sockets } = setUp({ ticket: 'let-me-in' });
     expect(sockets.last().sent).toEqual([]);
