@@ -34,15 +34,15 @@ export interface GpulessNodeOptions {
 const DEPTH = 3;
 const MAX_NUM_BATCHED_TOKENS = 24;
 
-/** Where in its life a request was when the engine was told to cancel it. `over`: it had ended by then. */
-export type Phase = 'queued' | 'prefill' | 'decode' | 'over';
+/** Where in its life a request was when the node was told to cancel it. `transfer`: it waited for KV. `over`: it had ended by then. */
+export type Phase = 'queued' | 'transfer' | 'prefill' | 'decode' | 'over';
 
 /**
  * A node as a page has it but for the GPU, which is simulated: the real link over a real WebSocket, the real node, engine loop, scheduler
  * and block manager. It keeps count of what it was told to cancel, and throws when it computes any of that in a later step.
  */
 export class GpulessNode {
-  readonly cancelled: Record<Phase, number> = { queued: 0, prefill: 0, decode: 0, over: 0 };
+  readonly cancelled: Record<Phase, number> = { queued: 0, transfer: 0, prefill: 0, decode: 0, over: 0 };
   /** What went wrong: steps of cancelled requests, problems of the node. */
   readonly faults: string[] = [];
   engine: StepLoop | null = null;
@@ -53,6 +53,8 @@ export class GpulessNode {
   /** Requests whose first token came. */
   readonly #decoding = new Set<string>();
   readonly #ended = new Set<string>();
+  /** Requests whose reserved blocks were given up. */
+  readonly #givenUp = new Set<string>();
   #steps = 0;
 
   constructor(options: GpulessNodeOptions) {
@@ -140,8 +142,21 @@ export class GpulessNode {
       cancel(request);
       const stopped = running > scheduler.numRunning;
       const phase = stopped ? (this.#decoding.has(request) ? 'decode' : 'prefill') : 'queued';
-      this.cancelled[stopped || waiting > scheduler.numWaiting ? phase : 'over'] += 1;
+      const before = this.#givenUp.has(request) ? 'transfer' : 'over';
+      this.cancelled[stopped || waiting > scheduler.numWaiting ? phase : before] += 1;
       this.#ended.add(request);
+    };
+    const reserve = engine.reserve.bind(engine);
+    engine.reserve = (request) => {
+      const reserved = reserve(request);
+      if (typeof reserved === 'string') return reserved;
+      const abort = reserved.abort.bind(reserved);
+      return Object.assign(reserved, {
+        abort: () => {
+          this.#givenUp.add(request.request);
+          abort();
+        },
+      });
     };
     this.engine = engine;
     return engine;
