@@ -3,9 +3,11 @@
  * The page's main thread only shows and commands.
  */
 import { expose } from 'comlink';
+import { pageOptions } from './config/options.ts';
 import type { ShaderLibrary } from './engine/gpu/shader-source.ts';
 import { adapterRoom } from './node/adapter-room.ts';
 import { ClusterNode } from './node/cluster-node.ts';
+import type { LeaveTimes } from './node/departure.ts';
 import type { StartEngine } from './node/engine-offer.ts';
 import { openModelFiles } from './node/model-files.ts';
 import { Progress } from './node/progress.ts';
@@ -68,6 +70,7 @@ const api: WorkerApi = {
         openBroker: async () => page.openBroker(),
         openPeers: async () => page.openPeers(),
       }),
+      leaveTimes: (offered) => leaveTimes(options.query, offered),
     });
     node = joining;
     joining.join();
@@ -87,8 +90,8 @@ const api: WorkerApi = {
     node = solo;
     void solo.start();
   },
-  leave(graceMs) {
-    const leaving = node?.leave(graceMs) ?? Promise.resolve();
+  leave(how) {
+    const leaving = node?.leave(how) ?? Promise.resolve();
     // Whoever asked hears of a failure; a new life begins all the same.
     left = leaving.catch(() => {});
     return leaving;
@@ -125,6 +128,14 @@ function clusterStart({ hubUrl, query }: JoinOptions): StartEngine {
     const onNotice = (notice: string) => progress.say(notice);
     const files = await openModelFiles({ offer: offer.model, baseUrl: hubUrl, storage: navigator, signal, onNotice });
     return startEngine(place(), { offer, files, progress, query }, listener);
+  };
+}
+
+function leaveTimes(query: string, offered: Record<string, string>): LeaveTimes {
+  const options = pageOptions(new URLSearchParams(query), offered);
+  return {
+    graceMs: options['graceful-shutdown-grace-period-secs'] * 1000,
+    timeoutMs: options['runtime-graceful-shutdown-timeout-secs'] * 1000,
   };
 }
 

@@ -154,7 +154,7 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
     engine.lose(
       new EngineError(
         'device_lost',
-        `The GPU device was lost (${lost.reason}): ${lost.message.replace(/\.$/, '') || 'the browser gave no reason'}. Reload the page to lend it again.`,
+        `The GPU device was lost (${lost.reason}): ${lost.message.replace(/\.$/, '') || 'the browser gave no reason'}.`,
       ),
     );
   });
@@ -163,7 +163,7 @@ export async function createEngine(inputs: EngineInputs): Promise<Engine> {
     engine.lose(
       new EngineError(
         'internal',
-        `The GPU refused a command: ${error.message}. Reload the page; if it comes again, report it.`,
+        `The GPU refused a command: ${error.message.replace(/\.$/, '')}. If it comes again, report it.`,
       ),
     );
   });

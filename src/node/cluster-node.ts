@@ -1,11 +1,13 @@
 import { tellsKvEvents } from '../config/kv-events-config.ts';
 import { pageOptions } from '../config/options.ts';
-import { type Engine, EngineError, type EngineListener } from '../engine/api.ts';
-import { type KvEvent, snapshotParts } from '../protocol/kv-events.ts';
+import { type Engine, EngineError } from '../engine/api.ts';
+import { snapshotParts } from '../protocol/kv-events.ts';
 import { Attempts } from './attempts.ts';
 import { batches } from './batches.ts';
 import { cardOf } from './card.ts';
-import type { StartEngine, StartListener } from './engine-offer.ts';
+import { Departure, type LeaveTimes } from './departure.ts';
+import { EngineLife, type EngineLifeListener } from './engine-life.ts';
+import type { StartEngine } from './engine-offer.ts';
 import { Link, type LinkListener, type LinkOptions, type Welcome } from './link.ts';
 import { LoadReport } from './load-report.ts';
 import type { NodePhase, NodeProblem } from './snapshot.ts';
@@ -16,31 +18,34 @@ import type { Transfers } from './transfer/transfers.ts';
 /** Progress of the download is told to the hub at most this often. */
 const STAGE_MS = 500;
 
+export interface ClusterNodeOptions extends LinkOptions {
+  readonly startEngine: StartEngine;
+  readonly openTransfers: OpenTransfers;
+  readonly feed: SnapshotFeed;
+  /** How long a departure may take, from the options that the hub offers. */
+  readonly leaveTimes: (offered: Welcome['options']) => LeaveTimes;
+}
+
 /** A node of a cluster: a link to the hub, and the engine that does what the hub asks. One life: join once, leave once. */
 export class ClusterNode {
   private readonly link: Link;
-  private readonly starting = new AbortController();
+  private readonly life: EngineLife;
   private readonly attempts: Attempts;
   private readonly load: LoadReport;
-  private engine: Engine | null = null;
   /** From the first welcome to the end. */
   private transfers: Transfers | null = null;
   private offered: Welcome | null = null;
   /** Somebody wants to hear of the prefix cache. */
   private tellsKv = true;
-  private draining = false;
-  private drained: (() => void) | null = null;
+  private departure: Departure | null = null;
+  private leaving: Promise<void> | null = null;
+  private served = false;
   private stage: 'joining' | 'downloading' | 'warming' = 'joining';
   private lastStageAt = Number.NEGATIVE_INFINITY;
 
-  constructor(
-    private readonly options: LinkOptions & {
-      readonly startEngine: StartEngine;
-      readonly openTransfers: OpenTransfers;
-      readonly feed: SnapshotFeed;
-    },
-  ) {
+  constructor(private readonly options: ClusterNodeOptions) {
     this.link = new Link(options, this.linkListener());
+    this.life = new EngineLife(options, this.lifeListener());
     this.load = new LoadReport(this.link, options.clock);
     this.attempts = new Attempts(this.link, () => this.changed());
   }
@@ -51,29 +56,29 @@ export class ClusterNode {
   }
 
   /**
-   * Takes no new requests, gives the running ones `graceMs` to finish, then leaves and frees the GPU.
-   * Resolves when all is closed.
+   * Leaves the hub and frees the GPU; resolves when all is closed. `drain`: the node gets no new requests, and waits for those it has.
+   * `now`, also while it drains: what runs goes on on other nodes.
    */
-  async leave(graceMs: number): Promise<void> {
-    if (this.link.state !== 'left') {
-      this.startDraining('the node leaves');
-      this.link.send({ type: 'drain', reason: 'the page leaves' });
-      if (this.isBusy()) {
-        await new Promise<void>((resolve) => {
-          const stop = this.options.clock.after(graceMs, resolve);
-          this.drained = () => {
-            stop();
-            resolve();
-          };
-        });
-      }
-      this.link.leave(null);
-    }
-    await this.closeEngine();
+  leave(how: 'drain' | 'now'): Promise<void> {
+    if (how === 'now') this.departure?.cut();
+    this.leaving ??= this.depart(how);
+    return this.leaving;
   }
 
   steps(): ReturnType<Engine['steps']> {
-    return this.engine?.steps() ?? [];
+    return this.life.current?.steps() ?? [];
+  }
+
+  private async depart(how: 'drain' | 'now'): Promise<void> {
+    const { clock, leaveTimes } = this.options;
+    if (how === 'drain' && this.link.state === 'registered') {
+      this.show('draining', 'the node leaves');
+      this.departure = new Departure(clock, leaveTimes(this.offered?.options ?? {}), () => this.busy());
+      this.link.send({ type: 'drain', reason: 'the page leaves' });
+      await this.departure.over;
+    }
+    this.link.leave(null);
+    await this.close();
   }
 
   private linkListener(): LinkListener {
@@ -88,17 +93,20 @@ export class ClusterNode {
       transfer: (message) => this.transfers?.told(message, this.closedBy()),
       cancel: (message) => this.attempts.cancel(message),
       snapshotRequested: (rank) => this.sendSnapshot(rank),
-      drain: ({ reason }) => this.startDraining(reason),
+      unregistered: () => this.departure?.closed(),
+      // Work goes on until the hub closes: it alone gives any, and it has streams to end.
+      drain: ({ reason }) => this.show('draining', reason),
       lost: (reason, retryMs) => {
         this.attempts.dropAll();
         this.transfers?.dropAll('This node lost its connection to the hub.');
-        this.draining = false;
-        this.show('reconnecting', `${reason}; next try in ${(retryMs / 1000).toFixed(1)} s`);
+        // Whoever leaves has nothing to come back for.
+        if (this.departure) this.departure.cut();
+        else this.show('reconnecting', `${reason}; next try in ${(retryMs / 1000).toFixed(1)} s`);
       },
       left: (problem) => {
         this.attempts.dropAll();
         this.transfers?.close();
-        this.starting.abort();
+        this.departure?.cut();
         if (problem) this.end(problem);
         else if (!this.options.feed.current.problem) this.show('idle', '');
       },
@@ -114,42 +122,46 @@ export class ClusterNode {
       this.link.sendFailed(request, attempt, 'engine', 'The attempt ended when the node lost its connection.');
     this.transfers?.transports.attach(welcome);
     if (!before) {
-      void this.start(welcome);
+      void this.begin(welcome);
     } else if (differs(before, welcome)) {
-      this.fail('model', 'The hub came back with another model or other block settings. Reload the page to load them.');
-    } else if (this.engine && this.transfers) {
-      this.link.register(cardOf(this.engine.info, welcome.hashAlgo, this.transfers.transports));
-    } else {
+      const message = 'The hub came back with another model or other block settings. Reload the page to load them.';
+      this.fail({ code: 'model', message });
+    } else if (!this.register()) {
       this.lastStageAt = Number.NEGATIVE_INFINITY;
       this.show(this.stage, '');
     }
   }
 
-  private async start(welcome: Welcome): Promise<void> {
+  private async begin(welcome: Welcome): Promise<void> {
     try {
       const asked = pageOptions(new URLSearchParams(this.options.query), welcome.options);
       this.tellsKv = tellsKvEvents(asked['kv-events-config']);
       const transfers = await this.options.openTransfers(welcome, this.link, () => this.changed());
-      if (this.starting.signal.aborted) return transfers.close();
+      if (this.link.state === 'left') return transfers.close();
       this.transfers = transfers;
       transfers.transports.attach(this.offered ?? welcome);
-      const engine = await this.options.startEngine(welcome, this.engineListener(), this.starting.signal);
-      if (this.starting.signal.aborted) return await engine.close();
-      this.use(engine);
-      const card = cardOf(engine.info, welcome.hashAlgo, transfers.transports);
-      this.options.feed.update({ card, adapter: card.adapter, progress: null });
-      this.link.register(card);
+      this.life.start(welcome);
     } catch (error) {
-      if (this.starting.signal.aborted) return;
       const code = error instanceof EngineError ? error.code : 'internal';
-      this.fail(code, wordsOf(error));
+      this.fail({ code, message: error instanceof Error ? error.message : String(error) });
     }
   }
 
-  private engineListener(): EngineListener & StartListener {
+  /** Tells the hub what the engine in service can do; false where there is none. */
+  private register(): boolean {
+    const { life, transfers, offered } = this;
+    if (!life.current || !transfers || !offered) return false;
+    const card = cardOf(life.current.info, offered.hashAlgo, transfers.transports);
+    this.options.feed.update({ card, adapter: card.adapter, progress: null });
+    this.link.register(card);
+    return true;
+  }
+
+  private lifeListener(): EngineLifeListener {
+    const { feed } = this.options;
     return {
       tokens: (frames) => this.attempts.tokens(frames),
-      kvEvents: (events: KvEvent[]) => {
+      kvEvents: (events) => {
         if (!this.tellsKv) return;
         for (const part of batches(events)) this.link.send({ type: 'kv_events', rank: 0, events: part });
       },
@@ -157,75 +169,84 @@ export class ClusterNode {
       failed: (request, error) => {
         if (!this.transfers?.failed(request, error)) this.attempts.failed(request, error);
       },
-      lost: (error) => this.fail(error.code, error.message),
-      adapter: (adapter) => {
-        if (!this.starting.signal.aborted) this.options.feed.update({ adapter });
+      adapter: (adapter) => feed.update({ adapter }),
+      progress: (stage, detail, loadedBytes, totalBytes) => this.progress(stage, detail, { loadedBytes, totalBytes }),
+      started: (engine) => {
+        this.served = true;
+        this.use(engine);
+        this.register();
       },
-      progress: (stage, detail, loadedBytes, totalBytes) => {
-        if (this.starting.signal.aborted) return;
-        const reconnecting = this.options.feed.current.phase === 'reconnecting';
-        const shown = { detail, progress: { loadedBytes, totalBytes } };
-        this.options.feed.update(reconnecting ? { progress: shown.progress } : { ...shown, phase: stage });
-        const now = this.options.clock.now();
-        if (this.stage === stage && now - this.lastStageAt < STAGE_MS) return;
-        this.stage = stage;
-        this.lastStageAt = now;
-        this.link.send({ type: 'stage', stage, detail: detail.slice(0, 4096), loadedBytes, totalBytes });
+      broken: (why, pauseMs) => {
+        this.use(null);
+        this.departure?.cut();
+        const detail = `${why} It is started again in ${pauseMs / 1000} s.`;
+        this.stage = 'warming';
+        this.link.unregister({ stage: 'warming', detail });
+        if (feed.current.phase !== 'reconnecting') this.show('warming', detail);
       },
+      ended: (problem) => this.fail(problem),
     };
   }
 
+  private progress(
+    stage: 'downloading' | 'warming',
+    detail: string,
+    progress: { loadedBytes: number; totalBytes: number },
+  ): void {
+    const { feed, clock } = this.options;
+    const reconnecting = feed.current.phase === 'reconnecting';
+    feed.update(reconnecting ? { progress } : { detail, progress, phase: stage });
+    const now = clock.now();
+    if (this.stage === stage && now - this.lastStageAt < STAGE_MS) return;
+    this.stage = stage;
+    this.lastStageAt = now;
+    this.link.send({ type: 'stage', stage, detail: detail.slice(0, 4096), ...progress });
+  }
+
   private sendSnapshot(rank: number): void {
-    if (!this.engine || !this.tellsKv) return;
-    for (const snapshot of snapshotParts(this.engine.snapshot(), this.engine.info.blockSize))
+    const engine = this.life.current;
+    if (!engine || !this.tellsKv) return;
+    for (const snapshot of snapshotParts(engine.snapshot(), engine.info.blockSize))
       this.link.send({ type: 'kv_snapshot', rank, snapshot });
   }
 
   /** A request or a transfer came or went. */
   private changed(): void {
     this.load.soon();
-    if (!this.isBusy()) this.drained?.();
+    this.departure?.ended();
   }
 
-  private isBusy(): boolean {
+  private busy(): boolean {
     return this.attempts.size > 0 || (this.transfers?.size ?? 0) > 0;
   }
 
   /** Why nothing new is taken; null while it is. */
   private closedBy(): string | null {
-    return this.draining ? 'This node is leaving and takes no new requests.' : null;
-  }
-
-  private startDraining(reason: string): void {
-    this.draining = true;
-    this.show('draining', reason);
-  }
-
-  private use(engine: Engine | null): void {
-    this.engine = engine;
-    this.transfers?.use(engine);
-    this.attempts.use(engine, this.transfers);
-    this.load.use(engine);
-    this.options.feed.follow(engine);
+    return (this.departure?.accepting ?? true) ? null : 'This node is leaving and takes no new requests.';
   }
 
   /** The engine cannot serve (any more): tell the hub why, leave, and say it on the page. */
-  private fail(code: string, message: string): void {
+  private fail({ code, message }: NodeProblem): void {
     if (this.link.state === 'left') return;
     this.end({ code, message });
     this.link.leave({ code: code === 'model' ? 'model' : 'engine', message });
   }
 
   private end(problem: NodeProblem): void {
-    const served = this.engine !== null;
-    this.options.feed.update({ phase: served ? 'gone' : 'refused', detail: '', progress: null, problem });
-    void this.closeEngine();
+    this.options.feed.update({ phase: this.served ? 'gone' : 'refused', detail: '', progress: null, problem });
+    void this.close();
   }
 
-  private async closeEngine(): Promise<void> {
-    const engine = this.engine;
+  private async close(): Promise<void> {
     this.use(null);
-    await engine?.close();
+    await this.life.close();
+  }
+
+  private use(engine: Engine | null): void {
+    this.transfers?.use(engine);
+    this.attempts.use(engine, this.transfers);
+    this.load.use(engine);
+    this.options.feed.follow(engine);
   }
 
   private show(phase: NodePhase, detail: string): void {
@@ -235,8 +256,4 @@ export class ClusterNode {
 
 function differs(a: Welcome, b: Welcome): boolean {
   return a.model.fingerprint !== b.model.fingerprint || a.blockSize !== b.blockSize || a.hashAlgo !== b.hashAlgo;
-}
-
-function wordsOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

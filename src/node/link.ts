@@ -7,6 +7,7 @@ import {
   encode,
   HubMessage,
   type NodeMessage,
+  type NodeStage,
   VERSIONS,
 } from '../protocol/messages.ts';
 import type { NodeProblem } from './snapshot.ts';
@@ -14,7 +15,7 @@ import type { Connect, Socket } from './socket.ts';
 
 /**
  * connecting: a socket opens, for the first time. greeting: hello is sent, no welcome yet. warming: welcome, not
- * registered. registered: serving. reconnecting: between two sockets, or opening the next one. left: over, for good.
+ * registered, or not any more. registered: serving. reconnecting: between two sockets, or opening the next one. left: over, for good.
  */
 export type LinkState = 'connecting' | 'greeting' | 'warming' | 'registered' | 'reconnecting' | 'left';
 
@@ -35,6 +36,9 @@ export interface LinkListener {
   generate(message: HubMessageOf<'generate'>): void;
   cancel(message: HubMessageOf<'cancel'>): void;
   snapshotRequested(rank: number): void;
+  /** No `generate` comes after this one, the answer to the node's `drain`. */
+  unregistered(): void;
+  /** The hub will end; until it closes it may still ask. */
   drain(message: HubMessageOf<'drain'>): void;
   /** What the hub says of KV transfers. */
   transfer(message: HubMessageOf<'prefill' | 'transfer_cancel' | 'signal'>): void;
@@ -83,6 +87,8 @@ export class Link {
   private resume: { node: string; token: string } | null = null;
   private tries = 0;
   private silentTicks = 0;
+  /** Whether the hub has said `registered` on this connection. */
+  private wasRegistered = false;
   private lastError: { code: ErrorCode; message: string } | null = null;
   private stopTimer: () => void = () => {};
 
@@ -103,6 +109,13 @@ export class Link {
   /** Registers the engine; the hub answers with `registered`. Only while `warming`. */
   register(card: Card): void {
     if (this.current === 'warming') this.send({ type: 'register', card });
+  }
+
+  /** The engine is out of service: the hub shall ask for nothing until the next `register` (rule J10). */
+  unregister({ stage, detail }: { stage: NodeStage; detail: string }): void {
+    if (this.current !== 'registered') return;
+    this.send({ type: 'stage', stage, detail: detail.slice(0, 4096), loadedBytes: 0, totalBytes: 0 });
+    if (this.current === 'registered') this.current = 'warming';
   }
 
   /** Sends to the hub of this epoch; what has no connection to go to is dropped, as the hub would drop it (rule J7). */
@@ -182,6 +195,7 @@ export class Link {
       case 'welcome':
         if (this.current !== 'greeting') return 'a second welcome';
         this.current = 'warming';
+        this.wasRegistered = false;
         this.epoch = message.epoch;
         this.resume = { node: message.node, token: message.resumeToken };
         this.watch();
@@ -190,6 +204,7 @@ export class Link {
       case 'registered':
         if (this.current !== 'warming') return 'registered, without a register before it';
         this.current = 'registered';
+        this.wasRegistered = true;
         this.tries = 0;
         listener.registered();
         return null;
@@ -203,7 +218,8 @@ export class Link {
         listener.drain(message);
         return null;
     }
-    if (this.current !== 'registered') return `${message.type} before registered`;
+    // After `unregister` some may still be on their way; the node answers that it has no engine.
+    if (!this.wasRegistered) return `${message.type} before registered`;
     switch (message.type) {
       case 'generate':
         listener.generate(message);
@@ -213,6 +229,9 @@ export class Link {
         break;
       case 'kv_snapshot_request':
         listener.snapshotRequested(message.rank);
+        break;
+      case 'unregistered':
+        listener.unregistered();
         break;
       default:
         listener.transfer(message);

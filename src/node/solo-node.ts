@@ -106,7 +106,7 @@ export class SoloNode {
         this.starting.abort();
         this.backend.listener.lost(error);
         void this.stop();
-        const problem = { code: error.code, message: error.message };
+        const problem = { code: error.code, message: `${error.message} Try again, or reload the page.` };
         feed.update({ phase: 'gone', detail: '', progress: null, problem });
       },
       adapter: (adapter) => {

@@ -54,8 +54,11 @@ export interface WorkerApi {
   join(options: JoinOptions, page: PageServices): Promise<void>;
   /** Starts the engine for this page alone. What comes of it shows in the snapshots. */
   solo(options: SoloOptions): Promise<void>;
-  /** Leaves the hub (running requests get `graceMs` to finish) or stops the solo engine, and frees the GPU. */
-  leave(graceMs: number): Promise<void>;
+  /**
+   * Leaves the hub or stops the solo engine, and frees the GPU. `drain`: when the requests that run here have ended; `now`, also while it
+   * drains: they go on on other nodes.
+   */
+  leave(how: 'drain' | 'now'): Promise<void>;
   /** The engine's last steps. */
   steps(): StepRecord[];
   /** Asks the API in the worker (solo only). Returns the number by which `abort` knows the request. */

@@ -186,6 +186,8 @@ export const HubMessage = z.discriminatedUnion('type', [
     live: z.array(z.object({ request: RequestId, attempt })).max(65536),
   }),
   z.object({ type: z.literal('registered'), node: text }),
+  /** The node has said `drain`: no `generate` follows this. */
+  z.object({ type: z.literal('unregistered') }),
   /** With `prefill`, another node computes the prompt, and this one takes its blocks. */
   z.object({
     type: z.literal('generate'),

@@ -18,8 +18,6 @@ import { Chat } from './chat.ts';
 import { watchCluster } from './cluster-watch.ts';
 import * as state from './state.ts';
 
-/** How long a node that leaves by choice lets its streams go on. */
-const LEAVE_GRACE_MS = 5000;
 const SUMMARY_TIMEOUT_MS = 4000;
 const RATE_MS = 1000;
 const RATES_KEPT = 60;
@@ -52,7 +50,7 @@ export class Controller {
     void this.worker.subscribe(proxy((snapshot) => this.show(snapshot)));
     setInterval(() => this.recordRate(), RATE_MS);
     // A page that a browser puts away (back-forward cache) leaves; when it is taken out again it joins anew.
-    window.addEventListener('pagehide', () => void this.worker.leave(0));
+    window.addEventListener('pagehide', () => void this.worker.leave('now'));
     window.addEventListener('pageshow', (event) => {
       if (event.persisted) this.join();
     });
@@ -73,9 +71,9 @@ export class Controller {
     }
   }
 
-  /** Takes the GPU back; streams that run get a few seconds to finish. */
+  /** Takes the GPU back when its streams have ended; asked again meanwhile, at once: they go on on other nodes. */
   async leave(): Promise<void> {
-    await this.worker.leave(LEAVE_GRACE_MS);
+    await this.worker.leave(state.node.value.phase === 'draining' ? 'now' : 'drain');
     this.letSleep?.();
     this.letSleep = null;
   }

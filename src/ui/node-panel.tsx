@@ -63,10 +63,10 @@ function Way({ phase }: { phase: NodePhase }) {
 
 function LifeButton({ phase, controller }: { phase: NodePhase; controller: Controller }) {
   const solo = mode === 'solo';
-  if (phase === 'draining')
+  if (phase === 'draining' && solo)
     return (
       <button type="button" disabled>
-        {solo ? 'Stopping …' : 'Leaving …'}
+        Stopping …
       </button>
     );
   if (phase === 'idle' || phase === 'refused' || phase === 'gone') {
@@ -79,7 +79,7 @@ function LifeButton({ phase, controller }: { phase: NodePhase; controller: Contr
   }
   return (
     <button type="button" data-testid="leave" onClick={() => void controller.leave()}>
-      {solo ? 'Stop' : 'Leave'}
+      {solo ? 'Stop' : phase === 'draining' ? 'Leave now' : 'Leave'}
     </button>
   );
 }

@@ -22,7 +22,7 @@ export const STAGES: Readonly<Record<'cluster' | 'solo', Readonly<Record<NodePha
       title: 'Reconnecting',
       meaning: 'The hub is out of reach. The model and its cache stay loaded.',
     },
-    draining: { title: 'Leaving', meaning: 'No new requests. Running ones get a few seconds to finish.' },
+    draining: { title: 'Leaving', meaning: 'No new requests. It ends with the last one that runs.' },
     refused: { title: 'Cannot lend', meaning: 'This page did not become a node.' },
     gone: { title: 'Gone', meaning: 'This page served the cluster, and no longer does.' },
   },

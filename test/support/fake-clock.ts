@@ -8,6 +8,11 @@ export class FakeClock {
     return this.time;
   }
 
+  /** Timers that wait. */
+  get pending(): number {
+    return this.tasks.length;
+  }
+
   after(ms: number, run: () => void): () => void {
     const task = { at: this.time + ms, order: this.order++, run };
     this.tasks.push(task);

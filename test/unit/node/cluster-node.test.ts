@@ -37,6 +37,7 @@ function setUp(startEngine?: StartEngine) {
     query: '',
     feed,
     openTransfers: transfersWith(clock),
+    leaveTimes: () => ({ graceMs: 5000, timeoutMs: 60_000 }),
     startEngine:
       startEngine ??
       (async (_offer, listener) => {
@@ -174,14 +175,68 @@ describe('a node', () => {
     expect(feed.current).toMatchObject({ phase: 'refused', problem: { code: 'self_test' } });
   });
 
-  test('D3: a lost engine tells the hub, leaves, and does not come back', async () => {
-    const { clock, sockets, feed, ready } = setUp();
+  test('J10: a lost engine is out of discovery at once, and the next one registers on the same connection', async () => {
+    const { clock, sockets, feed, engines, ready } = setUp();
     const engine = await ready();
+    sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 100) });
     engine.lose('The GPU device was lost.');
-    expect(sockets.last().of('error')).toMatchObject([{ code: 'engine', message: 'The GPU device was lost.' }]);
-    expect(feed.current).toMatchObject({ phase: 'gone', problem: { code: 'device_lost' }, load: null, blockMap: null });
-    clock.advance(600_000);
+    const [stage] = sockets.last().of('stage');
+    expect(stage).toMatchObject({ stage: 'warming', detail: 'The GPU device was lost. It is started again in 1 s.' });
+    expect(feed.current).toMatchObject({ phase: 'warming', problem: null, load: null, blockMap: null });
+    sockets.last().say({ type: 'generate', attempt: 0, generate: request('late') });
+    expect(sockets.last().of('failed')).toMatchObject([{ request: 'late', code: 'overloaded' }]);
+    clock.advance(999);
+    await settled();
+    expect(engines).toHaveLength(1);
+    clock.advance(1);
+    await settled();
+    expect(engines).toHaveLength(2);
+    expect(sockets.last().of('register')).toHaveLength(2);
+    sockets.last().say({ type: 'registered', node: 'node-1' });
+    expect(feed.current).toMatchObject({ phase: 'ready', problem: null });
+    expect(sockets.last().of('kv_snapshot')).toHaveLength(2);
+    // What the first engine still says is of no meaning.
+    sockets.last().say({ type: 'generate', attempt: 0, generate: request('next') });
+    const before = sockets.last().of('tokens').length;
+    engine.step();
+    expect(sockets.last().of('tokens')).toHaveLength(before);
+    engines[1]?.step();
+    expect(sockets.last().of('tokens').at(-1)?.frames).toMatchObject([{ request: 'next', offset: 0 }]);
     expect(sockets.connections).toHaveLength(1);
+  });
+
+  test('D3: lost twice in a short time it tells the hub, leaves, and does not come back', async () => {
+    const { clock, sockets, feed, engines, ready } = setUp();
+    (await ready()).lose('The GPU device was lost.');
+    clock.advance(1000);
+    await settled();
+    sockets.last().say({ type: 'registered', node: 'node-1' });
+    engines[1]?.lose('The GPU device was lost.');
+    const message = sockets.last().of('error')[0]?.message;
+    expect(message).toMatch(/^The GPU device was lost\. It is the second loss within 2 minutes.*reload the page/);
+    expect(sockets.last().closedWith?.code).toBe(1000);
+    expect(feed.current).toMatchObject({ phase: 'gone', problem: { code: 'device_lost', message } });
+    clock.advance(600_000);
+    await settled();
+    expect(engines).toHaveLength(2);
+    expect(sockets.connections).toHaveLength(1);
+  });
+
+  test('an engine lost while the hub is out of reach is started again, and registers with the next connection', async () => {
+    const { clock, sockets, feed, engines, ready } = setUp();
+    const engine = await ready();
+    sockets.last().drop(1006);
+    engine.lose('The GPU device was lost.');
+    expect(feed.current.phase).toBe('reconnecting');
+    clock.advance(250);
+    sockets.last().listener.opened();
+    sockets.last().say({ ...WELCOME, epoch: 2 });
+    expect(feed.current.phase).toBe('warming');
+    expect(sockets.last().of('register')).toHaveLength(0);
+    clock.advance(750);
+    await settled();
+    expect(engines).toHaveLength(2);
+    expect(sockets.last().of('register')).toHaveLength(1);
   });
 
   test('J3: a wrong ticket is shown with the hub’s words', () => {
@@ -195,42 +250,104 @@ describe('a node', () => {
     });
   });
 
-  test('D1: draining it finishes what runs, takes nothing new, and leaves at the end', async () => {
+  const finishes = (sockets: ReturnType<typeof fakeSockets>) =>
+    sockets
+      .last()
+      .of('tokens')
+      .flatMap(({ frames }) => frames)
+      .flatMap((frame) => (frame.finish ? [frame.request] : []));
+
+  test('D1: leaving it takes what was on its way until the hub has unregistered it, and ends with its last request', async () => {
     const { sockets, feed, node, ready } = setUp();
     const engine = await ready();
     sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 2) });
-    const leaving = node.leave(60_000);
+    const leaving = node.leave('drain');
     expect(sockets.last().of('drain')).toHaveLength(1);
     expect(feed.current.phase).toBe('draining');
+    sockets.last().say({ type: 'generate', attempt: 0, generate: request('crossing', 3) });
+    sockets.last().say({ type: 'unregistered' });
     sockets.last().say({ type: 'generate', attempt: 0, generate: request('late') });
     expect(sockets.last().of('failed')).toMatchObject([{ request: 'late', code: 'overloaded' }]);
     engine.step();
     engine.step();
+    await settled();
+    expect(sockets.last().closedWith).toBeNull();
+    engine.step();
     await leaving;
-    expect(
-      sockets
-        .last()
-        .of('tokens')
-        .flatMap((m) => m.frames)
-        .at(-1)?.finish,
-    ).toBe('length');
+    expect(finishes(sockets)).toEqual(['r', 'crossing']);
     expect(sockets.last().closedWith?.code).toBe(1000);
     expect(engine.closed).toBe(true);
     expect(feed.current.phase).toBe('idle');
   });
 
-  test('D2: what does not finish within the grace period is left behind', async () => {
+  test('D1: without a word of the hub it takes what comes in the grace period, and nothing after it', async () => {
+    const { clock, sockets, node, ready } = setUp();
+    const engine = await ready();
+    const leaving = node.leave('drain');
+    clock.advance(4999);
+    await settled();
+    sockets.last().say({ type: 'generate', attempt: 0, generate: request('in time', 1) });
+    clock.advance(1);
+    sockets.last().say({ type: 'generate', attempt: 0, generate: request('late', 1) });
+    expect(sockets.last().of('failed')).toMatchObject([{ request: 'late', code: 'overloaded' }]);
+    engine.step();
+    await leaving;
+    expect(finishes(sockets)).toEqual(['in time']);
+  });
+
+  test('an idle node leaves as soon as the hub has unregistered it', async () => {
+    const { sockets, node, ready } = setUp();
+    const engine = await ready();
+    const leaving = node.leave('drain');
+    sockets.last().say({ type: 'unregistered' });
+    await leaving;
+    expect(engine.closed).toBe(true);
+  });
+
+  test('D2: what has not ended when the time for it is over is left behind', async () => {
     const { clock, sockets, node, ready } = setUp();
     const engine = await ready();
     sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 100) });
-    const leaving = node.leave(2000);
-    await settled();
-    clock.advance(1999);
+    const leaving = node.leave('drain');
+    sockets.last().say({ type: 'unregistered' });
+    for (let i = 0; i < 59; i++) {
+      sockets.last().say({ type: 'ping', nonce: i });
+      clock.advance(1000);
+      await settled();
+    }
+    clock.advance(999);
     expect(sockets.last().closedWith).toBeNull();
     clock.advance(1);
     await leaving;
     expect(sockets.last().closedWith?.code).toBe(1000);
     expect(engine.closed).toBe(true);
+  });
+
+  test.each(['asked again', 'cut off from the hub', 'without an engine'] as const)(
+    'a node that leaves and is %s is gone at once',
+    async (what) => {
+      const { sockets, feed, node, ready } = setUp();
+      const engine = await ready();
+      sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 100) });
+      const leaving = node.leave('drain');
+      if (what === 'asked again') void node.leave('now');
+      else if (what === 'without an engine') engine.lose('The GPU device was lost.');
+      else sockets.last().drop(1006);
+      await leaving;
+      expect(engine.closed).toBe(true);
+      expect(feed.current.phase).toBe('idle');
+      expect(sockets.connections).toHaveLength(1);
+    },
+  );
+
+  test('D4: a hub that will end says so and is served on', async () => {
+    const { sockets, feed, ready } = setUp();
+    const engine = await ready();
+    sockets.last().say({ type: 'drain', reason: 'the hub stops', graceSeconds: 5 });
+    expect(feed.current).toMatchObject({ phase: 'draining', detail: 'the hub stops' });
+    sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 1) });
+    engine.step();
+    expect(finishes(sockets)).toEqual(['r']);
   });
 
   test('leaving while the model loads ends the start, and an engine that comes late is closed', async () => {
@@ -246,7 +363,7 @@ describe('a node', () => {
     sockets.last().say(WELCOME);
     await settled();
     expect(sockets.last().of('stage')).toMatchObject([{ stage: 'downloading', loadedBytes: 5, totalBytes: 10 }]);
-    await node.leave(1000);
+    await node.leave('drain');
     expect(late[0]?.signal.aborted).toBe(true);
     const engine = new ScriptedEngine({ tokens() {}, kvEvents() {}, prefilled() {}, failed() {}, lost() {} });
     late[0]?.resolve(engine);

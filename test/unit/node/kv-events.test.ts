@@ -47,6 +47,7 @@ async function told(algo: HashAlgo, query = ''): Promise<string[]> {
     query,
     feed: new SnapshotFeed(clock, () => {}),
     openTransfers: transfersWith(clock),
+    leaveTimes: () => ({ graceMs: 0, timeoutMs: 0 }),
     startEngine: async (_offer, listener) => {
       engine = listener;
       return new ScriptedEngine(listener, { blockSize: 4 });

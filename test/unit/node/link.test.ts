@@ -21,6 +21,7 @@ function setUp(options: { ticket?: string; random?: () => number } = {}) {
     generate: (m) => heard.push(`generate ${m.generate.request}`),
     cancel: (m) => heard.push(`cancel ${m.request}`),
     snapshotRequested: (rank) => heard.push(`snapshot ${rank}`),
+    unregistered: () => heard.push('unregistered'),
     drain: (m) => heard.push(`drain ${m.reason}`),
     transfer: (m) => heard.push(`${m.type} ${m.transfer}`),
     lost: (_reason, ms) => lost.push(ms),
@@ -232,5 +233,20 @@ describe('a link', () => {
     clock.advance(600_000);
     expect(sockets.connections).toHaveLength(1);
     expect(left).toEqual([null]);
+  });
+
+  test('J10: an engine out of service unregisters; what was on its way is heard, and the next register counts', () => {
+    const { sockets, heard, link, left, register } = setUp();
+    register();
+    link.unregister({ stage: 'warming', detail: 'the GPU device was lost' });
+    expect(sockets.last().of('stage')).toMatchObject([{ stage: 'warming', detail: 'the GPU device was lost' }]);
+    expect(link.state).toBe('warming');
+    sockets.last().say({ type: 'cancel', request: 'late', attempt: 0 });
+    link.register(CARD);
+    sockets.last().say({ type: 'registered', node: 'node-1' });
+    expect(heard).toEqual(['welcome', 'registered', 'cancel late', 'registered']);
+    expect(link.state).toBe('registered');
+    expect(sockets.last().of('register')).toHaveLength(2);
+    expect(left).toEqual([]);
   });
 });
