@@ -53,7 +53,7 @@ export async function openPageNode(software: boolean): Promise<PageNode> {
     },
     async close() {
       await browser.close();
-      await hub.close({ graceSeconds: 0 });
+      await hub.close({ graceSeconds: 0, drainSeconds: 0 });
     },
   };
 }

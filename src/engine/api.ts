@@ -107,11 +107,6 @@ export interface Engine {
   snapshot(): KvSnapshot;
   /** For drawing: one byte per block: 0 free, 1 free but cached, 2 in use, 3 in use and shared. */
   blockMap(): Uint8Array;
-  /**
-   * Resolves when a turn of the engine's loop has run and its GPU queue has answered: only a working engine can. Rejects with `EngineError`
-   * when the engine is lost or closed; one that hangs never answers.
-   */
-  heartbeat(): Promise<void>;
   /** Frees the GPU, whatever state the engine is in. */
   close(): Promise<void>;
 }

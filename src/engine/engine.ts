@@ -150,9 +150,10 @@ export class StepLoop implements Engine {
 
   async close(): Promise<void> {
     this.end(new EngineError('internal', 'The engine is closed.'));
-    await this.running;
     this.parts.runner.destroy();
+    // First: without its device, no step of a GPU that hangs is waited for.
     this.parts.release();
+    await this.running;
   }
 
   /** The GPU is gone or cannot be trusted: nothing more is computed. Told to the listener once, and not after `close`. */

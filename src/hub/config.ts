@@ -122,8 +122,10 @@ export interface HubConfig {
   readonly endpointTypes: readonly ('chat' | 'completions')[];
   /** Built page; null = no page (API only). */
   readonly staticDir: string | null;
-  /** How long running requests may go on after `close`. */
+  /** After `close`, requests that come late are taken for so long. */
   readonly graceSeconds: number;
+  /** After that, running requests may go on for so long. */
+  readonly drainSeconds: number;
   /** Most seconds of an API request, from its arrival to its last byte; null = as long as it takes. */
   readonly requestTimeoutSeconds: number | null;
   /** Attempts of a request after the first, when nodes are lost. */

@@ -223,7 +223,7 @@ export class Dispatcher implements FrameSink {
       return;
     }
     if (this.#place(active, when) === 'chosen') return;
-    if (when === 'now' || this.#stopping) {
+    if (when === 'now') {
       this.#fail(active, error);
       return;
     }

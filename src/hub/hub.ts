@@ -9,6 +9,7 @@ import { createBlockHasher } from '../protocol/hashes.ts';
 import { MAX_BULK_MESSAGE_BYTES } from '../protocol/transfer.ts';
 import { AccessPolicy } from './access.ts';
 import { createApp } from './app.ts';
+import { type CloseTimes, Closing } from './closing.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { Disaggregation } from './disagg/disaggregation.ts';
 import { BulkRelay } from './disagg/relay.ts';
@@ -45,10 +46,11 @@ export interface Hub {
   /** Calls back when nodes come, go or change their stage. Returns how to stop it. */
   onNodeChange(listener: () => void): () => void;
   /**
-   * Takes no more requests, tells the nodes to drain, lets running requests go on for the grace period (the config's unless given),
-   * then ends them, all sockets and the server. A later call waits for the first; one with a shorter grace period shortens it.
+   * Ends the hub in good order, in the times of the config unless given: `/health` says no more; requests that come late are taken
+   * for the grace period; then none, and those that run go on until the last has ended, or their time is over; then everything ends.
+   * A later call waits for the first; one with shorter times shortens it.
    */
-  close(options?: { graceSeconds?: number }): Promise<void>;
+  close(times?: Partial<CloseTimes>): Promise<void>;
 }
 
 /** Starts a hub. Throws `HubStartError` (one line: what to do) for a bad model folder or a busy port. */
@@ -164,17 +166,34 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     internalError: (error) => log.error({ err: error }, 'a request failed inside the hub'),
   });
 
-  let closing: Promise<void> | null = null;
-  const policy = new AccessPolicy(config);
-  const status = { state, stopping: () => closing !== null, metrics: metrics.registry };
-  const app = createApp({ config, policy, api, models: folders, status, log });
   const open = new Set<NodeSocket>();
   const known = (node: string, token: string) => registry.isNode(node, token);
   const relay = new BulkRelay({ transfers: disaggregation.transfers, known, clock, limits, log });
+  let ended = false;
   const full = (count: number) => {
-    if (closing !== null) return 'The hub stops.';
+    // Until the last stream has ended, one more node may be what it needs.
+    if (ended) return 'The hub stops.';
     return count >= limits.maxNodes ? `The hub has ${limits.maxNodes} nodes, which is its limit.` : null;
   };
+  const closing = new Closing(clock, {
+    announce({ graceSeconds }) {
+      log.info({ graceSeconds, inflight: dispatcher.inflight }, 'the hub stops');
+      for (const socket of registry.sockets()) socket.send({ type: 'drain', reason: 'the hub stops', graceSeconds });
+    },
+    drain: () => dispatcher.stop(),
+    async end() {
+      dispatcher.failAll('The hub stopped before this request was done. Send it again.');
+      ended = true;
+      for (const node of open) node.end(CLOSE.goingAway, 'the hub stops');
+      relay.end();
+      await server.close();
+      await side.close();
+      await publisher?.close();
+    },
+  });
+  const policy = new AccessPolicy(config);
+  const status = { state, stopping: () => closing.begun, metrics: metrics.registry };
+  const app = createApp({ config, policy, api, models: folders, status, log });
   const side = await startSideServers(config, policy, status).catch(async (error: unknown) => {
     await publisher?.close();
     throw error;
@@ -217,25 +236,6 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     throw error;
   });
 
-  let endGrace = () => {};
-  const shutDown = async (graceSeconds: number) => {
-    log.info({ graceSeconds, inflight: dispatcher.inflight }, 'the hub stops');
-    server.stopListening();
-    for (const socket of registry.sockets()) socket.send({ type: 'drain', reason: 'the hub stops', graceSeconds });
-    const idle = dispatcher.stop();
-    const over = new Promise<void>((resolve) => {
-      endGrace = resolve;
-    });
-    const cancelTimer = clock.after(graceSeconds * 1000, endGrace);
-    await Promise.race([idle, over]);
-    cancelTimer();
-    dispatcher.failAll('The hub stopped before this request was done. Send it again.');
-    for (const node of open) node.end(CLOSE.goingAway, 'the hub stops');
-    relay.end();
-    await server.close();
-    await side.close();
-    await publisher?.close();
-  };
   return {
     port: server.port,
     url: localUrl(config, server.port),
@@ -243,11 +243,8 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     sidePorts: { system: side.system, metrics: side.metrics },
     state,
     onNodeChange: (listener) => registry.onChange(listener),
-    close({ graceSeconds = config.graceSeconds } = {}) {
-      if (closing === null) closing = shutDown(graceSeconds);
-      else clock.after(graceSeconds * 1000, () => endGrace());
-      return closing;
-    },
+    close: ({ graceSeconds = config.graceSeconds, drainSeconds = config.drainSeconds } = {}) =>
+      closing.close({ graceSeconds, drainSeconds }),
   };
 }
 

@@ -23,6 +23,9 @@ import { fingerprint, publicKeyHash } from './launch/tls.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
+/** Beside the times for streams, how long sockets and browsers may take to close. */
+const CLOSE_MS = 30_000;
+
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
@@ -57,13 +60,13 @@ async function main(): Promise<void> {
     {
       async close() {
         stopping = true;
-        say(`\nStopping: running requests get ${config.graceSeconds} s. Ctrl-C again ends at once.`);
+        say(stoppingLine(config));
         await hub.close();
         await nodes?.close();
       },
       exit: (code) => process.exit(code),
       say,
-      timeoutMs: options['runtime-graceful-shutdown-timeout-secs'] * 1000,
+      timeoutMs: (config.graceSeconds + config.drainSeconds) * 1000 + CLOSE_MS,
     },
     Date.now,
   );
@@ -87,6 +90,10 @@ async function main(): Promise<void> {
   }
   if (stopping) return;
   say(bannerOf(parsed, config, hub, lan));
+}
+
+function stoppingLine({ graceSeconds, drainSeconds }: HubConfig): string {
+  return `\nStopping: late requests are taken for ${graceSeconds} s, running ones may end (${drainSeconds} s at most). Ctrl-C again ends at once.`;
 }
 
 function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonly string[]): string {

@@ -234,6 +234,7 @@ export class NodeSocket {
         break;
       case 'drain':
         this.#drain(message.reason);
+        this.send({ type: 'unregistered' });
         break;
       case 'error':
         this.detail = message.message;

@@ -163,10 +163,12 @@ export class Registry implements NodeDesk, ReadyNodes {
     return id;
   }
 
-  #modelFor({ room, query }: Hello): string {
+  #modelFor({ room, query, loaded }: Hello): string {
     const [first, ...others] = this.models;
     if (first === undefined) throw new Error('a hub has a model');
     if (others.length === 0) return first.offer.name;
+    const same = this.models.find(({ offer }) => offer.fingerprint === loaded);
+    if (same !== undefined) return same.offer.name;
     const held = new Set(this.sockets().map(({ model }) => model));
     const page = { room: room ?? null, query: query ?? '' };
     return modelFor([first, ...others], page, held, this.config.nodeOptions).offer.name;

@@ -14,9 +14,7 @@ import { closeWebSocket } from './websocket.ts';
 
 export interface HubServer {
   readonly port: number;
-  /** No new connections; idle ones are closed. */
-  stopListening(): void;
-  /** After `stopListening`: closes node sockets, gives the answers that are being written a moment, then closes all connections. */
+  /** No new connections: closes node sockets, gives the answers that are being written a moment, then closes all connections. */
   close(): Promise<void>;
 }
 
@@ -67,11 +65,9 @@ export async function startServer({ config, policy, app, cluster, bulk }: Server
   const port = await listen(server, config.host, config.port, '--http-port');
   return {
     port,
-    stopListening() {
+    async close() {
       server.close();
       server.closeIdleConnections();
-    },
-    async close() {
       const entrances = [...doors.values()];
       for (const { sockets } of entrances) sockets.close();
       const clients = entrances.flatMap(({ sockets }) => [...sockets.clients]);

@@ -48,23 +48,21 @@ export function metricsRoutes(source: StatusSource): Hono {
 /**
  * `/live` and `/health` (every node and its stage).
  *
- * `/health` is 200 `healthy` while every model has a ready node, 200 `degraded` while some have, and 503 `unhealthy` while none has:
- * like Dynamo's frontend it lists endpoints and instances, but its status code can be used as a readiness probe.
+ * `/health` is 200 `healthy` while every model has a ready node, 200 `degraded` while some have, and 503 `unhealthy` while none has, and
+ * 503 `draining` from the moment the hub stops: like Dynamo's frontend it lists endpoints and instances, but its status code can be used as a readiness probe.
  */
 export function healthRoutes(source: StatusSource): Hono {
   const routes = new Hono();
-  routes.get('/live', (c) =>
-    source.stopping()
-      ? c.json({ status: 'shutting_down', message: 'Service is shutting down' }, 503)
-      : c.json({ status: 'live', message: 'Service is live' }),
-  );
+  // The process lives, also while it drains: whoever restarts what is not alive must not cut its last streams.
+  routes.get('/live', (c) => c.json({ status: 'live', message: 'Service is live' }));
   routes.get('/health', (c) => {
     const { namespace, models, nodes } = source.state();
     const served = models.filter((model) => model.readyNodes > 0);
-    const status = served.length === 0 ? 'unhealthy' : served.length < models.length ? 'degraded' : 'healthy';
+    const able = served.length === 0 ? 'unhealthy' : served.length < models.length ? 'degraded' : 'healthy';
+    const status = source.stopping() ? 'draining' : able;
     const body = {
       status,
-      message: served.length === 0 ? 'No node is ready' : `${served.length} of ${models.length} models can be served`,
+      message: messageOf(status, served.length, models.length),
       endpoints: served.map(({ name }) => name),
       instances: nodes.map(({ id, stage, detail, model, card }) => ({
         instance_id: id,
@@ -76,7 +74,12 @@ export function healthRoutes(source: StatusSource): Hono {
         adapter: card && adapterName(card.adapter),
       })),
     };
-    return c.json(body, status === 'unhealthy' || source.stopping() ? 503 : 200);
+    return c.json(body, status === 'unhealthy' || status === 'draining' ? 503 : 200);
   });
   return routes;
+}
+
+function messageOf(status: string, served: number, models: number): string {
+  if (status === 'draining') return 'The hub stops: requests that run end, new ones belong elsewhere';
+  return served === 0 ? 'No node is ready' : `${served} of ${models} models can be served`;
 }

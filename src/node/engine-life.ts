@@ -153,6 +153,7 @@ export class EngineLife {
     return {
       tokens: heard((frames) => listener.tokens(frames)),
       kvEvents: heard((events) => listener.kvEvents(events)),
+      prefilled: heard((request, progress) => listener.prefilled(request, progress)),
       failed: heard((request, error) => listener.failed(request, error)),
       adapter: heard((adapter) => listener.adapter(adapter)),
       progress: heard((...step) => listener.progress(...step)),

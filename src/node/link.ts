@@ -64,13 +64,16 @@ export interface LinkOptions {
 
 /** From opening a socket to `welcome`. */
 const WELCOME_MS = 15_000;
+/** The same for opening one to a hub that was there before: while a machine restarts, packets to it vanish. */
+const REOPEN_MS = 4_000;
 /** The hub pings every 5 s (rule L1); so many times longer without any message and the line is dead. */
 const SILENT_TICK_MS = 5_000;
 const MAX_SILENT_TICKS = 4;
 const FIRST_RETRY_MS = 500;
-const MAX_RETRY_MS = 15_000;
+/** A hub that restarts has its nodes back within 5 seconds (rule J6). */
+const MAX_RETRY_MS = 4_000;
 /** About twenty minutes of a hub out of reach. */
-const MAX_TRIES = 100;
+const MAX_TRIES = 400;
 /** Unsent bytes at which the hub counts as not reading. */
 const MAX_BUFFERED = 32 << 20;
 /** Longest text of one message from the hub: a prompt of `MAX_IDS` ids fits. */
@@ -85,6 +88,8 @@ export class Link {
   private socket: Socket | null = null;
   private epoch = 0;
   private resume: { node: string; token: string } | null = null;
+  /** Fingerprint of the model that the first welcome named. */
+  private model: string | null = null;
   private tries = 0;
   private silentTicks = 0;
   /** Whether the hub has said `registered` on this connection. */
@@ -163,10 +168,15 @@ export class Link {
     });
     this.socket = socket;
     this.lastError = null;
-    this.arm(WELCOME_MS, () => this.reconnect(CLOSE.timeout, 'the hub did not answer in time'));
+    this.awaitHub(this.resume === null ? WELCOME_MS : REOPEN_MS);
+  }
+
+  private awaitHub(ms: number): void {
+    this.arm(ms, () => this.reconnect(CLOSE.timeout, 'the hub did not answer in time'));
   }
 
   private greet(): void {
+    this.awaitHub(WELCOME_MS);
     this.current = 'greeting';
     const { ticket, agent, room, query } = this.options;
     const hello: NodeMessage = {
@@ -177,6 +187,7 @@ export class Link {
       ...(query === '' ? {} : { query: query.slice(0, 4096) }),
       ...(ticket === null ? {} : { ticket }),
       ...(this.resume === null ? {} : { resume: this.resume }),
+      ...(this.model === null ? {} : { loaded: this.model }),
     };
     this.socket?.send(encode(hello));
   }
@@ -198,6 +209,7 @@ export class Link {
         this.wasRegistered = false;
         this.epoch = message.epoch;
         this.resume = { node: message.node, token: message.resumeToken };
+        this.model ??= message.model.fingerprint;
         this.watch();
         listener.welcome(message);
         return null;

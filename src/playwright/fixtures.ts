@@ -42,7 +42,7 @@ export const quireFixtures: Fixtures<
     const hub = await startHub(config, { log: pino({ level: parsed.options['log-level'] }, pino.destination(2)) });
     const open = nodeOpener(hub, context, config.joinToken, quireAdapter, testInfo);
     await use({ url: hub.url, models: hub.models, apiKey: config.apiKeys[0] ?? null, openNode: open });
-    await hub.close({ graceSeconds: 0 });
+    await hub.close({ graceSeconds: 0, drainSeconds: 0 });
   },
   quireNode: async ({ quireHub }, use) => use(await quireHub.openNode()),
 };

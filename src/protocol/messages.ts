@@ -128,6 +128,8 @@ export const NodeMessage = z.discriminatedUnion('type', [
     versions: z.array(text).max(16),
     ticket: text.optional(),
     resume: z.object({ node: text, token: text }).optional(),
+    /** Fingerprint of the model that the node was offered before: a hub that knows it no more offers the same, if it can. */
+    loaded: text.optional(),
     agent: text,
     /** Left out where the node has no adapter, or does not know. */
     room: AdapterRoom.optional(),

@@ -220,7 +220,7 @@ describe('a request whose node was lost, and which waits for another', () => {
     const body = { prompt: [3, 4], max_tokens: 200, ignore_eos: true, stream: true };
     const request = post(body, { 'x-request-id': 'waiting', ...timeout });
     await request.events(2);
-    await first.leave(0);
+    await first.leave();
     await until(() => hub.state().nodes.length === 0);
     expect(hub.state().inflightRequests).toBe(1);
     if (how === 'leave') request.leave();

@@ -15,7 +15,7 @@ beforeEach(async () => {
   hub = await startTestHub({ disaggregation: { transports: ['relay'], timeoutMs: 10_000, minTokens: 16 } });
 });
 afterEach(async () => {
-  for (const node of nodes) await node.leave(0);
+  for (const node of nodes) await node.leave();
   await hub.close();
 });
 
@@ -124,10 +124,10 @@ describe('disaggregated serving of whole nodes', () => {
       return { ids, ...(await complete(ids, 20)) };
     });
     await until(() => hub.state().happenings.filter(({ kind }) => kind === 'transferred').length >= 5);
-    await p1!.leave(0);
+    await p1!.leave();
     await join('prefill', slow);
     await until(() => hub.state().happenings.filter(({ kind }) => kind === 'transferred').length >= 10);
-    await d1!.leave(0);
+    await d1!.leave();
     await join('decode', slow);
     const done = await Promise.all(answers);
     for (const { ids, tokens } of done) expect(tokens).toEqual(alone(ids, 20));

@@ -14,7 +14,7 @@ import { startTestHub } from '../support/test-hub.ts';
 
 let hub: Hub | null = null;
 afterEach(async () => {
-  await hub?.close({ graceSeconds: 0 });
+  await hub?.close({ graceSeconds: 0, drainSeconds: 0 });
   hub = null;
 });
 
@@ -53,22 +53,61 @@ describe('starting', () => {
 });
 
 describe('stopping', () => {
-  it('lets a running stream end within the grace period, takes no new request meanwhile, and tells the nodes', async () => {
-    hub = await startTestHub({ graceSeconds: 30 });
-    const node = await ScriptedNode.join(hub.url, { tokenMs: 20 });
-    const client = clientOf(hub);
-    const running = client.completions.create(BODY);
+  it('says no more on /health at once, and still takes what comes late for the grace period', async () => {
+    hub = await startTestHub({ graceSeconds: 0.5, drainSeconds: 30 });
+    const { url } = hub;
+    const node = await ScriptedNode.join(url, { tokenMs: 20 });
+    const running = clientOf(hub).completions.create({ ...BODY, max_tokens: 60 });
     await node.next('generate');
     const closing = hub.close();
-    expect(await node.next('drain')).toMatchObject({ graceSeconds: 30 });
-    await expect(client.completions.create(BODY)).rejects.toThrow();
-    await expect(ScriptedNode.open(hub.url)).rejects.toThrow();
-    expect((await running).usage?.completion_tokens).toBe(20);
+    expect(await node.next('drain')).toMatchObject({ graceSeconds: 0.5 });
+    const health = await fetch(`${url}/health`);
+    expect(health.status).toBe(503);
+    expect(await health.json()).toMatchObject({ status: 'draining', instances: [{ status: 'ready' }] });
+    expect((await fetch(`${url}/live`)).status).toBe(200);
+    // A node may still come: one that was lost for a moment, or whatever the last requests need.
+    await ScriptedNode.join(url);
+    expect((await clientOf(hub).completions.create({ ...BODY, prompt: [3], max_tokens: 2 })).usage).toMatchObject({
+      completion_tokens: 2,
+    });
+    await delay(600);
+    await expect(clientOf(hub).completions.create(BODY)).rejects.toMatchObject({ status: 503, code: 'hub_stopping' });
+    expect((await fetch(`${url}/live`)).status).toBe(200);
+    expect((await fetch(`${url}/health`)).status).toBe(503);
+    expect((await running).usage?.completion_tokens).toBe(60);
     await closing;
     expect(await node.closed).toMatchObject({ code: CLOSE.goingAway });
+    await expect(fetch(`${url}/live`)).rejects.toThrow();
   });
 
-  it('ends what is not done when the grace period is over, with an error that says so', async () => {
+  it('waits out the grace period though nothing runs, and ends with the last stream, not at the end of its time', async () => {
+    hub = await startTestHub({ graceSeconds: 0.4, drainSeconds: 3600 });
+    const node = await ScriptedNode.join(hub.url, { tokenMs: 20 });
+    const started = performance.now();
+    const closing = hub.close();
+    await delay(200);
+    const late = clientOf(hub).completions.create({ ...BODY, max_tokens: 30 });
+    await closing;
+    expect(performance.now() - started).toBeGreaterThan(590);
+    expect((await late).usage?.completion_tokens).toBe(30);
+    await node.closed;
+  });
+
+  it('moves what a node leaves behind while the hub drains, like at any other time', async () => {
+    hub = await startTestHub({ graceSeconds: 0, drainSeconds: 30 });
+    const first = await ScriptedNode.join(hub.url, { tokenMs: 20, hangAfter: 3 });
+    const running = clientOf(hub).completions.create(BODY);
+    await first.next('generate');
+    const closing = hub.close();
+    await delay(50);
+    first.socket.terminate();
+    await delay(50);
+    await ScriptedNode.join(hub.url);
+    expect((await running).usage?.completion_tokens).toBe(20);
+    await closing;
+  });
+
+  it('ends what is not done when its time is over, with an error that says so', async () => {
     hub = await startTestHub();
     const node = await ScriptedNode.join(hub.url, { reply: null });
     const running = expect(clientOf(hub).completions.create(BODY)).rejects.toMatchObject({
@@ -76,17 +115,17 @@ describe('stopping', () => {
       code: 'hub_stopping',
     });
     await node.next('generate');
-    await hub.close({ graceSeconds: 0.2 });
+    await hub.close({ graceSeconds: 0.1, drainSeconds: 0.1 });
     await running;
   });
 
-  it('a second call does not wait for the grace period of the first', async () => {
-    hub = await startTestHub({ graceSeconds: 3600 });
+  it('a second call does not wait for the times of the first', async () => {
+    hub = await startTestHub({ graceSeconds: 3600, drainSeconds: 3600 });
     const node = await ScriptedNode.join(hub.url, { reply: null });
     const running = expect(clientOf(hub).completions.create(BODY)).rejects.toMatchObject({ status: 503 });
     await node.next('generate');
     const first = hub.close();
-    await hub.close({ graceSeconds: 0 });
+    await hub.close({ graceSeconds: 0, drainSeconds: 0 });
     await first;
     await running;
   });

@@ -77,6 +77,7 @@ export class GpulessNode {
       room: null,
       feed: this.#feed,
       openTransfers: transfersWith(options.clock, options.role ?? 'agg', this.#transports),
+      leaveTimes: () => ({ graceMs: 0, timeoutMs: 0 }),
       startEngine: (offer, listener) => this.#start(offer, listener),
     });
     this.#node.join();
@@ -94,8 +95,8 @@ export class GpulessNode {
     return this.#steps;
   }
 
-  leave(graceMs: number): Promise<void> {
-    return this.#node.leave(graceMs);
+  leave(): Promise<void> {
+    return this.#node.leave('now');
   }
 
   async #start(offer: EngineOffer, listener: EngineListener): Promise<StepLoop> {

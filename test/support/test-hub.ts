@@ -23,6 +23,6 @@ export async function startTestHub(
 ): Promise<Hub> {
   const here = { root: ROOT, hostname: 'test', lanAddresses: [], now: () => new Date() };
   const defaults = await hubConfig(parseArgs(['--http-port', '0'], {}), here);
-  const whole = { ...defaults, staticDir: null, graceSeconds: 0, ...config };
+  const whole = { ...defaults, staticDir: null, graceSeconds: 0, drainSeconds: 0, ...config };
   return startHub({ ...whole, limits: { ...defaults.limits, ...limits } }, { log, clock });
 }

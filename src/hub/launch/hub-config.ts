@@ -74,6 +74,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     endpointTypes: options['endpoint-types'],
     staticDir: path.join(here.root, 'dist/page'),
     graceSeconds: options['graceful-shutdown-grace-period-secs'],
+    drainSeconds: options['runtime-graceful-shutdown-timeout-secs'],
     requestTimeoutSeconds: options['request-timeout'],
     migrationLimit: options['migration-limit'],
     limits: DEFAULT_LIMITS,

@@ -4,8 +4,10 @@ import { remoteHub } from './remote-hub.ts';
 import { closeOnSignals, endWithNpm } from './shutdown.ts';
 import { followNodes, startNodes } from './start-nodes.ts';
 
-/** Beside the grace period of their streams, how long pages may take to say that they have left. */
+/** Beside the times for their streams, how long pages may take to say that they have left. */
 const LEAVE_MS = 5000;
+/** Then, how long the browser may take to close. */
+const CLOSE_MS = 30_000;
 
 /**
  * `--headless`: nodes of this machine for a hub elsewhere, until a signal ends them. Resolves when they are ready or cannot be.
@@ -18,19 +20,20 @@ export async function lendTo({ options, given }: Parsed, say: (line: string) => 
     fingerprint: options['hub-fingerprint'],
   });
   const { headless: _, ...query } = offeredOptions(given);
-  const graceSeconds = options['graceful-shutdown-grace-period-secs'];
+  const streamMs =
+    (options['graceful-shutdown-grace-period-secs'] + options['runtime-graceful-shutdown-timeout-secs']) * 1000;
   let nodes: HeadlessNodes | null = null;
   closeOnSignals(
     process,
     {
       async close() {
         say('\nLeaving the hub. Ctrl-C again ends at once.');
-        await nodes?.leave(graceSeconds * 1000 + LEAVE_MS);
+        await nodes?.leave(streamMs + LEAVE_MS);
         await nodes?.close();
       },
       exit: (code) => process.exit(code),
       say,
-      timeoutMs: options['runtime-graceful-shutdown-timeout-secs'] * 1000,
+      timeoutMs: streamMs + LEAVE_MS + CLOSE_MS,
     },
     Date.now,
   );

@@ -28,6 +28,7 @@ function setUp(fails: (Error | null)[] = []) {
     {
       tokens() {},
       kvEvents() {},
+      prefilled() {},
       failed() {},
       adapter() {},
       progress() {},
@@ -54,7 +55,7 @@ describe('the life of an engine', () => {
     const { engines, heard, life, pass } = setUp();
     await pass(20_000);
     expect(heard).toEqual(['started']);
-    engines[0]!.hangs = true;
+    engines[0]!.beating = false;
     await pass(10_000);
     expect(life.current).toBe(engines[0]);
     await pass(4000);
@@ -68,7 +69,7 @@ describe('the life of an engine', () => {
   test('one that is slow to answer, and computes, does not hang', async () => {
     const { engines, heard, pass } = setUp();
     await pass(500);
-    engines[0]!.hangs = true;
+    engines[0]!.beating = false;
     for (let i = 0; i < 30; i++) {
       engines[0]!.step();
       await pass(2000);

@@ -141,7 +141,7 @@ describe('a link', () => {
       clock.advance(lost.at(-1) ?? 0);
       sockets.last().drop(1006);
     }
-    expect(lost).toEqual([250, 500, 2000, 2000, 8000, 7500, 15_000, 7500]);
+    expect(lost).toEqual([250, 500, 2000, 2000, 4000, 2000, 4000, 2000]);
     expect(sockets.connections).toHaveLength(8);
     clock.advance(lost.at(-1) ?? 0);
     register();
@@ -150,14 +150,44 @@ describe('a link', () => {
     expect(lost.at(-1)).toBe(500);
   });
 
-  test('J6: gives up after a hundred tries in a row, and says so', () => {
+  test('J6: gives up after four hundred tries in a row, and says so', () => {
     const { clock, sockets, left, link } = setUp();
-    for (let i = 0; i < 200 && link.state !== 'left'; i++) {
+    for (let i = 0; i < 600 && link.state !== 'left'; i++) {
       sockets.last().drop(1006);
       clock.advance(15_000);
     }
-    expect(sockets.connections).toHaveLength(101);
+    expect(sockets.connections).toHaveLength(401);
     expect(left).toMatchObject([{ code: 'unreachable' }]);
+  });
+
+  test('J6: a hub that was there before and takes no connection is tried anew after four seconds', () => {
+    const { clock, sockets, register } = setUp();
+    clock.advance(14_999);
+    expect(sockets.connections).toHaveLength(1);
+    register();
+    sockets.last().drop(1006);
+    clock.advance(500);
+    expect(sockets.connections).toHaveLength(2);
+    // Packets to it vanish: neither opened nor closed.
+    clock.advance(4000);
+    expect(sockets.last().closedWith?.code).toBe(CLOSE.timeout);
+    clock.advance(1000);
+    expect(sockets.connections).toHaveLength(3);
+    // Once open it has its time.
+    sockets.last().listener.opened();
+    clock.advance(14_999);
+    expect(sockets.last().closedWith).toBeNull();
+  });
+
+  test('J11: back at a hub it names the model that it was offered first', () => {
+    const { clock, sockets, register } = setUp();
+    sockets.last().listener.opened();
+    expect(sockets.last().of('hello')[0]).not.toHaveProperty('loaded');
+    register();
+    sockets.last().drop(1006);
+    clock.advance(500);
+    sockets.last().listener.opened();
+    expect(sockets.last().of('hello')[0]).toMatchObject({ loaded: WELCOME.model.fingerprint });
   });
 
   test('a hub that opens but never answers is tried again', () => {

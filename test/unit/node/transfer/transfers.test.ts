@@ -37,6 +37,7 @@ async function node(role: Role, id: string, transports: LocalTransport[]) {
     room: null,
     query: '',
     feed: new SnapshotFeed(clock, () => {}),
+    leaveTimes: () => ({ graceMs: 5000, timeoutMs: 60_000 }),
     startEngine: async (_offer, listener) => {
       const engine = new ScriptedEngine(listener, { maxNumBatchedTokens: 32 });
       engines.push(engine);
@@ -238,7 +239,8 @@ describe('X: a decode node and a prefill node', () => {
     ask();
     await until(() => decode.hub.of('transfer_open').length === 1);
     order();
-    const left = prefill.cluster.leave(60_000);
+    const left = prefill.cluster.leave('drain');
+    prefill.hub.say({ type: 'unregistered' });
     let isLeft = false;
     void left.then(() => {
       isLeft = true;
