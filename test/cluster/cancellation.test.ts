@@ -23,7 +23,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   // None has anything that it would wait for.
-  for (const node of nodes) await node.leave(60_000);
+  for (const node of nodes) await node.leave();
   await hub.close();
   // Not one timer of the hub or of a node survives them, but for reports that were about to be sent.
   await until(() => clock.pending === 0);
