@@ -13,6 +13,7 @@ import { LoadReport } from './load-report.ts';
 import type { NodePhase, NodeProblem } from './snapshot.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';
 import type { OpenTransfers } from './transfer/open-transfers.ts';
+import { roleRefusals } from './transfer/plan.ts';
 import type { Transfers } from './transfer/transfers.ts';
 
 /** Progress of the download is told to the hub at most this often. */
@@ -116,7 +117,8 @@ export class ClusterNode {
   private welcome(welcome: Welcome): void {
     const before = this.offered;
     this.offered = welcome;
-    this.options.feed.update({ node: welcome.node, model: welcome.model.name, problem: null });
+    const refusals = roleRefusals(this.options.query, welcome.options);
+    this.options.feed.update({ node: welcome.node, model: welcome.model.name, roleRefusals: refusals, problem: null });
     // Whatever ran was dropped with the connection; what the hub still waits for must go elsewhere.
     for (const { request, attempt } of welcome.live)
       this.link.sendFailed(request, attempt, 'engine', 'The attempt ended when the node lost its connection.');

@@ -1,4 +1,5 @@
 import type { AdapterCard, Card, Load } from '../protocol/messages.ts';
+import type { RoleRefusals } from './transfer/plan.ts';
 
 /**
  * Where a node is in its life, as its page shows it. `idle`: never joined or left by choice; `reconnecting`: the hub is
@@ -33,6 +34,8 @@ export interface NodeSnapshot {
   readonly node: string | null;
   /** Served name of the model. */
   readonly model: string | null;
+  /** From the first welcome: which roles this node could have. null in solo mode and before. */
+  readonly roleRefusals: RoleRefusals | null;
   /** From the moment the GPU is open. */
   readonly adapter: AdapterCard | null;
   /** From the moment the engine is ready. */
@@ -50,6 +53,7 @@ export const IDLE: NodeSnapshot = {
   progress: null,
   node: null,
   model: null,
+  roleRefusals: null,
   adapter: null,
   card: null,
   load: null,

@@ -2,9 +2,8 @@ import type { ComponentChildren } from 'preact';
 import { adapterName } from '../protocol/adapter-name.ts';
 import type { Controller } from './controller.ts';
 import { count } from './format.ts';
+import { RoleField } from './role-field.tsx';
 import { mode, node, nodeName } from './state.ts';
-
-const ROLES = { agg: 'agg: prefill and decode', prefill: 'prefill', decode: 'decode' } as const;
 
 /** What computes here and what it computes; the node's own name can be changed. */
 export function AdapterFacts({ controller }: { controller: Controller }) {
@@ -23,12 +22,8 @@ export function AdapterFacts({ controller }: { controller: Controller }) {
             {model}
           </Fact>
         )}
-        {card && (
-          <Fact name="Role" testId="role">
-            {ROLES[card.role]}
-          </Fact>
-        )}
       </dl>
+      {mode === 'cluster' && <RoleField controller={controller} />}
       {(card !== null || mode === 'cluster') && (
         <details>
           <summary>More of this node</summary>

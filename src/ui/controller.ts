@@ -14,6 +14,7 @@ import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
 import type { WorkerApi } from '../node/worker-api.ts';
 import { ClusterSummary } from '../protocol/cluster-summary.ts';
 import { joinLinkOf, ticketOf } from '../protocol/join-link.ts';
+import type { Role } from '../protocol/messages.ts';
 import { Chat } from './chat.ts';
 import { watchCluster } from './cluster-watch.ts';
 import * as state from './state.ts';
@@ -21,12 +22,15 @@ import * as state from './state.ts';
 const SUMMARY_TIMEOUT_MS = 4000;
 const RATE_MS = 1000;
 const RATES_KEPT = 60;
+const ROLE_OPTION = 'disaggregation-mode';
 
 /** The page's side of everything; `startPage` makes the one of this page. */
 export class Controller {
   readonly chat: Chat;
   private readonly worker: Remote<WorkerApi>;
   private letSleep: (() => void) | null = null;
+  /** Leaves only to join anew. */
+  private comesBack = false;
   private lastBytes: { at: number; bytes: number } | null = null;
 
   constructor(private readonly settings: SettingsStore) {
@@ -50,7 +54,10 @@ export class Controller {
     void this.worker.subscribe(proxy((snapshot) => this.show(snapshot)));
     setInterval(() => this.recordRate(), RATE_MS);
     // A page that a browser puts away (back-forward cache) leaves; when it is taken out again it joins anew.
-    window.addEventListener('pagehide', () => void this.worker.leave('now'));
+    window.addEventListener('pagehide', () => {
+      this.comesBack = false;
+      void this.worker.leave('now');
+    });
     window.addEventListener('pageshow', (event) => {
       if (event.persisted) this.join();
     });
@@ -73,9 +80,23 @@ export class Controller {
 
   /** Takes the GPU back when its streams have ended; asked again meanwhile, at once: they go on on other nodes. */
   async leave(): Promise<void> {
+    this.comesBack = false;
     await this.worker.leave(state.node.value.phase === 'draining' ? 'now' : 'drain');
     this.letSleep?.();
     this.letSleep = null;
+  }
+
+  /** Makes this page's node one of `role`: it leaves when its streams have ended, and joins anew. The address keeps the role. */
+  async setRole(role: Role): Promise<void> {
+    const address = new URL(location.href);
+    address.searchParams.set(ROLE_OPTION, role);
+    history.replaceState(null, '', address);
+    state.roleAsked.value = role;
+    const { phase } = state.node.value;
+    if (phase === 'idle' || phase === 'gone') return;
+    this.comesBack = true;
+    await this.worker.leave('drain');
+    if (this.comesBack) this.join();
   }
 
   /** Name that the hub's dashboard shows from the next join on. */
@@ -158,7 +179,10 @@ export async function startPage(): Promise<Controller> {
   });
   const controller = new Controller(settings);
   try {
-    state.headless.value = pageOptions(new URLSearchParams(location.search), {}).headless;
+    const query = new URLSearchParams(location.search);
+    const options = pageOptions(query, {});
+    state.headless.value = options.headless;
+    if (query.has(ROLE_OPTION)) state.roleAsked.value = options[ROLE_OPTION];
     controller.join();
   } catch (error) {
     if (!(error instanceof OptionError)) throw error;

@@ -5,6 +5,7 @@ import { computed, signal } from '@preact/signals';
 import type { Capability } from '../node/page/capabilities.ts';
 import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
 import type { ClusterSummary } from '../protocol/cluster-summary.ts';
+import type { Role } from '../protocol/messages.ts';
 import type { AnswerWay } from './answer-way.ts';
 
 /** `cluster`: a page of a hub. `solo`: the engine of this page alone, no hub. */
@@ -57,6 +58,8 @@ export const rateHistory = signal<readonly number[]>([]);
 export const downloadRate = signal<number | null>(null);
 export const cluster = signal<ClusterView>({ status: 'unknown' });
 
+/** Role that the page's address asks for; null = the hub's. */
+export const roleAsked = signal<Role | null>(null);
 /** Name that a person gave this node; goes into the agent string that the hub shows. */
 export const nodeName = signal('');
 /** Link that makes another browser a node; has the join token in its fragment where the hub wants one. */

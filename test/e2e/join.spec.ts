@@ -1,4 +1,4 @@
-import { BROWSER, expect, expectStage, openReadyNode, test } from './fixture.ts';
+import { BROWSER, expect, expectStage, openReadyNode, READY_MS, test } from './fixture.ts';
 
 test.use(BROWSER);
 
@@ -20,9 +20,16 @@ test('a page joins, chats with the cluster, shows its speed, and leaves', async 
   await expect(page.getByTestId('stage')).toHaveAttribute('data-state', 'idle');
   expect(hub.state().nodes).toEqual([]);
 
+  // A role chosen while it lends nothing counts from the next join on; one chosen while it serves makes it join anew.
+  await page.getByTestId('role').selectOption('decode');
   await page.getByTestId('join').click();
   await expectStage(page, 'ready');
-  expect(hub.state().nodes).toMatchObject([{ stage: 'ready' }]);
+  expect(hub.state().nodes).toMatchObject([{ stage: 'ready', card: { role: 'decode' } }]);
+  const before = hub.state().nodes[0]?.id;
+  await page.getByTestId('role').selectOption('prefill');
+  await expect.poll(() => hub.state().nodes[0]?.card?.role, { timeout: READY_MS }).toBe('prefill');
+  expect(hub.state().nodes).toMatchObject([{ stage: 'ready', id: expect.not.stringMatching(before ?? '') }]);
+  expect(new URL(page.url()).searchParams.get('disaggregation-mode')).toBe('prefill');
 });
 
 test('stopping an answer frees the node', async ({ startTestHub, context }) => {

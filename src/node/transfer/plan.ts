@@ -1,5 +1,6 @@
 import { transportsOf } from '../../config/kv-transfer.ts';
 import { OptionError } from '../../config/option.ts';
+import { pageOptions } from '../../config/options.ts';
 import type { PageOptions } from '../../config/table.ts';
 import type { Role } from '../../protocol/messages.ts';
 import type { TransportName } from '../../protocol/transfer.ts';
@@ -20,4 +21,22 @@ export function transferPlan(options: PageOptions): TransferPlan {
     );
   }
   return { role, transports: transportsOf(options['kv-transfer-config']) };
+}
+
+/** Why this node could not have a role, with a page's query and what its hub offers; null where it could. */
+export type RoleRefusals = Readonly<Record<Role, string | null>>;
+
+export function roleRefusals(query: string, offered: Readonly<Record<string, string>>): RoleRefusals {
+  const refusal = (role: Role): string | null => {
+    const asked = new URLSearchParams(query);
+    asked.set('disaggregation-mode', role);
+    try {
+      transferPlan(pageOptions(asked, offered));
+      return null;
+    } catch (error) {
+      if (error instanceof OptionError) return error.message;
+      throw error;
+    }
+  };
+  return { agg: refusal('agg'), prefill: refusal('prefill'), decode: refusal('decode') };
 }
