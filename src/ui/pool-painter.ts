@@ -1,6 +1,6 @@
 import { BLOCK_STATES, cellStates, type PoolGrid, poolGrid } from './pool-grid.ts';
 
-const MAX_HEIGHT = 200;
+const MAX_HEIGHT = 120;
 const GAP = 1;
 
 /** Draws the block pool on a canvas, only the cells that changed. */
