@@ -40,7 +40,8 @@ function Nodes({ of, own }: { of: ClusterSummary; own: string | null }) {
         <span>{rate(total)} tokens/s together</span>
       </p>
       {nodeCount < GROUPED_FROM ? (
-        <ul class="nodes">
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard, in Safari too
+        <ul class="nodes" tabIndex={0} aria-label="Nodes">
           {listed.map((each) => (
             <NodeRow key={each.id} of={each} isOwn={each.id === own} now={of.now} />
           ))}
