@@ -136,7 +136,15 @@ export const engineOptions = {
     default: 'xxh3',
     alias: 'prefix-caching-algo',
     where: 'both',
-    help: "Hash of blocks: xxh3 is Dynamo's, so that its routers match.",
+    help: "Hash of blocks: xxh3 is Dynamo's, sha256 is vLLM's sha256_cbor.",
+  }),
+  'prefix-caching-hash-seed': option({
+    group: 'Engine',
+    kind: text('TEXT'),
+    default: '0',
+    env: 'PYTHONHASHSEED',
+    where: 'both',
+    help: 'What sha256 hashes of blocks begin with; vLLM takes it from the same variable.',
   }),
   'enforce-eager': option({
     group: 'Engine',

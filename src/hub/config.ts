@@ -104,6 +104,8 @@ export interface HubConfig {
   readonly allowedHosts: readonly string[];
   readonly blockSize: number;
   readonly hashAlgo: 'xxh3' | 'sha256';
+  /** What `sha256` hashes begin with. */
+  readonly hashSeed: string;
   readonly router: RouterConfig;
   /** Who beside the router hears of KV events; null = nobody. */
   readonly kvPublisher: ZmqConfig | null;

@@ -4,6 +4,7 @@ import { type Engine, EngineError } from '../engine/api.ts';
 import { snapshotParts } from '../protocol/kv-events.ts';
 import { Attempts } from './attempts.ts';
 import { batches } from './batches.ts';
+import { hashSeedOf } from './block-hasher.ts';
 import { cardOf } from './card.ts';
 import { Departure, type LeaveTimes } from './departure.ts';
 import { EngineLife, type EngineLifeListener } from './engine-life.ts';
@@ -257,5 +258,6 @@ export class ClusterNode {
 }
 
 function differs(a: Welcome, b: Welcome): boolean {
-  return a.model.fingerprint !== b.model.fingerprint || a.blockSize !== b.blockSize || a.hashAlgo !== b.hashAlgo;
+  const hashing = a.hashAlgo !== b.hashAlgo || hashSeedOf(a) !== hashSeedOf(b);
+  return a.model.fingerprint !== b.model.fingerprint || a.blockSize !== b.blockSize || hashing;
 }

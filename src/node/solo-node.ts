@@ -84,7 +84,10 @@ export class SoloNode {
       model,
       blockSize: options['block-size'],
       hashAlgo: options['prefix-caching-hash-algo'],
-      options: { 'generation-config': generationConfig },
+      options: {
+        'generation-config': generationConfig,
+        'prefix-caching-hash-seed': options['prefix-caching-hash-seed'],
+      },
     };
     const engine = await place.startEngine({ offer, files, progress }, listener);
     const api = await createSoloApi(files, engine, this.backend, generationConfig);

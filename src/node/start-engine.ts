@@ -8,7 +8,7 @@ import type { ShaderLibrary } from '../engine/gpu/shader-source.ts';
 import { modelSpec } from '../engine/model/config.ts';
 import { Golden } from '../engine/self-test.ts';
 import { loadWeights } from '../engine/weights/weights.ts';
-import { createBlockHasher } from '../protocol/hashes.ts';
+import { blockHasherOf, hashSeedOf } from './block-hasher.ts';
 import type { EngineOffer, StartListener } from './engine-offer.ts';
 import type { Progress } from './progress.ts';
 
@@ -57,7 +57,7 @@ export async function startEngine(
       weights,
       model: offer.model.name,
       fingerprint: offer.model.fingerprint,
-      hasher: await createBlockHasher(offer.hashAlgo),
+      hasher: await blockHasherOf(offer),
       golden: golden === null ? null : Golden.parse(golden),
       options: engineOptions(options),
       listener,
@@ -75,6 +75,7 @@ function optionsFor({ offer, query }: EngineRequest): PageOptions {
   const options = pageOptions(new URLSearchParams(query), { ...offer.options, ...fixed });
   refuseOther('block-size', options['block-size'], offer.blockSize);
   refuseOther('prefix-caching-hash-algo', options['prefix-caching-hash-algo'], offer.hashAlgo);
+  refuseOther('prefix-caching-hash-seed', options['prefix-caching-hash-seed'], hashSeedOf(offer));
   refuseOther('generation-config', options['generation-config'], offer.options['generation-config'] ?? 'auto');
   return options;
 }

@@ -1,4 +1,6 @@
-import { createSHA256, createXXHash3, type IHasher } from 'hash-wasm';
+import { createXXHash3, type IHasher } from 'hash-wasm';
+import type { StoredBlock } from './kv-events.ts';
+import { sha256Cbor } from './sha256-cbor.ts';
 import { MAX_WORDS, MIN_WORDS, type SeededSecret, seededSecret, xxh3OfWords } from './xxh3-short.ts';
 
 export type HashAlgo = 'xxh3' | 'sha256';
@@ -9,23 +11,33 @@ const SEED = 1337n;
 const MAX_SALTS = 64;
 
 /**
- * The two hashes of a full block, as u64. `tokensHash` is of the block's own tokens, `blockHash` chains it to the
- * blocks before. A cache salt changes both, so that prompts of different salts have no hash in common.
+ * The two hashes of a full block. `tokensHash` (u64) is of the block's own tokens, `blockHash` chains it to the
+ * blocks before. Prompts of different cache salts have no block hash in common.
  */
 export interface BlockHasher {
   /** tokens: u32 ids of one full block. */
   tokensHash(tokens: readonly number[], salt?: string): bigint;
-  /** parent: `blockHash` of the block before, null for the first block, whose hash is its `tokensHash`. */
-  blockHash(parent: bigint | null, tokensHash: bigint, salt?: string): bigint;
+  /** parent: `blockHash` of the block before, null for the first block. block: its tokens and their `tokensHash`. */
+  blockHash(parent: bigint | null, block: HashedTokens, salt?: string): bigint;
+}
+
+export interface HashedTokens extends Pick<StoredBlock, 'tokensHash'> {
+  readonly tokens: readonly number[];
 }
 
 /**
- * `xxh3` is Dynamo's, bit for bit: XXH3-64 with seed 1337 (plus, wrapping, XXH3-64(salt, seed 1) under a salt) over
- * u32 little-endian ids, then over (parent, tokensHash) as u64 little-endian.
- * `sha256` is the first 64 bits, big-endian, of SHA-256 over (u32 length of salt, salt, the same bytes).
+ * `tokensHash` is Dynamo's, bit for bit: XXH3-64 with seed 1337 (plus, wrapping, XXH3-64(salt, seed 1) under a salt) over
+ * u32 little-endian ids. `blockHash` with `xxh3` is Dynamo's too, of 64 bits: the first block's is its `tokensHash`, a later one's XXH3-64 over
+ * (parent, tokensHash) as u64 little-endian. With `sha256` it is vLLM's `sha256_cbor`, of 256 bits, from `hashSeed` on.
  */
-export async function createBlockHasher(algo: HashAlgo): Promise<BlockHasher> {
-  return algo === 'xxh3' ? xxh3() : sha256();
+export async function createBlockHasher(algo: HashAlgo, hashSeed = '0'): Promise<BlockHasher> {
+  const dynamo = await xxh3();
+  if (algo === 'xxh3') return dynamo;
+  const chained = await sha256Cbor(hashSeed);
+  return {
+    tokensHash: dynamo.tokensHash,
+    blockHash: (parent, { tokens }, salt = '') => chained(parent, tokens, salt),
+  };
 }
 
 /** What the hashes under one salt begin with. */
@@ -62,7 +74,7 @@ async function xxh3(): Promise<BlockHasher> {
       const started = salt === '' ? unsalted.init() : hasher.load(salted(salt).state);
       return finish(started.update(tokenBytes(tokens)));
     },
-    blockHash(parent, tokensHash, salt = '') {
+    blockHash(parent, { tokensHash }, salt = '') {
       if (parent === null) return tokensHash;
       pairValues[0] = parent;
       pairValues[1] = tokensHash;
@@ -87,23 +99,6 @@ function stateOfSeed(one: Uint8Array, two: Uint8Array, seed: bigint): Uint8Array
     view.setBigUint64(at, BigInt.asUintN(64, word + slope * (seed - 1n)), true);
   }
   return state;
-}
-
-async function sha256(): Promise<BlockHasher> {
-  const hasher = await createSHA256();
-  const digest = (bytes: Uint8Array, salt: string) => {
-    const saltBytes = new TextEncoder().encode(salt);
-    const length = new DataView(new ArrayBuffer(4));
-    length.setUint32(0, saltBytes.length, true);
-    return finish(hasher.init().update(new Uint8Array(length.buffer)).update(saltBytes).update(bytes));
-  };
-  return {
-    tokensHash: (tokens, salt = '') => digest(tokenBytes(tokens), salt),
-    blockHash(parent, tokensHash, salt = '') {
-      if (parent === null) return tokensHash;
-      return digest(new Uint8Array(new BigUint64Array([parent, tokensHash]).buffer), salt);
-    },
-  };
 }
 
 /** u32 little-endian. */

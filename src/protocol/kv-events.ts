@@ -1,21 +1,27 @@
 import * as z from 'zod';
 import { TokenId } from './sampling.ts';
 
-/** u64 are `bigint` in TypeScript and decimal strings in JSON. */
-export const U64 = z
-  .string()
-  .regex(/^\d{1,20}$/)
-  .transform((s, ctx) => {
-    const n = BigInt(s);
-    if (n > 0xffff_ffff_ffff_ffffn) {
-      ctx.addIssue({ code: 'custom', message: 'larger than 64 bits' });
-      return z.NEVER;
-    }
-    return n;
-  });
+/** A whole number of so many bits: `bigint` in TypeScript, a decimal string in JSON. */
+const unsigned = (bits: number, digits: number) =>
+  z
+    .string()
+    .regex(new RegExp(`^\\d{1,${digits}}$`))
+    .transform((s, ctx) => {
+      const n = BigInt(s);
+      if (n >> BigInt(bits) > 0n) {
+        ctx.addIssue({ code: 'custom', message: `larger than ${bits} bits` });
+        return z.NEVER;
+      }
+      return n;
+    });
 
-/** One full block: `blockHash` chains the blocks before it, `tokensHash` is of its own tokens alone (Dynamo's two hashes). */
-export const StoredBlock = z.object({ blockHash: U64, tokensHash: U64, tokens: z.array(TokenId).max(1024) });
+export const U64 = unsigned(64, 20);
+
+/** Chained hash of a block: 64 bits with `xxh3`, 256 with `sha256`. */
+export const BlockHash = unsigned(256, 78);
+
+/** One full block: `blockHash` chains the blocks before it, `tokensHash` is of its own tokens alone (as Dynamo has it). */
+export const StoredBlock = z.object({ blockHash: BlockHash, tokensHash: U64, tokens: z.array(TokenId).max(1024) });
 export type StoredBlock = z.infer<typeof StoredBlock>;
 
 /** Most blocks in one event. */
@@ -29,16 +35,20 @@ export const KvEvent = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('stored'),
     eventId: z.number().int(),
-    parent: U64.nullable(),
+    parent: BlockHash.nullable(),
     cacheSalt,
     blocks: z.array(StoredBlock).max(MAX_EVENT_BLOCKS),
   }),
-  z.object({ type: z.literal('removed'), eventId: z.number().int(), blockHashes: z.array(U64).max(MAX_EVENT_BLOCKS) }),
+  z.object({
+    type: z.literal('removed'),
+    eventId: z.number().int(),
+    blockHashes: z.array(BlockHash).max(MAX_EVENT_BLOCKS),
+  }),
   z.object({ type: z.literal('cleared'), eventId: z.number().int() }),
 ]);
 export type KvEvent = z.infer<typeof KvEvent>;
 
-const SnapshotBlock = z.object({ parent: U64.nullable(), cacheSalt, block: StoredBlock });
+const SnapshotBlock = z.object({ parent: BlockHash.nullable(), cacheSalt, block: StoredBlock });
 
 /** The whole prefix cache of a rank, parents first, as of `lastEventId`. */
 export interface KvSnapshot {

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { MAX_EVENT_BLOCKS, U64 } from './kv-events.ts';
+import { BlockHash, MAX_EVENT_BLOCKS, U64 } from './kv-events.ts';
 
 const count = z.number().int().min(0);
 const text = z.string().max(4096);
@@ -31,7 +31,7 @@ export function sectionBytes({ blocks, layers }: KvSection, layerBlockBytes: num
 }
 
 /** What the decode node wants: blocks `firstBlock` and following of the prompt, by their chained hashes. */
-export const Wanted = z.object({ firstBlock: count, hashes: z.array(U64).min(1).max(MAX_EVENT_BLOCKS) });
+export const Wanted = z.object({ firstBlock: count, hashes: z.array(BlockHash).min(1).max(MAX_EVENT_BLOCKS) });
 export type Wanted = z.infer<typeof Wanted>;
 
 /** How a transfer ended, as the decode node tells it. */
@@ -73,7 +73,7 @@ export const FrameHeader = z.discriminatedUnion('type', [
     kvCacheDtype: text,
     section: KvSection,
     /** Chained hash of each block of the section. */
-    hashes: z.array(U64).min(1).max(MAX_EVENT_BLOCKS),
+    hashes: z.array(BlockHash).min(1).max(MAX_EVENT_BLOCKS),
     /** XXH3-64, seed 0, of the payload. */
     payloadHash: U64,
   }),

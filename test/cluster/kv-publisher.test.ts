@@ -5,13 +5,14 @@ import { Request, Subscriber } from 'zeromq';
 import * as z from 'zod';
 import type { Hub } from '../../src/hub/hub.ts';
 import { type KvPublisher, startZmqPublisher, type ZmqConfig } from '../../src/hub/kv-publisher/zmq-publisher.ts';
-import { createBlockHasher } from '../../src/protocol/hashes.ts';
+import { type BlockHasher, createBlockHasher, type HashAlgo } from '../../src/protocol/hashes.ts';
 import { snapshotParts } from '../../src/protocol/kv-events.ts';
 import { PrefixCache } from '../support/prefix-cache.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
 
-const hasher = await createBlockHasher('xxh3');
+const HASHERS = { xxh3: await createBlockHasher('xxh3'), sha256: await createBlockHasher('sha256') };
+const low = (hash: bigint) => BigInt.asUintN(64, hash);
 const log = pino({ level: 'silent' });
 
 const Hash = z.union([z.bigint(), z.number().transform(BigInt)]);
@@ -32,11 +33,16 @@ const Batch = z.tuple([z.number(), z.array(Event), z.number()]);
 
 /** A subscriber as a router has one: follows the cache of each topic by vLLM's events alone. */
 class Follower {
-  readonly caches = new Map<string, Set<bigint>>();
+  /** Of each topic, the hashes as told, with the whole ones of the tokens that came with them. */
+  readonly caches = new Map<string, Map<bigint, bigint>>();
   readonly seqs = new Map<string, number[]>();
   readonly #socket = new Subscriber();
 
-  constructor(endpoint: string, topic = '') {
+  constructor(
+    endpoint: string,
+    topic = '',
+    private readonly hasher: BlockHasher = HASHERS.xxh3,
+  ) {
     this.#socket.connect(endpoint);
     this.#socket.subscribe(topic);
     void this.#follow();
@@ -54,7 +60,7 @@ class Follower {
     const [ts, events, rank] = Batch.parse(decode(payload, { useBigInt64: true }));
     expect(Math.abs(ts - Date.now() / 1000)).toBeLessThan(60);
     expect(topic).toContain(`:${rank}@`);
-    const cache = this.caches.get(topic) ?? new Set();
+    const cache = this.caches.get(topic) ?? new Map<bigint, bigint>();
     this.caches.set(topic, cache);
     for (const event of events) {
       if (event[0] === 'AllBlocksCleared') cache.clear();
@@ -63,11 +69,12 @@ class Follower {
         const [, hashes, parent, tokens, size] = event;
         if (parent !== null) expect(cache.has(parent)).toBe(true);
         expect(tokens).toHaveLength(size * hashes.length);
-        let before = parent;
+        let before = parent === null ? null : (cache.get(parent) ?? 0n);
         for (const [i, hash] of hashes.entries()) {
-          before = hasher.blockHash(before, hasher.tokensHash(tokens.slice(i * size, (i + 1) * size)));
-          expect(hash).toBe(before);
-          cache.add(hash);
+          const own = tokens.slice(i * size, (i + 1) * size);
+          before = this.hasher.blockHash(before, { tokens: own, tokensHash: this.hasher.tokensHash(own) });
+          expect(hash).toBe(low(before));
+          cache.set(hash, before);
         }
       }
     }
@@ -98,10 +105,10 @@ const CONFIG: ZmqConfig = {
 };
 
 /** A hub that publishes, and its endpoint. */
-async function startHub(): Promise<{ hub: Hub; endpoint: string; replayEndpoint: string }> {
+async function startHub(hashAlgo: HashAlgo): Promise<{ hub: Hub; endpoint: string; replayEndpoint: string }> {
   const [endpoint, replayEndpoint] = [`tcp://127.0.0.1:${port++}`, `tcp://127.0.0.1:${port++}`];
   const bound = endpoint.replace('127.0.0.1', '*');
-  const hub = await startTestHub({ kvPublisher: { ...CONFIG, endpoint: bound, replayEndpoint } });
+  const hub = await startTestHub({ hashAlgo, kvPublisher: { ...CONFIG, endpoint: bound, replayEndpoint } });
   open.push(hub);
   return { hub, endpoint, replayEndpoint };
 }
@@ -118,47 +125,52 @@ async function replayed(endpoint: string, start: bigint, topic?: string) {
 }
 
 describe('KV events on ZMQ, over real sockets', () => {
-  it('a subscriber follows the caches of two nodes: stored, removed, cleared, snapshot, and gone', async () => {
-    const { hub, endpoint } = await startHub();
-    const follower = new Follower(endpoint);
-    open.push(follower);
-    const nodes = [await ScriptedNode.join(hub.url), await ScriptedNode.join(hub.url)];
-    const caches = nodes.map(() => new PrefixCache(hasher, 16, 20));
-    const topics = nodes.map((node) => `kv@${node.id}:0@quire-pico`);
-    const same = () =>
-      caches.every((cache, i) => {
-        const wanted = cache.snapshot().blocks.map(({ block }) => block.blockHash);
-        const found = follower.caches.get(topics[i]!);
-        return found !== undefined && found.size === wanted.length && wanted.every((hash) => found.has(hash));
-      });
-    // A subscription takes a moment to reach the publisher; vLLM's subscribers ask for a replay then.
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    for (let round = 0; round < 30; round++) {
-      for (const [i, cache] of caches.entries()) {
-        cache.compute(Array.from({ length: 16 * 4 }, (_, at) => (at < 32 ? at : 100 * i + round)));
-        if (round % 7 === 3) cache.evict();
-        if (round === 20) cache.clear();
-        nodes[i]!.send({ type: 'kv_events', rank: 0, events: cache.takeEvents() });
+  it.each(['xxh3', 'sha256'] as const)(
+    'a subscriber follows the caches of two nodes: stored, removed, cleared, snapshot, and gone; %s',
+    async (hashAlgo) => {
+      const hasher = HASHERS[hashAlgo];
+      const { hub, endpoint } = await startHub(hashAlgo);
+      const follower = new Follower(endpoint, '', hasher);
+      open.push(follower);
+      const nodes = [await ScriptedNode.join(hub.url), await ScriptedNode.join(hub.url)];
+      const caches = nodes.map(() => new PrefixCache(hasher, 16, 20));
+      const topics = nodes.map((node) => `kv@${node.id}:0@quire-pico`);
+      const same = () =>
+        caches.every((cache, i) => {
+          const wanted = cache.snapshot().blocks.map(({ block }) => block.blockHash);
+          const found = follower.caches.get(topics[i]!);
+          return found !== undefined && found.size === wanted.length && wanted.every((hash) => found.has(low(hash)));
+        });
+      // A subscription takes a moment to reach the publisher; vLLM's subscribers ask for a replay then.
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      for (let round = 0; round < 30; round++) {
+        for (const [i, cache] of caches.entries()) {
+          cache.compute(Array.from({ length: 16 * 4 }, (_, at) => (at < 32 ? at : 100 * i + round)));
+          if (round % 7 === 3) cache.evict();
+          if (round === 20) cache.clear();
+          nodes[i]!.send({ type: 'kv_events', rank: 0, events: cache.takeEvents() });
+        }
       }
-    }
-    await until(same);
-    expect(follower.seqs.get(topics[0]!)).toEqual(Array.from({ length: 30 }, (_, i) => i));
+      await until(same);
+      expect(follower.seqs.get(topics[0]!)).toEqual(Array.from({ length: 30 }, (_, i) => i));
 
-    // A lost event: the hub asks for a snapshot, and the subscriber has the same again.
-    const [node] = nodes;
-    const [cache] = caches;
-    cache!.compute([...Array(48).keys()].map((i) => 7000 + i));
-    cache!.takeEvents();
-    cache!.compute([...Array(48).keys()].map((i) => 8000 + i));
-    node!.send({ type: 'kv_events', rank: 0, events: cache!.takeEvents() });
-    await node!.next('kv_snapshot_request');
-    for (const snapshot of snapshotParts(cache!.snapshot(), 16)) node!.send({ type: 'kv_snapshot', rank: 0, snapshot });
-    await until(same);
+      // A lost event: the hub asks for a snapshot, and the subscriber has the same again.
+      const [node] = nodes;
+      const [cache] = caches;
+      cache!.compute([...Array(48).keys()].map((i) => 7000 + i));
+      cache!.takeEvents();
+      cache!.compute([...Array(48).keys()].map((i) => 8000 + i));
+      node!.send({ type: 'kv_events', rank: 0, events: cache!.takeEvents() });
+      await node!.next('kv_snapshot_request');
+      for (const snapshot of snapshotParts(cache!.snapshot(), 16))
+        node!.send({ type: 'kv_snapshot', rank: 0, snapshot });
+      await until(same);
 
-    await node!.leave();
-    await until(() => follower.caches.get(topics[0]!)?.size === 0);
-    expect(follower.caches.get(topics[1]!)?.size).toBeGreaterThan(0);
-  });
+      await node!.leave();
+      await until(() => follower.caches.get(topics[0]!)?.size === 0);
+      expect(follower.caches.get(topics[1]!)?.size).toBeGreaterThan(0);
+    },
+  );
 
   it('gives what was missed by the replay socket', async () => {
     const publisher = await started({});
@@ -187,8 +199,8 @@ describe('KV events on ZMQ, over real sockets', () => {
     open.push(follower);
     await new Promise((resolve) => setTimeout(resolve, 300));
     const tokens = Array.from({ length: 16 }, (_, i) => i);
-    const tokensHash = hasher.tokensHash(tokens);
-    const block = { blockHash: hasher.blockHash(null, tokensHash), tokensHash, tokens };
+    const tokensHash = HASHERS.xxh3.tokensHash(tokens);
+    const block = { blockHash: HASHERS.xxh3.blockHash(null, { tokensHash, tokens }), tokensHash, tokens };
     for (let i = 0; i < 5000; i++) publisher.changed('a', 0, 'f', [{ type: 'cleared' }]);
     await new Promise((resolve) => setTimeout(resolve, 50));
     publisher.changed('b', 0, 'f', [{ type: 'stored', parent: null, blocks: [block] }]);

@@ -4,6 +4,7 @@ import { StepLoop } from '../../src/engine/engine.ts';
 import { BlockManager } from '../../src/engine/kv/block-manager.ts';
 import { Scheduler } from '../../src/engine/scheduler.ts';
 import type { StepPlan } from '../../src/engine/step-plan.ts';
+import { blockHasherOf } from '../../src/node/block-hasher.ts';
 import { ClusterNode } from '../../src/node/cluster-node.ts';
 import type { EngineOffer } from '../../src/node/engine-offer.ts';
 import { SnapshotFeed } from '../../src/node/snapshot-feed.ts';
@@ -11,7 +12,6 @@ import type { Connect } from '../../src/node/socket.ts';
 import type { BulkConnect } from '../../src/node/transfer/bulk-link.ts';
 import { RelayTransport } from '../../src/node/transfer/relay.ts';
 import type { Clock } from '../../src/protocol/clock.ts';
-import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import type { Role } from '../../src/protocol/messages.ts';
 import { SimulatedCopies, simulatedBlockBytes } from '../unit/engine/simulated-copies.ts';
 import { SimulatedGpu } from '../unit/engine/simulated-gpu.ts';
@@ -101,7 +101,7 @@ export class GpulessNode {
 
   async #start(offer: EngineOffer, listener: EngineListener): Promise<StepLoop> {
     const { totalBlocks = 40, maxNumSeqs = 4 } = this.#options;
-    const { blockSize, hashAlgo, model } = offer;
+    const { blockSize, model } = offer;
     const info = {
       ...SCRIPTED_INFO,
       fingerprint: model.fingerprint,
@@ -110,7 +110,7 @@ export class GpulessNode {
       layerBlockBytes: simulatedBlockBytes(blockSize),
       ...{ blockSize, totalBlocks, maxNumSeqs, maxNumBatchedTokens: MAX_NUM_BATCHED_TOKENS },
     };
-    const blocks = new BlockManager(totalBlocks, blockSize, await createBlockHasher(hashAlgo), { prefixCaching: true });
+    const blocks = new BlockManager(totalBlocks, blockSize, await blockHasherOf(offer), { prefixCaching: true });
     const scheduler = new Scheduler({
       blockManager: blocks,
       maxNumSeqs,

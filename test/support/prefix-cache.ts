@@ -98,7 +98,7 @@ export class PrefixCache {
       const own = tokens.slice(end - this.blockSize, end);
       const parent = entries.at(-1)?.block.blockHash ?? null;
       const tokensHash = this.hasher.tokensHash(own, cacheSalt);
-      const blockHash = this.hasher.blockHash(parent, tokensHash, cacheSalt);
+      const blockHash = this.hasher.blockHash(parent, { tokensHash, tokens: own }, cacheSalt);
       entries.push({ parent, cacheSalt, block: { blockHash, tokensHash, tokens: own } });
     }
     return entries;

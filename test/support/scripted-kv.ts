@@ -10,8 +10,9 @@ const hasher = await createBlockHasher('xxh3');
 export function promptHashes(prompt: readonly number[], blockSize: number, salt?: string): bigint[] {
   const hashes: bigint[] = [];
   for (let end = blockSize; end <= prompt.length; end += blockSize) {
-    const tokensHash = hasher.tokensHash(prompt.slice(end - blockSize, end), salt);
-    hashes.push(hasher.blockHash(hashes.at(-1) ?? null, tokensHash, salt));
+    const tokens = prompt.slice(end - blockSize, end);
+    const block = { tokens, tokensHash: hasher.tokensHash(tokens, salt) };
+    hashes.push(hasher.blockHash(hashes.at(-1) ?? null, block, salt));
   }
   return hashes;
 }

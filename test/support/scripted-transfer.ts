@@ -16,7 +16,8 @@ export function wantedOf(prompt: readonly number[], firstBlock = 0): Wanted {
   const hashes: bigint[] = [];
   let parent: bigint | null = null;
   for (let end = BLOCK; end < prompt.length; end += BLOCK) {
-    parent = hasher.blockHash(parent, hasher.tokensHash(prompt.slice(end - BLOCK, end), undefined), undefined);
+    const tokens = prompt.slice(end - BLOCK, end);
+    parent = hasher.blockHash(parent, { tokens, tokensHash: hasher.tokensHash(tokens) });
     hashes.push(parent);
   }
   return { firstBlock, hashes: hashes.slice(firstBlock) };

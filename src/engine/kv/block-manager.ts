@@ -227,9 +227,10 @@ export class BlockManager {
   #hash(sequence: Sequence): void {
     const { hashes, tokens, cacheSalt } = sequence;
     for (let end = (hashes.length + 1) * this.blockSize; end <= tokens.length; end += this.blockSize) {
-      const tokensHash = this.#hasher.tokensHash(tokens.slice(end - this.blockSize, end), cacheSalt);
+      const own = tokens.slice(end - this.blockSize, end);
+      const tokensHash = this.#hasher.tokensHash(own, cacheSalt);
       const parent = hashes.at(-1)?.blockHash ?? null;
-      hashes.push({ tokensHash, blockHash: this.#hasher.blockHash(parent, tokensHash, cacheSalt) });
+      hashes.push({ tokensHash, blockHash: this.#hasher.blockHash(parent, { tokensHash, tokens: own }, cacheSalt) });
     }
   }
 

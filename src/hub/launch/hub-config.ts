@@ -52,6 +52,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     allowedHosts: [...options['allowed-hosts'], ...(isWildcard(host) ? names : [])],
     blockSize: options['block-size'],
     hashAlgo: options['prefix-caching-hash-algo'],
+    hashSeed: options['prefix-caching-hash-seed'],
     router: {
       mode: options['router-mode'],
       knobs: {

@@ -84,8 +84,9 @@ export class KvIndex {
     const size = this.blockSize;
     let parent: bigint | null = null;
     for (let end = size; end < prompt.length; end += size) {
-      const tokensHash = this.hasher.tokensHash(prompt.slice(end - size, end), cacheSalt);
-      parent = this.hasher.blockHash(parent, tokensHash, cacheSalt);
+      const tokens = prompt.slice(end - size, end);
+      const tokensHash = this.hasher.tokensHash(tokens, cacheSalt);
+      parent = this.hasher.blockHash(parent, { tokens, tokensHash }, cacheSalt);
       asked.push(parent);
       yield parent;
     }

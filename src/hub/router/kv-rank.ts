@@ -165,7 +165,7 @@ export class KvRank {
     if (held.size >= maxBlocks) return `more blocks than the ${maxBlocks} of the pool`;
     const wanted = hasher.tokensHash(tokens, salt);
     if (tokensHash !== wanted) return `tokensHash is ${tokensHash}, but these tokens have ${wanted}`;
-    const chained = hasher.blockHash(parent, tokensHash, salt);
+    const chained = hasher.blockHash(parent, { tokens, tokensHash }, salt);
     return blockHash === chained ? null : `blockHash is ${blockHash}, but these tokens and parent have ${chained}`;
   }
 }

@@ -1,8 +1,8 @@
 import { pageOptions } from '../../config/options.ts';
 import type { Clock } from '../../protocol/clock.ts';
-import { createBlockHasher } from '../../protocol/hashes.ts';
 import type { TransportName } from '../../protocol/transfer.ts';
 import { createPayloadHash } from '../../protocol/transfer-frame.ts';
+import { blockHasherOf } from '../block-hasher.ts';
 import type { Link, Welcome } from '../link.ts';
 import type { BulkConnect } from './bulk-link.ts';
 import { brokerScope, LocalTransport } from './local.ts';
@@ -37,7 +37,7 @@ export type OpenTransfers = (
 export function transfersIn(place: TransferPlace): OpenTransfers {
   return async (welcome, link, changed) => {
     const plan = transferPlan(pageOptions(new URLSearchParams(place.query), welcome.options));
-    const [hasher, payloadHash] = await Promise.all([createBlockHasher(welcome.hashAlgo), createPayloadHash()]);
+    const [hasher, payloadHash] = await Promise.all([blockHasherOf(welcome), createPayloadHash()]);
     const transports = new NodeTransports(plan.role);
     for (const name of plan.transports) {
       const opened = await open(name, place, link, transports.late);

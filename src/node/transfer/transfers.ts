@@ -158,8 +158,9 @@ export class Transfers {
     const { hasher } = this.options;
     const hashes: bigint[] = [];
     for (let at = 0; at + blockSize <= prompt.length; at += blockSize) {
-      const tokensHash = hasher.tokensHash(prompt.slice(at, at + blockSize), cacheSalt);
-      hashes.push(hasher.blockHash(hashes.at(-1) ?? null, tokensHash, cacheSalt));
+      const tokens = prompt.slice(at, at + blockSize);
+      const block = { tokens, tokensHash: hasher.tokensHash(tokens, cacheSalt) };
+      hashes.push(hasher.blockHash(hashes.at(-1) ?? null, block, cacheSalt));
     }
     return hashes;
   }

@@ -11,7 +11,7 @@ import { reference } from './simulated-gpu.ts';
 const xxh3 = await createBlockHasher('xxh3');
 const colliding: BlockHasher = {
   tokensHash: (tokens) => BigInt(tokens.reduce((sum, token) => sum + token, 0) % 2),
-  blockHash: (parent, tokensHash) => (parent ?? 0n) ^ tokensHash,
+  blockHash: (parent, { tokensHash }) => (parent ?? 0n) ^ tokensHash,
 };
 const MAX_MODEL_LEN = 40;
 

@@ -9,7 +9,7 @@ const xxh3 = await createBlockHasher('xxh3');
 /** One-bit hashes: nearly every lookup meets a block of another prompt. */
 const colliding: BlockHasher = {
   tokensHash: (tokens) => BigInt(tokens.reduce((sum, token) => sum + token, 0) % 2),
-  blockHash: (parent, tokensHash) => (parent ?? 0n) ^ tokensHash,
+  blockHash: (parent, { tokensHash }) => (parent ?? 0n) ^ tokensHash,
 };
 
 const MAX_MODEL_LEN = 40;

@@ -39,6 +39,7 @@ describe('starting an engine', () => {
       message: expect.stringContaining('start the hub with --block-size 32'),
     });
     await expect(start('?prefix-caching-hash-algo=sha256')).rejects.toMatchObject({ code: 'model' });
+    await expect(start('?prefix-caching-hash-seed=7')).rejects.toMatchObject({ code: 'model' });
     await expect(start('?generation-config=vllm')).rejects.toMatchObject({ code: 'model' });
     const vllm = { ...OFFER, options: { 'generation-config': 'vllm' } };
     await expect(start('?generation-config=vllm', vllm)).rejects.toMatchObject({ code: 'no_adapter' });

@@ -1,16 +1,18 @@
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { createXXHash3, xxhash3 } from 'hash-wasm';
 import { describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { type BlockHasher, createBlockHasher } from '../../../src/protocol/hashes.ts';
+import { BlockHash, U64 } from '../../../src/protocol/kv-events.ts';
 
-const U64 = z.string().transform((s) => BigInt(s.replace('u64:', '')));
-const Check = z.object({ check: z.object({ tokens: z.array(z.number()), local: z.array(U64), seq: z.array(U64) }) });
+const Captured = z.string().transform((s) => BigInt(s.replace('u64:', '')));
+const Check = z.object({
+  check: z.object({ tokens: z.array(z.number()), local: z.array(Captured), seq: z.array(Captured) }),
+});
 const Stored = z.object({
-  parent_hash: U64.nullable(),
-  blocks: z.array(z.object({ block_hash: U64, tokens_hash: U64 })),
+  parent_hash: Captured.nullable(),
+  blocks: z.array(z.object({ block_hash: Captured, tokens_hash: Captured })),
 });
 const Batch = z.array(z.object({ event: z.object({ data: z.object({ stored: Stored }) }) }));
 
@@ -34,13 +36,15 @@ async function seeded(bytes: Uint8Array, seed: bigint): Promise<bigint> {
 function checkChain(hasher: BlockHasher, { parent_hash, blocks }: z.infer<typeof Stored>): void {
   let parent = parent_hash;
   for (const block of blocks) {
-    expect(hasher.blockHash(parent, block.tokens_hash)).toBe(block.block_hash);
+    expect(hasher.blockHash(parent, hashed(block.tokens_hash))).toBe(block.block_hash);
     parent = block.block_hash;
   }
 }
 
+/** A block of which only the hash counts. */
+const hashed = (tokensHash: bigint) => ({ tokensHash, tokens: [] });
+
 const hasher = await createBlockHasher('xxh3');
-const sha256 = await createBlockHasher('sha256');
 
 describe('xxh3 block hashes (K2)', () => {
   it('are the known ones of three chained blocks', () => {
@@ -48,9 +52,9 @@ describe('xxh3 block hashes (K2)', () => {
     const second = hasher.tokensHash([5, 6, 7, 8]);
     const third = hasher.tokensHash([9, 10, 11, 12]);
     expect([first, second, third]).toEqual([14643705804678351452n, 16777012769546811212n, 483935686894639516n]);
-    const chained = hasher.blockHash(hasher.blockHash(null, first), second);
-    expect([hasher.blockHash(null, first), chained]).toEqual([first, 4945711292740353085n]);
-    expect(hasher.blockHash(chained, third)).toBe(12583592247330656132n);
+    const chained = hasher.blockHash(hasher.blockHash(null, hashed(first)), hashed(second));
+    expect([hasher.blockHash(null, hashed(first)), chained]).toEqual([first, 4945711292740353085n]);
+    expect(hasher.blockHash(chained, hashed(third))).toBe(12583592247330656132n);
   });
 
   it("are those of Dynamo's mocker for a list of tokens", () => {
@@ -58,7 +62,7 @@ describe('xxh3 block hashes (K2)', () => {
     let parent: bigint | null = null;
     for (const [i, tokensHash] of local.entries()) {
       expect(hasher.tokensHash(tokens.slice(16 * i, 16 * i + 16))).toBe(tokensHash);
-      parent = hasher.blockHash(parent, tokensHash);
+      parent = hasher.blockHash(parent, hashed(tokensHash));
       expect(parent).toBe(seq[i]);
     }
   });
@@ -78,7 +82,7 @@ describe('xxh3 block hashes (K2)', () => {
     const pair = Buffer.alloc(16);
     pair.writeBigUInt64LE(5n, 0);
     pair.writeBigUInt64LE(2n ** 64n - 1n, 8);
-    expect(hasher.blockHash(5n, 2n ** 64n - 1n, 'tenant-a')).toBe(await seeded(pair, seed));
+    expect(hasher.blockHash(5n, hashed(2n ** 64n - 1n), 'tenant-a')).toBe(await seeded(pair, seed));
   });
 
   it('equal those of a hasher made with the seed, for any salt and any block size', async () => {
@@ -97,14 +101,74 @@ describe('xxh3 block hashes (K2)', () => {
 });
 
 describe('sha256 block hashes (K2)', () => {
-  const first64 = (...parts: Uint8Array[]) =>
-    createHash('sha256').update(Buffer.concat(parts)).digest().readBigUInt64BE();
+  const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+  // Made with Python's hashlib and cbor2 6.2.1, canonical, by the rules of vLLM's sha256_cbor.
+  const golden: readonly [string, { seed?: string; salt?: string; size: number; tokens: number[] }, string[]][] = [
+    [
+      'ids of every length in CBOR',
+      { size: 4, tokens: [0, 23, 24, 255, 256, 65535, 65536, 4294967295, ...range(1, 9)] },
+      [
+        'ca90027d467f8ae0c02e71aa4eff29f116d1b74ca16446a60ab640f53e976f43',
+        'fabd8e12e7d8d54418d0a583d8a28c5d5739bff376f10eb24575cf52e0e0a83a',
+        '3c6f0058918766c80f9a8daa4829f75211d99cc2bdbd71b6650855db4a857dba',
+        '76e4bb3e544e95f8385f0a2e8a233a8218207a100e2c0adb97a2929aa85ff65d',
+      ],
+    ],
+    [
+      'a salt, which is in the first block alone',
+      { size: 8, salt: 'é-tenant', tokens: [0, 23, 24, 255, 256, 65535, 65536, 4294967295, ...range(1, 9)] },
+      [
+        '5492e806763d8d9db3e95e216e72e4f14ee6924e439d912a63f89b9458f8cd14',
+        '230cf50d13455489c9d5872e292217739169e09ee4910cf389f605ca349d4837',
+      ],
+    ],
+    [
+      'another seed',
+      { size: 16, seed: '42', tokens: range(1, 33) },
+      [
+        '476e88fb0c175c0b4ef0343e158b5157c2ac537d37d97830e235fcc84bc5706d',
+        '9c89b9f2af12de95c90eb76195371e73760b4df4aa7617587856ae50e4ba5af8',
+      ],
+    ],
+    [
+      'a long salt',
+      { size: 16, salt: 'x'.repeat(300), tokens: range(1, 33) },
+      [
+        '2e57759c6193230968fa04cb76645469267cadeef6565d88469e41969b699853',
+        '66a13a3d31dfa58af827946f04cf4c6f98618ccc220b0f94185abb11e00768ca',
+      ],
+    ],
+    [
+      'long blocks',
+      { size: 600, tokens: range(0, 1200) },
+      [
+        '43b46ca2c646d7c2c8e9eae9403e2f53acae16e323b47f4c292cde516cd3e3bf',
+        'df34ed622a0603be34df5b099c1dbb0a8c6fab88c52ff270dbe57fb7e07d0098',
+      ],
+    ],
+  ];
 
-  it('are the first 64 bits over salt and bytes', () => {
-    expect(sha256.tokensHash([1, 70000])).toBe(first64(le32([0]), le32([1, 70000])));
-    expect(sha256.tokensHash([1, 70000], 'é')).toBe(first64(le32([2]), Buffer.from('é'), le32([1, 70000])));
-    expect(sha256.blockHash(null, 7n, 's')).toBe(7n);
-    const pair = Buffer.from('0300000000000000ffffffffffffffff', 'hex');
-    expect(sha256.blockHash(3n, 2n ** 64n - 1n, 's')).toBe(first64(le32([1]), Buffer.from('s'), pair));
+  it.each(golden)("are vLLM's sha256_cbor: %s", async (_, { seed, salt, size, tokens }, digests) => {
+    const sha256 = await createBlockHasher('sha256', seed);
+    let parent: bigint | null = null;
+    for (const [i, digest] of digests.entries()) {
+      const own = tokens.slice(i * size, (i + 1) * size);
+      parent = sha256.blockHash(parent, { tokens: own, tokensHash: sha256.tokensHash(own, salt) }, salt);
+      expect(parent.toString(16).padStart(64, '0')).toBe(digest);
+    }
+  });
+
+  it('go as they are through JSON, and nothing longer does', () => {
+    const longest = (1n << 256n) - 1n;
+    expect(BlockHash.parse(String(longest))).toBe(longest);
+    expect(BlockHash.safeParse(String(longest + 1n)).success).toBe(false);
+    expect(U64.safeParse(String(1n << 64n)).success).toBe(false);
+    expect(U64.parse(String((1n << 64n) - 1n))).toBe((1n << 64n) - 1n);
+  });
+
+  it("leave tokensHash as Dynamo's", async () => {
+    const sha256 = await createBlockHasher('sha256');
+    expect(sha256.tokensHash([1, 2, 3, 4])).toBe(14643705804678351452n);
+    expect(sha256.tokensHash([1, 2, 3, 4], 'tenant-a')).toBe(hasher.tokensHash([1, 2, 3, 4], 'tenant-a'));
   });
 });
