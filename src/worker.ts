@@ -112,8 +112,8 @@ expose(api);
 
 /** Whether a new life may begin: none is going on. */
 function begin(): boolean {
-  const { phase } = feed.current;
-  if (node && phase !== 'idle' && phase !== 'refused' && phase !== 'gone') return false;
+  const { stage } = feed.current;
+  if (node && stage !== 'idle' && stage !== 'refused' && stage !== 'gone') return false;
   feed.update(IDLE);
   return true;
 }

@@ -11,7 +11,7 @@ import { EngineLife, type EngineLifeListener } from './engine-life.ts';
 import type { StartEngine } from './engine-offer.ts';
 import { Link, type LinkListener, type LinkOptions, type Welcome } from './link.ts';
 import { LoadReport } from './load-report.ts';
-import type { NodePhase, NodeProblem } from './snapshot.ts';
+import type { NodeProblem, PageStage } from './snapshot.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';
 import type { OpenTransfers } from './transfer/open-transfers.ts';
 import { roleRefusals } from './transfer/plan.ts';
@@ -185,7 +185,7 @@ export class ClusterNode {
         const detail = `${why} It is started again in ${pauseMs / 1000} s.`;
         this.stage = 'warming';
         this.link.unregister({ stage: 'warming', detail });
-        if (feed.current.phase !== 'reconnecting') this.show('warming', detail);
+        if (feed.current.stage !== 'reconnecting') this.show('warming', detail);
       },
       ended: (problem) => this.fail(problem),
     };
@@ -197,8 +197,8 @@ export class ClusterNode {
     progress: { loadedBytes: number; totalBytes: number },
   ): void {
     const { feed, clock } = this.options;
-    const reconnecting = feed.current.phase === 'reconnecting';
-    feed.update(reconnecting ? { progress } : { detail, progress, phase: stage });
+    const reconnecting = feed.current.stage === 'reconnecting';
+    feed.update(reconnecting ? { progress } : { detail, progress, stage });
     const now = clock.now();
     if (this.stage === stage && now - this.lastStageAt < STAGE_MS) return;
     this.stage = stage;
@@ -236,7 +236,7 @@ export class ClusterNode {
   }
 
   private end(problem: NodeProblem): void {
-    this.options.feed.update({ phase: this.served ? 'gone' : 'refused', detail: '', progress: null, problem });
+    this.options.feed.update({ stage: this.served ? 'gone' : 'refused', detail: '', progress: null, problem });
     void this.close();
   }
 
@@ -252,8 +252,8 @@ export class ClusterNode {
     this.options.feed.follow(engine);
   }
 
-  private show(phase: NodePhase, detail: string): void {
-    this.options.feed.update({ phase, detail });
+  private show(stage: PageStage, detail: string): void {
+    this.options.feed.update({ stage, detail });
   }
 }
 

@@ -1,4 +1,4 @@
-import type { AdapterCard, Card, Load } from '../protocol/messages.ts';
+import type { AdapterCard, Card, Load, NodeStage } from '../protocol/messages.ts';
 import type { RoleRefusals } from './transfer/plan.ts';
 
 /**
@@ -6,16 +6,7 @@ import type { RoleRefusals } from './transfer/plan.ts';
  * out of reach, the engine keeps its cache; `refused`: this page cannot lend (no adapter, failed self-test, wrong ticket,
  * other model); `gone`: it served and then lost its engine or its hub for good.
  */
-export type NodePhase =
-  | 'idle'
-  | 'joining'
-  | 'downloading'
-  | 'warming'
-  | 'ready'
-  | 'reconnecting'
-  | 'draining'
-  | 'refused'
-  | 'gone';
+export type PageStage = NodeStage | 'idle' | 'reconnecting' | 'refused' | 'gone';
 
 /** Why a node is `refused` or `gone`: `code` for styling and tests, `message` says what happened, why and what to do next. */
 export interface NodeProblem {
@@ -25,7 +16,7 @@ export interface NodeProblem {
 
 /** All that a page shows of its node; the worker sends one at most ten times a second. */
 export interface NodeSnapshot {
-  readonly phase: NodePhase;
+  readonly stage: PageStage;
   /** What is going on right now, e.g. the file that is loading. */
   readonly detail: string;
   /** Bytes of the model, while `downloading`. */
@@ -43,12 +34,12 @@ export interface NodeSnapshot {
   readonly load: Load | null;
   /** One byte per block: 0 free, 1 free but cached, 2 in use, 3 in use and shared. */
   readonly blockMap: Uint8Array | null;
-  /** Set while the phase is `refused` or `gone`, and after a try to reconnect failed. */
+  /** Set while the stage is `refused` or `gone`, and after a try to reconnect failed. */
   readonly problem: NodeProblem | null;
 }
 
 export const IDLE: NodeSnapshot = {
-  phase: 'idle',
+  stage: 'idle',
   detail: '',
   progress: null,
   node: null,

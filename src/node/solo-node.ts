@@ -43,7 +43,7 @@ export class SoloNode {
       await this.stop();
       const code = error instanceof EngineError ? error.code : 'internal';
       const message = error instanceof Error ? error.message : String(error);
-      feed.update({ phase: 'refused', detail: '', progress: null, problem: { code, message } });
+      feed.update({ stage: 'refused', detail: '', progress: null, problem: { code, message } });
     }
   }
 
@@ -66,14 +66,14 @@ export class SoloNode {
   async leave(): Promise<void> {
     this.starting.abort();
     await this.stop();
-    this.place.feed.update({ phase: 'idle', detail: '', progress: null });
+    this.place.feed.update({ stage: 'idle', detail: '', progress: null });
   }
 
   private async load(): Promise<void> {
     const { place } = this;
     const { feed, manifestUrl } = place;
     const options = pageOptions(new URLSearchParams(place.query), {});
-    feed.update({ phase: 'joining', detail: 'reading the manifest of the model', problem: null });
+    feed.update({ stage: 'joining', detail: 'reading the manifest of the model', problem: null });
     const model = await readManifest(manifestUrl, this.starting.signal);
     feed.update({ model: model.name });
     const listener = this.listener();
@@ -95,7 +95,7 @@ export class SoloNode {
     this.engine = engine;
     this.api = api;
     this.backend.use(engine);
-    feed.update({ phase: 'ready', detail: '', progress: null, card: cardOf(engine.info, offer.hashAlgo) });
+    feed.update({ stage: 'ready', detail: '', progress: null, card: cardOf(engine.info, offer.hashAlgo) });
     feed.follow(engine);
   }
 
@@ -110,13 +110,13 @@ export class SoloNode {
         this.backend.listener.lost(error);
         void this.stop();
         const problem = { code: error.code, message: `${error.message} Try again, or reload the page.` };
-        feed.update({ phase: 'gone', detail: '', progress: null, problem });
+        feed.update({ stage: 'gone', detail: '', progress: null, problem });
       },
       adapter: (adapter) => {
         if (!signal.aborted) feed.update({ adapter });
       },
-      progress: (phase, detail, loadedBytes, totalBytes) => {
-        if (!signal.aborted) feed.update({ phase, detail, progress: { loadedBytes, totalBytes } });
+      progress: (stage, detail, loadedBytes, totalBytes) => {
+        if (!signal.aborted) feed.update({ stage, detail, progress: { loadedBytes, totalBytes } });
       },
     };
   }

@@ -9,7 +9,7 @@ import { cluster, headless, mode, node } from './state.ts';
 
 /**
  * The page. Tests find things by `data-testid`, and their state by `data-state`:
- * `stage` (the phase of the node), `problem`, `capability`, `answer` (the status of its turn), `hub` (the status of the
+ * `stage` (that of the node), `problem`, `capability`, `answer` (the status of its turn), `hub` (the status of the
  * hub), `cluster-node` (the stage of that node), `pool` (its counts as `data-free`, `data-cached`, `data-used`, `data-shared`).
  */
 export function App({ controller }: { controller: Controller }) {

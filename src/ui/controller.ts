@@ -39,7 +39,7 @@ export class Controller {
     thread.onerror = (event) =>
       this.show({
         ...IDLE,
-        phase: 'gone',
+        stage: 'gone',
         problem: {
           code: 'worker',
           message: `The page's worker failed: ${event.message || 'it could not be loaded'}. Reload the page.`,
@@ -81,7 +81,7 @@ export class Controller {
   /** Takes the GPU back when its streams have ended; asked again meanwhile, at once: they go on on other nodes. */
   async leave(): Promise<void> {
     this.comesBack = false;
-    await this.worker.leave(state.node.value.phase === 'draining' ? 'now' : 'drain');
+    await this.worker.leave(state.node.value.stage === 'draining' ? 'now' : 'drain');
     this.letSleep?.();
     this.letSleep = null;
   }
@@ -92,8 +92,8 @@ export class Controller {
     address.searchParams.set(ROLE_OPTION, role);
     history.replaceState(null, '', address);
     state.roleAsked.value = role;
-    const { phase } = state.node.value;
-    if (phase === 'idle' || phase === 'gone') return;
+    const { stage } = state.node.value;
+    if (stage === 'idle' || stage === 'gone') return;
     this.comesBack = true;
     await this.worker.leave('drain');
     if (this.comesBack) this.join();
@@ -137,8 +137,8 @@ export class Controller {
   }
 
   /** Bytes per second since about a second ago. */
-  private measureDownload({ phase, progress }: NodeSnapshot): number | null {
-    if (phase !== 'downloading' || !progress) {
+  private measureDownload({ stage, progress }: NodeSnapshot): number | null {
+    if (stage !== 'downloading' || !progress) {
       this.lastBytes = null;
       return null;
     }
@@ -186,7 +186,7 @@ export async function startPage(): Promise<Controller> {
     controller.join();
   } catch (error) {
     if (!(error instanceof OptionError)) throw error;
-    state.node.value = { ...IDLE, phase: 'refused', problem: { code: 'option', message: error.message } };
+    state.node.value = { ...IDLE, stage: 'refused', problem: { code: 'option', message: error.message } };
   }
   if (state.mode === 'cluster') void watchCluster(() => controller.refreshCluster(), state.headless.value);
   return controller;

@@ -1,4 +1,4 @@
-import type { NodePhase } from '../node/snapshot.ts';
+import type { PageStage } from '../node/snapshot.ts';
 import { AdapterFacts } from './adapter-facts.tsx';
 import { BlockPool } from './block-pool.tsx';
 import type { Controller } from './controller.ts';
@@ -12,22 +12,22 @@ import { Throughput } from './throughput.tsx';
 export function NodePanel({ controller }: { controller: Controller }) {
   const { detail, load, blockMap, problem } = node.value;
   const able = capability.value.ok;
-  const phase: NodePhase = able ? node.value.phase : 'refused';
-  const { title, meaning } = STAGES[mode][phase];
+  const stage: PageStage = able ? node.value.stage : 'refused';
+  const { title, meaning } = STAGES[mode][stage];
   return (
     <section class="panel node" aria-labelledby="stage-title">
-      <div class="stage" data-testid="stage" data-state={phase} data-node={node.value.node ?? undefined}>
+      <div class="stage" data-testid="stage" data-state={stage} data-node={node.value.node ?? undefined}>
         <div role="status">
           <h2 id="stage-title">
-            <span class="dot" data-state={phase} />
+            <span class="dot" data-state={stage} />
             {title}
           </h2>
           <p class="quiet">{meaning}</p>
         </div>
-        {able && <LifeButton phase={phase} controller={controller} />}
+        {able && <LifeButton stage={stage} controller={controller} />}
       </div>
-      <Way phase={phase} />
-      {phase === 'downloading' && <DownloadBar />}
+      <Way stage={stage} />
+      {stage === 'downloading' && <DownloadBar />}
       {detail !== '' && (
         <p class="quiet detail" data-testid="detail">
           {detail}
@@ -43,9 +43,9 @@ export function NodePanel({ controller }: { controller: Controller }) {
 }
 
 /** Steps from joining to ready, while a node is on its way. */
-function Way({ phase }: { phase: NodePhase }) {
-  const at = WAY.indexOf(phase);
-  if (at < 0 || phase === 'ready') return null;
+function Way({ stage }: { stage: PageStage }) {
+  const at = WAY.indexOf(stage);
+  if (at < 0 || stage === 'ready') return null;
   return (
     <ol class="way" aria-label="Steps to ready">
       {WAY.map((step, i) => (
@@ -61,25 +61,25 @@ function Way({ phase }: { phase: NodePhase }) {
   );
 }
 
-function LifeButton({ phase, controller }: { phase: NodePhase; controller: Controller }) {
+function LifeButton({ stage, controller }: { stage: PageStage; controller: Controller }) {
   const solo = mode === 'solo';
-  if (phase === 'draining' && solo)
+  if (stage === 'draining' && solo)
     return (
       <button type="button" disabled>
         Stopping …
       </button>
     );
-  if (phase === 'idle' || phase === 'refused' || phase === 'gone') {
+  if (stage === 'idle' || stage === 'refused' || stage === 'gone') {
     const first = solo ? 'Start' : 'Lend this GPU';
     return (
       <button type="button" class="primary" data-testid="join" onClick={() => controller.join()}>
-        {phase === 'idle' ? first : 'Try again'}
+        {stage === 'idle' ? first : 'Try again'}
       </button>
     );
   }
   return (
     <button type="button" data-testid="leave" onClick={() => void controller.leave()}>
-      {solo ? 'Stop' : phase === 'draining' ? 'Leave now' : 'Leave'}
+      {solo ? 'Stop' : stage === 'draining' ? 'Leave now' : 'Leave'}
     </button>
   );
 }

@@ -111,7 +111,7 @@ function KeyForm({ controller }: { controller: Controller }) {
 
 /** Whether something can answer now: a node of the hub, or this page's own. */
 function canAnswer(): boolean {
-  if (node.value.phase === 'ready') return true;
+  if (node.value.stage === 'ready') return true;
   return cluster.value.status === 'reached' && cluster.value.state.models.some((model) => model.readyNodes > 0);
 }
 

@@ -10,7 +10,7 @@ const ROLES: readonly { readonly role: Role; readonly words: string }[] = [
 
 /** What this node does in its cluster; another choice makes it leave and join anew. */
 export function RoleField({ controller }: { controller: Controller }) {
-  const { card, phase, roleRefusals } = node.value;
+  const { card, stage, roleRefusals } = node.value;
   const shown = roleAsked.value ?? card?.role ?? 'agg';
   const refused = ROLES.map(({ role }) => roleRefusals?.[role] ?? null).filter((reason) => reason !== null);
   return (
@@ -21,7 +21,7 @@ export function RoleField({ controller }: { controller: Controller }) {
         data-testid="role"
         data-state={shown}
         value={shown}
-        disabled={phase === 'draining'}
+        disabled={stage === 'draining'}
         aria-describedby="role-hint"
         onChange={({ currentTarget }) => {
           const chosen = ROLES.find(({ role }) => role === currentTarget.value);

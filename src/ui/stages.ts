@@ -1,4 +1,4 @@
-import type { NodePhase } from '../node/snapshot.ts';
+import type { PageStage } from '../node/snapshot.ts';
 
 interface StageWords {
   readonly title: string;
@@ -7,8 +7,8 @@ interface StageWords {
 
 const KEPT = 'The model comes once; the browser keeps it for the next visit.';
 
-/** What a person reads of each phase of a node's life, as part of a cluster and alone. */
-export const STAGES: Readonly<Record<'cluster' | 'solo', Readonly<Record<NodePhase, StageWords>>>> = {
+/** What a person reads of each stage of a node's life, as part of a cluster and alone. */
+export const STAGES: Readonly<Record<'cluster' | 'solo', Readonly<Record<PageStage, StageWords>>>> = {
   cluster: {
     idle: { title: 'Not lending', meaning: 'This page lends nothing now. The playground uses the other nodes.' },
     joining: { title: 'Joining', meaning: 'Greeting the hub.' },
@@ -40,4 +40,4 @@ export const STAGES: Readonly<Record<'cluster' | 'solo', Readonly<Record<NodePha
 };
 
 /** The way to `ready`, in order. */
-export const WAY: readonly NodePhase[] = ['joining', 'downloading', 'warming', 'ready'];
+export const WAY: readonly PageStage[] = ['joining', 'downloading', 'warming', 'ready'];

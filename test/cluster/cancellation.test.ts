@@ -32,7 +32,7 @@ afterEach(async () => {
 async function join(options: Partial<GpulessNodeOptions> = {}): Promise<GpulessNode> {
   const node = new GpulessNode({ hubUrl: hub.url, clock, ...options });
   nodes.push(node);
-  await until(() => node.phase === 'ready');
+  await until(() => node.stage === 'ready');
   return node;
 }
 

@@ -22,7 +22,7 @@ afterEach(async () => {
 async function join(role: Role, options: Partial<GpulessNodeOptions> = {}): Promise<GpulessNode> {
   const node = new GpulessNode({ hubUrl: hub.url, clock: systemClock, role, ...options });
   nodes.push(node);
-  await until(() => node.phase === 'ready');
+  await until(() => node.stage === 'ready');
   return node;
 }
 
@@ -133,7 +133,7 @@ describe('disaggregated serving of whole nodes', () => {
     for (const { ids, tokens } of done) expect(tokens).toEqual(alone(ids, 20));
     expect(done.filter(({ transfer }) => transfer?.blocks !== undefined).length).toBeGreaterThan(10);
     await until(() => hub.state().transfers.length === 0 && hub.state().inflightRequests === 0);
-    const idle = () => nodes.every(({ engine, phase }) => phase !== 'ready' || engine?.load().usedBlocks === 0);
+    const idle = () => nodes.every(({ engine, stage }) => stage !== 'ready' || engine?.load().usedBlocks === 0);
     await until(idle);
     for (const { activeSequences } of hub.state().nodes) expect(activeSequences).toBe(0);
     expect(p2!.faults).toEqual([]);

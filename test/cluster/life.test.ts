@@ -63,9 +63,9 @@ describe('rolling replacement', () => {
       const [fresh] = await open(1);
       await delay(20);
       await leaving.node.leave('drain');
-      expect(leaving.snapshot.phase).toBe('idle');
+      expect(leaving.snapshot.stage).toBe('idle');
       expect(leaving.engine.closed).toBe(true);
-      expect(fresh!.snapshot.phase).toBe('ready');
+      expect(fresh!.snapshot.stage).toBe('ready');
     }
     going = false;
     const done = (await Promise.all(callers)).reduce((sum, each) => sum + each, 0);
@@ -120,7 +120,7 @@ describe('a lost engine', () => {
     only!.engine.lose('The GPU device was lost.');
     await until(() => hub!.state().nodes.length === 0);
     expect(only!.snapshot).toMatchObject({
-      phase: 'gone',
+      stage: 'gone',
       problem: { code: 'device_lost', message: expect.stringContaining('second loss within 2 minutes') },
     });
   });

@@ -83,8 +83,8 @@ export class GpulessNode {
     this.#node.join();
   }
 
-  get phase(): string {
-    return this.#feed.current.phase;
+  get stage(): string {
+    return this.#feed.current.stage;
   }
 
   get id(): string {

@@ -90,7 +90,7 @@ export class LivingNode {
   }
 
   async ready(): Promise<this> {
-    while (this.snapshot.phase !== 'ready') {
+    while (this.snapshot.stage !== 'ready') {
       if (this.snapshot.problem) throw new Error(this.snapshot.problem.message);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }

@@ -55,9 +55,9 @@ export async function startNodes(start: StartNodes): Promise<HeadlessNodes | nul
 /** Until each node is ready or cannot be; says how it goes. Resolves to how many are ready. */
 export async function followNodes({ pages }: HeadlessNodes, say: (line: string) => void): Promise<number> {
   const starts = pages.map(async (page, i) => {
-    const start = await followNode(page, (phase) => say(`  node ${i + 1}: ${phase}`), READY_TIMEOUT_MS);
+    const start = await followNode(page, (stage) => say(`  node ${i + 1}: ${stage}`), READY_TIMEOUT_MS);
     if (start.outcome === 'failed') say(`Node ${i + 1} cannot serve: ${start.reason}`);
-    if (start.outcome === 'waiting') say(`Node ${i + 1} is still ${start.phase}; it goes on.`);
+    if (start.outcome === 'waiting') say(`Node ${i + 1} is still ${start.stage}; it goes on.`);
     return start.outcome === 'ready';
   });
   return (await Promise.all(starts)).filter(Boolean).length;

@@ -9,11 +9,11 @@ import { request, settled, setUp } from './one-node.ts';
 describe('a node', () => {
   test('J5: registers with the card of its engine, and shows that it is ready', async () => {
     const { sockets, feed, ready } = setUp();
-    expect(feed.current.phase).toBe('joining');
+    expect(feed.current.stage).toBe('joining');
     const engine = await ready();
     expect(sockets.last().of('register')[0]?.card).toMatchObject({ model: 'scripted', role: 'agg', hashAlgo: 'xxh3' });
     expect(sockets.last().of('register')[0]?.card).not.toHaveProperty('vocabSize');
-    expect(feed.current).toMatchObject({ phase: 'ready', node: 'node-1', model: 'scripted', problem: null });
+    expect(feed.current).toMatchObject({ stage: 'ready', node: 'node-1', model: 'scripted', problem: null });
     expect(feed.current.blockMap).toHaveLength(engine.info.totalBlocks);
   });
 
@@ -83,7 +83,7 @@ describe('a node', () => {
     const engine = await ready();
     sockets.last().say({ type: 'generate', attempt: 3, generate: request('r', 100) });
     sockets.last().drop(1006);
-    expect(feed.current.phase).toBe('reconnecting');
+    expect(feed.current.stage).toBe('reconnecting');
     expect(engine.cancelled).toEqual(['r']);
     clock.advance(500);
     sockets.last().listener.opened();
@@ -92,7 +92,7 @@ describe('a node', () => {
     expect(sockets.last().of('register')).toHaveLength(1);
     sockets.last().say({ type: 'registered', node: 'node-1' });
     expect(engines).toHaveLength(1);
-    expect(feed.current.phase).toBe('ready');
+    expect(feed.current.stage).toBe('ready');
   });
 
   test('a hub that comes back with another model ends the node with a clear message', async () => {
@@ -104,7 +104,7 @@ describe('a node', () => {
     sockets.last().say({ ...WELCOME, model: { ...WELCOME.model, fingerprint: 'other' } });
     expect(sockets.last().of('error')[0]?.code).toBe('model');
     expect(sockets.last().of('register')).toHaveLength(0);
-    expect(feed.current).toMatchObject({ phase: 'gone', problem: { code: 'model' } });
+    expect(feed.current).toMatchObject({ stage: 'gone', problem: { code: 'model' } });
     expect(engine.closed).toBe(true);
   });
 
@@ -119,7 +119,7 @@ describe('a node', () => {
     expect(sockets.last().of('error')).toMatchObject(
       [{ code: 'engine', message: /adapter X/ }].map((e) => ({ ...e, message: expect.stringMatching(e.message) })),
     );
-    expect(feed.current).toMatchObject({ phase: 'refused', problem: { code: 'self_test' } });
+    expect(feed.current).toMatchObject({ stage: 'refused', problem: { code: 'self_test' } });
   });
 
   test('J10: a lost engine is out of discovery at once, and the next one registers on the same connection', async () => {
@@ -129,7 +129,7 @@ describe('a node', () => {
     engine.lose('The GPU device was lost.');
     const [stage] = sockets.last().of('stage');
     expect(stage).toMatchObject({ stage: 'warming', detail: 'The GPU device was lost. It is started again in 1 s.' });
-    expect(feed.current).toMatchObject({ phase: 'warming', problem: null, load: null, blockMap: null });
+    expect(feed.current).toMatchObject({ stage: 'warming', problem: null, load: null, blockMap: null });
     sockets.last().say({ type: 'generate', attempt: 0, generate: request('late') });
     expect(sockets.last().of('failed')).toMatchObject([{ request: 'late', code: 'overloaded' }]);
     clock.advance(999);
@@ -140,7 +140,7 @@ describe('a node', () => {
     expect(engines).toHaveLength(2);
     expect(sockets.last().of('register')).toHaveLength(2);
     sockets.last().say({ type: 'registered', node: 'node-1' });
-    expect(feed.current).toMatchObject({ phase: 'ready', problem: null });
+    expect(feed.current).toMatchObject({ stage: 'ready', problem: null });
     expect(sockets.last().of('kv_snapshot')).toHaveLength(2);
     // What the first engine still says is of no meaning.
     sockets.last().say({ type: 'generate', attempt: 0, generate: request('next') });
@@ -162,7 +162,7 @@ describe('a node', () => {
     const message = sockets.last().of('error')[0]?.message;
     expect(message).toMatch(/^The GPU device was lost\. It is the second loss within 2 minutes.*reload the page/);
     expect(sockets.last().closedWith?.code).toBe(1000);
-    expect(feed.current).toMatchObject({ phase: 'gone', problem: { code: 'device_lost', message } });
+    expect(feed.current).toMatchObject({ stage: 'gone', problem: { code: 'device_lost', message } });
     clock.advance(600_000);
     await settled();
     expect(engines).toHaveLength(2);
@@ -174,11 +174,11 @@ describe('a node', () => {
     const engine = await ready();
     sockets.last().drop(1006);
     engine.lose('The GPU device was lost.');
-    expect(feed.current.phase).toBe('reconnecting');
+    expect(feed.current.stage).toBe('reconnecting');
     clock.advance(250);
     sockets.last().listener.opened();
     sockets.last().say({ ...WELCOME, epoch: 2 });
-    expect(feed.current.phase).toBe('warming');
+    expect(feed.current.stage).toBe('warming');
     expect(sockets.last().of('register')).toHaveLength(0);
     clock.advance(750);
     await settled();
@@ -192,7 +192,7 @@ describe('a node', () => {
     sockets.last().say({ type: 'error', code: 'ticket', message: 'The join token is missing.' });
     sockets.last().drop(CLOSE.ticket);
     expect(feed.current).toMatchObject({
-      phase: 'refused',
+      stage: 'refused',
       problem: { code: 'ticket', message: 'The join token is missing.' },
     });
   });

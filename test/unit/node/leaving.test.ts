@@ -17,7 +17,7 @@ describe('a node that leaves', () => {
     sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 2) });
     const leaving = node.leave('drain');
     expect(sockets.last().of('drain')).toHaveLength(1);
-    expect(feed.current.phase).toBe('draining');
+    expect(feed.current.stage).toBe('draining');
     sockets.last().say({ type: 'generate', attempt: 0, generate: request('crossing', 3) });
     sockets.last().say({ type: 'unregistered' });
     sockets.last().say({ type: 'generate', attempt: 0, generate: request('late') });
@@ -31,7 +31,7 @@ describe('a node that leaves', () => {
     expect(finishes(sockets)).toEqual(['r', 'crossing']);
     expect(sockets.last().closedWith?.code).toBe(1000);
     expect(engine.closed).toBe(true);
-    expect(feed.current.phase).toBe('idle');
+    expect(feed.current.stage).toBe('idle');
   });
 
   test('D1: without a word of the hub it takes what comes in the grace period, and nothing after it', async () => {
@@ -89,7 +89,7 @@ describe('a node that leaves', () => {
       else sockets.last().drop(1006);
       await leaving;
       expect(engine.closed).toBe(true);
-      expect(feed.current.phase).toBe('idle');
+      expect(feed.current.stage).toBe('idle');
       expect(sockets.connections).toHaveLength(1);
     },
   );
@@ -98,7 +98,7 @@ describe('a node that leaves', () => {
     const { sockets, feed, ready } = setUp();
     const engine = await ready();
     sockets.last().say({ type: 'drain', reason: 'the hub stops', graceSeconds: 5 });
-    expect(feed.current).toMatchObject({ phase: 'draining', detail: 'the hub stops' });
+    expect(feed.current).toMatchObject({ stage: 'draining', detail: 'the hub stops' });
     sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 1) });
     engine.step();
     expect(finishes(sockets)).toEqual(['r']);
@@ -124,6 +124,6 @@ describe('a node that leaves', () => {
     await settled();
     expect(engine.closed).toBe(true);
     expect(sockets.last().of('register')).toHaveLength(0);
-    expect(feed.current.phase).toBe('idle');
+    expect(feed.current.stage).toBe('idle');
   });
 });

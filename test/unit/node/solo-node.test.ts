@@ -67,7 +67,7 @@ describe('a page without a hub', () => {
     const { feed, engines, node } = setUp();
     expect((await node.fetch(chat({}))).status).toBe(503);
     await node.start();
-    expect(feed.current).toMatchObject({ phase: 'ready', model: manifest.name });
+    expect(feed.current).toMatchObject({ stage: 'ready', model: manifest.name });
     const answer = node.fetch(chat({ max_tokens: 5, ignore_eos: true, return_token_ids: true }));
     const ticking = setInterval(() => engines[0]?.step(), 1);
     const response = await answer;
@@ -103,7 +103,7 @@ describe('a page without a hub', () => {
   ])('says so when the manifest is not right: %s', async (path, words) => {
     const { feed, engines, node } = setUp(undefined, { manifestUrl: `${origin}${path}` });
     await node.start();
-    expect(feed.current).toMatchObject({ phase: 'refused', problem: { code: 'model' } });
+    expect(feed.current).toMatchObject({ stage: 'refused', problem: { code: 'model' } });
     expect(feed.current.problem?.message).toMatch(words);
     expect(engines).toHaveLength(0);
   });
@@ -113,7 +113,7 @@ describe('a page without a hub', () => {
       throw new EngineError('no_adapter', 'WebGPU found no adapter.');
     });
     await node.start();
-    expect(feed.current).toMatchObject({ phase: 'refused', problem: { code: 'no_adapter' } });
+    expect(feed.current).toMatchObject({ stage: 'refused', problem: { code: 'no_adapter' } });
   });
 
   test('leaving while it loads closes the engine that comes late, and shows nothing of it', async () => {
@@ -123,14 +123,14 @@ describe('a page without a hub', () => {
     });
     await node.start();
     expect(engines[0]?.closed).toBe(true);
-    expect(feed.current.phase).toBe('idle');
+    expect(feed.current.stage).toBe('idle');
   });
 
   test('a lost device ends it, with the reason', async () => {
     const { feed, engines, node } = setUp();
     await node.start();
     engines[0]?.lose('The GPU device was lost.');
-    expect(feed.current).toMatchObject({ phase: 'gone', load: null, problem: { code: 'device_lost' } });
+    expect(feed.current).toMatchObject({ stage: 'gone', load: null, problem: { code: 'device_lost' } });
     expect((await node.fetch(chat({}))).status).toBe(503);
   });
 });
