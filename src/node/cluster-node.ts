@@ -216,6 +216,7 @@ export class ClusterNode {
   /** A request or a transfer came or went. */
   private changed(): void {
     this.load.soon();
+    this.options.feed.update({ handedOver: this.transfers?.handedOver ?? null });
     this.departure?.ended();
   }
 

@@ -14,6 +14,17 @@ export interface NodeProblem {
   readonly message: string;
 }
 
+/** KV that a node handed over since it joined. */
+export interface HandedOver {
+  /** Transfers that go on now. */
+  readonly active: number;
+  /** Blocks that it took from others, and gave to others. */
+  readonly taken: number;
+  readonly given: number;
+  /** Frames that came when their transfer was over; none was written. */
+  readonly lateFrames: number;
+}
+
 /** All that a page shows of its node; the worker sends one at most ten times a second. */
 export interface NodeSnapshot {
   readonly stage: PageStage;
@@ -34,6 +45,8 @@ export interface NodeSnapshot {
   readonly load: Load | null;
   /** One byte per block: 0 free, 1 free but cached, 2 in use, 3 in use and shared. */
   readonly blockMap: Uint8Array | null;
+  /** null for a node that hands nothing over. */
+  readonly handedOver: HandedOver | null;
   /** Set while the stage is `refused` or `gone`, and after a try to reconnect failed. */
   readonly problem: NodeProblem | null;
 }
@@ -49,5 +62,6 @@ export const IDLE: NodeSnapshot = {
   card: null,
   load: null,
   blockMap: null,
+  handedOver: null,
   problem: null,
 };

@@ -7,7 +7,7 @@ import { mode, node, nodeName } from './state.ts';
 
 /** What computes here and what it computes; the node's own name can be changed. */
 export function AdapterFacts({ controller }: { controller: Controller }) {
-  const { adapter, card, model, node: id } = node.value;
+  const { adapter, card, model, handedOver, node: id } = node.value;
   return (
     <div class="facts">
       <dl>
@@ -38,6 +38,12 @@ export function AdapterFacts({ controller }: { controller: Controller }) {
                   {count(card.maxNumBatchedTokens)} tokens a step
                 </Fact>
               </>
+            )}
+            {handedOver && (
+              <Fact name="KV handed over" testId="handed-over">
+                {count(handedOver.taken)} blocks taken, {count(handedOver.given)} given
+                {handedOver.lateFrames > 0 && `, ${count(handedOver.lateFrames)} late frames dropped`}
+              </Fact>
             )}
             {id !== null && (
               <Fact name="Id" testId="node-id">

@@ -35,11 +35,8 @@ export class LocalTransport implements Transport {
   open({ transfer, peer }: ChannelOf, signal: AbortSignal): Promise<Channel> {
     const opened = new Promise<MessagePort>((give, fail) => this.opening.set(transfer, { give, fail }));
     this.say({ type: 'open', transfer, peer });
-    return orAborted(
-      opened.finally(() => this.opening.delete(transfer)).then((port) => new PortChannel(port, this.late)),
-      signal,
-      (channel) => channel.close(),
-    );
+    const channel = opened.then((port) => new PortChannel(port, this.late));
+    return orAborted(channel, signal, (late) => late.close()).finally(() => this.opening.delete(transfer));
   }
 
   accept(of: ChannelOf, signal: AbortSignal): Promise<Channel> {

@@ -6,6 +6,7 @@ import type { HubMessage, RemotePrefill } from '../../protocol/messages.ts';
 import type { TransferOutcome } from '../../protocol/transfer.ts';
 import type { PayloadHash } from '../../protocol/transfer-frame.ts';
 import type { Link } from '../link.ts';
+import type { HandedOver } from '../snapshot.ts';
 import { Fetch } from './fetch.ts';
 import type { NodeTransports } from './node-transports.ts';
 import type { KvFacts } from './receiver.ts';
@@ -28,6 +29,8 @@ export class Transfers {
   /** By transfer: prompts computed for other nodes. */
   private readonly senders = new Map<string, Sender>();
   private engine: Engine | null = null;
+  private taken = 0;
+  private given = 0;
 
   constructor(private readonly options: TransfersOptions) {}
 
@@ -37,6 +40,13 @@ export class Transfers {
 
   get size(): number {
     return this.fetches.size + this.senders.size;
+  }
+
+  /** null where the role is `agg`. */
+  get handedOver(): HandedOver | null {
+    const { role, lateFrames } = this.transports;
+    const { size: active, taken, given } = this;
+    return role === 'agg' ? null : { active, taken, given, lateFrames };
   }
 
   /** null: the engine is gone, and what it held with it. */
@@ -63,6 +73,7 @@ export class Transfers {
       hash: payloadHash,
       opened: (open) => link.sendTransfer({ type: 'transfer_open', transfer: remote.transfer, ...open }),
       over: (outcome: TransferOutcome) => {
+        if (outcome.kind === 'done') this.taken += outcome.blocks;
         if (this.fetches.get(request.request) === fetch) {
           this.fetches.delete(request.request);
           go();
@@ -104,6 +115,7 @@ export class Transfers {
       connect: (signal) => transports.get(order.transport).accept({ transfer, peer: order.peer }, signal),
       over: (ended) => {
         this.senders.delete(transfer);
+        this.given += ended.blocks;
         this.tellClosed(transfer, ended);
         changed();
       },

@@ -28,6 +28,7 @@ async function node(role: Role, id: string, transports: LocalTransport[]) {
   const clock = new FakeClock();
   const sockets = fakeSockets();
   const engines: ScriptedEngine[] = [];
+  const feed = new SnapshotFeed(clock, () => {});
   const cluster = new ClusterNode({
     connect: sockets.connect,
     clock,
@@ -36,7 +37,7 @@ async function node(role: Role, id: string, transports: LocalTransport[]) {
     agent: 'test',
     room: null,
     query: '',
-    feed: new SnapshotFeed(clock, () => {}),
+    feed,
     leaveTimes: () => ({ graceMs: 5000, timeoutMs: 60_000 }),
     startEngine: async (_offer, listener) => {
       const engine = new ScriptedEngine(listener, { maxNumBatchedTokens: 32 });
@@ -50,7 +51,7 @@ async function node(role: Role, id: string, transports: LocalTransport[]) {
   sockets.last().say({ ...WELCOME, node: id, epoch: 7 });
   await until(() => sockets.last().of('register').length === 1);
   sockets.last().say({ type: 'registered', node: id });
-  return { clock, cluster, hub: sockets.last(), sockets, engine: engines[0]! };
+  return { clock, cluster, feed, hub: sockets.last(), sockets, engine: engines[0]! };
 }
 
 /** A decode node and a prefill node in one browser; the test is their hub. */
@@ -124,6 +125,8 @@ describe('X: a decode node and a prefill node', () => {
       failed: null,
     });
     expect(prefill.engine.cancelled).toEqual([TRANSFER]);
+    expect(prefill.feed.current.handedOver).toEqual({ active: 0, taken: 0, given: BLOCKS, lateFrames: 0 });
+    expect(decode.feed.current.handedOver).toEqual({ active: 0, taken: BLOCKS, given: 0, lateFrames: 0 });
     decode.engine.step();
     decode.engine.step();
     expect(tokens()).toEqual(EXPECTED);
