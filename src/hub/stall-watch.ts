@@ -24,6 +24,9 @@ export class StallWatch {
   #lastToken: number | null = null;
   #usualPause = 0;
   #steps: number;
+  /** When to look, and the moment that the timer is set for: never later. */
+  #due = 0;
+  #timerAt = Number.POSITIVE_INFINITY;
   #cancel: () => void = () => {};
 
   constructor(options: StallWatchOptions) {
@@ -48,12 +51,25 @@ export class StallWatch {
     this.#cancel();
   }
 
+  /** A timer for each token would cost more than the rest of it: one that was set for an earlier moment looks, and is set again. */
   #arm(): void {
     const { clock, limits } = this.#options;
+    const now = clock.now();
+    const left = limits.requestIdleMs - (now - (this.#lastToken ?? this.#began));
+    this.#due = now + Math.max(0, Math.min(this.#stallMs(), left));
+    if (this.#due < this.#timerAt) this.#setTimer(now);
+  }
+
+  #setTimer(now: number): void {
+    const { clock } = this.#options;
     this.#cancel();
-    const silent = clock.now() - (this.#lastToken ?? this.#began);
-    const left = limits.requestIdleMs - silent;
-    this.#cancel = clock.after(Math.max(0, Math.min(this.#stallMs(), left)), () => this.#look());
+    this.#timerAt = this.#due;
+    this.#cancel = clock.after(this.#due - now, () => {
+      this.#timerAt = Number.POSITIVE_INFINITY;
+      const then = clock.now();
+      if (then < this.#due) this.#setTimer(then);
+      else this.#look();
+    });
   }
 
   #stallMs(): number {
