@@ -129,10 +129,9 @@ function NodeRow({ of, isOwn, now }: { of: ClusterNode; isOwn: boolean; now: num
           <RoleTag role={card?.role ?? null} />
           {isOwn && <span class="tag">this page</span>}
           {card?.adapter.software && <span class="tag warn">software</span>}
+          <NodeName id={of.id} />
         </p>
-        <p class="quiet">
-          <NodeName id={of.id} /> {facts.filter((fact) => fact !== '').join(' · ')}
-        </p>
+        <p class="quiet">{facts.filter((fact) => fact !== '').join(' · ')}</p>
       </div>
       {load && card ? (
         <div class="loads">

@@ -134,7 +134,11 @@ test(`of three pages the serving one is killed in the middle of each of ${STREAM
   expect(metrics).toMatch(
     new RegExp(`^dynamo_frontend_model_migration_total\\{.*migration_type="ongoing_request".*\\} ${STREAMS}$`, 'm'),
   );
-  await expect([...pages.values()].at(-1)!.getByTestId('migrations')).toHaveAttribute('data-value', String(STREAMS));
+  const watching = [...pages.values()].at(-1)!;
+  await expect(watching.getByTestId('migrations')).toHaveAttribute('data-value', String(STREAMS));
+  const newest = watching.getByTestId('story').first();
+  await expect(newest.getByTestId('step').last()).toHaveAttribute('data-state', 'migrated');
+  await expect(newest).toContainText(/migrated .+ after \d+ tokens/);
 });
 
 test('a node of the hub whose page ends is started again', async ({ startTestHub }) => {
