@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { systemClock } from '../../src/protocol/clock.ts';
+import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import type { Role } from '../../src/protocol/messages.ts';
 import { GREEDY } from '../../src/protocol/sampling.ts';
 import { GpulessNode, type GpulessNodeOptions } from '../support/gpuless-node.ts';
@@ -98,6 +99,23 @@ describe('disaggregated serving of whole nodes', () => {
     const again = await complete(long);
     expect(again).toEqual({ tokens, transfer: undefined });
     expect(d.faults).toEqual([]);
+  });
+
+  it("names blocks by vLLM's hashes where the hub has sha256, with the seed that it gives its nodes", async () => {
+    await hub.close();
+    const nodeOptions = { 'prefix-caching-hash-seed': '42' };
+    const disaggregation = { transports: ['relay' as const], timeoutMs: 10_000, minTokens: 16 };
+    hub = await startTestHub({ disaggregation, hashAlgo: 'sha256', hashSeed: '42', nodeOptions });
+    const [p, d] = [await join('prefill'), await join('decode')];
+    const { tokens, transfer } = await complete(prompt(100));
+    expect(tokens).toEqual(alone(prompt(100)));
+    expect(transfer).toMatchObject({ transport: 'relay', blocks: 6 });
+    expect(await complete(prompt(100))).toEqual({ tokens, transfer: undefined });
+    const block = await createBlockHasher('sha256', '42').then((hasher) =>
+      hasher.blockHash(null, { tokens: prompt(16), tokensHash: 0n }),
+    );
+    for (const node of [p, d]) expect(node.engine?.snapshot().blocks[0]?.block.blockHash).toBe(block);
+    expect([...p.faults, ...d.faults]).toEqual([]);
   });
 
   it('one flipped bit in a payload is refused, and the answer is right all the same', async () => {
