@@ -6,7 +6,7 @@ import { helpText } from '../config/help.ts';
 import { OptionError } from '../config/option.ts';
 import { type Parsed, parseArgs } from '../config/options.ts';
 import { adapterName } from '../protocol/adapter-name.ts';
-import type { AdapterCard } from '../protocol/messages.ts';
+import type { Card } from '../protocol/messages.ts';
 import { type HubConfig, HubStartError } from './config.ts';
 import { type Hub, startHub } from './hub.ts';
 import { banner } from './launch/banner.ts';
@@ -106,7 +106,7 @@ function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonl
     models: hub.models,
     model: (state.models.find(({ readyNodes }) => readyNodes > 0) ?? state.models[0])?.name ?? '',
     endpointTypes: config.endpointTypes,
-    adapters: ready.flatMap(({ card }) => (card === null ? [] : [adapterText(card.adapter)])),
+    adapters: ready.flatMap(({ card }) => (card === null ? [] : [nodeText(card)])),
     apiKey: config.apiKeys[0] ?? null,
     joinToken: config.joinToken,
     tls: config.tls && { fingerprint: fingerprint(config.tls.cert), selfSigned: options.tls === 'self-signed' },
@@ -125,8 +125,9 @@ function sideUrl(hub: Hub, port: number | null): string | null {
   return url.origin;
 }
 
-function adapterText(adapter: AdapterCard): string {
-  return `${adapterName(adapter)}${adapter.software ? ' (software: the CPU, no GPU)' : ''}`;
+function nodeText({ adapter, role }: Card): string {
+  const software = adapter.software ? ' (software: the CPU, no GPU)' : '';
+  return `${adapterName(adapter)}${software}${role === 'agg' ? '' : `, ${role}`}`;
 }
 
 try {
