@@ -50,6 +50,7 @@ export class GpulessNode {
   readonly #feed: SnapshotFeed;
   readonly #node: ClusterNode;
   readonly #transports: RelayTransport[] = [];
+  readonly #sockets = new Set<WebSocket>();
   /** Requests whose first token came. */
   readonly #decoding = new Set<string>();
   readonly #ended = new Set<string>();
@@ -64,11 +65,11 @@ export class GpulessNode {
     });
     const { clock, relayed = (message) => message } = options;
     if (options.role !== undefined && options.role !== 'agg') {
-      const connect = bulkTo(options.hubUrl, relayed);
+      const connect = bulkTo((path) => this.#open(path), relayed);
       this.#transports.push(new RelayTransport({ connect, clock, random: Math.random, late: () => {} }));
     }
     this.#node = new ClusterNode({
-      connect: connectTo(options.hubUrl),
+      connect: connectTo(() => this.#open('/cluster', ['quire.v1'])),
       clock: options.clock,
       random: Math.random,
       ticket: null,
@@ -77,7 +78,7 @@ export class GpulessNode {
       room: null,
       feed: this.#feed,
       openTransfers: transfersWith(options.clock, options.role ?? 'agg', this.#transports),
-      leaveTimes: () => ({ graceMs: 0, timeoutMs: 0 }),
+      leaveTimes: () => ({ graceMs: 0, timeoutMs: 60_000 }),
       startEngine: (offer, listener) => this.#start(offer, listener),
     });
     this.#node.join();
@@ -95,8 +96,22 @@ export class GpulessNode {
     return this.#steps;
   }
 
-  leave(): Promise<void> {
+  /** As when its process is killed: its connections break, and nobody hears a word of it. */
+  kill(): Promise<void> {
+    for (const socket of this.#sockets) socket.terminate();
     return this.#node.leave('now');
+  }
+
+  /** `drain`: once it has nothing to do, a minute later at most. */
+  leave(how: 'drain' | 'now' = 'now'): Promise<void> {
+    return this.#node.leave(how);
+  }
+
+  #open(path: string, protocols: string[] = []): WebSocket {
+    const socket = new WebSocket(`${this.#options.hubUrl.replace(/^http/, 'ws')}${path}`, protocols);
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+    return socket;
   }
 
   async #start(offer: EngineOffer, listener: EngineListener): Promise<StepLoop> {
@@ -177,9 +192,9 @@ export class GpulessNode {
   }
 }
 
-function bulkTo(hubUrl: string, relayed: NonNullable<GpulessNodeOptions['relayed']>): BulkConnect {
+function bulkTo(open: (path: string) => WebSocket, relayed: NonNullable<GpulessNodeOptions['relayed']>): BulkConnect {
   return (listener) => {
-    const socket = new WebSocket(`${hubUrl.replace(/^http/, 'ws')}/cluster/bulk`);
+    const socket = open('/cluster/bulk');
     socket.on('open', () => listener.opened());
     socket.on('message', (data: Buffer) => listener.message(relayed(new Uint8Array(data))));
     socket.on('close', (code, reason) => listener.closed(code, reason.toString()));
@@ -188,9 +203,9 @@ function bulkTo(hubUrl: string, relayed: NonNullable<GpulessNodeOptions['relayed
   };
 }
 
-function connectTo(hubUrl: string): Connect {
+function connectTo(open: () => WebSocket): Connect {
   return (listener) => {
-    const socket = new WebSocket(`${hubUrl.replace(/^http/, 'ws')}/cluster`, ['quire.v1']);
+    const socket = open();
     socket.on('open', () => listener.opened());
     socket.on('message', (data) => listener.message(data.toString()));
     socket.on('error', () => {});
