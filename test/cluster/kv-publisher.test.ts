@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { decode } from '@msgpack/msgpack';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -94,7 +96,16 @@ afterEach(async () => {
   for (const each of open.splice(0).reverse()) await each.close();
 });
 
-let port = 20_000 + (process.pid % 20_000);
+/** A port that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0);
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
 const CONFIG: ZmqConfig = {
   endpoint: 'tcp://127.0.0.1:*',
   replayEndpoint: 'tcp://127.0.0.1:*',
@@ -106,7 +117,7 @@ const CONFIG: ZmqConfig = {
 
 /** A hub that publishes, and its endpoint. */
 async function startHub(hashAlgo: HashAlgo): Promise<{ hub: Hub; endpoint: string; replayEndpoint: string }> {
-  const [endpoint, replayEndpoint] = [`tcp://127.0.0.1:${port++}`, `tcp://127.0.0.1:${port++}`];
+  const [endpoint, replayEndpoint] = [`tcp://127.0.0.1:${await freePort()}`, `tcp://127.0.0.1:${await freePort()}`];
   const bound = endpoint.replace('127.0.0.1', '*');
   const hub = await startTestHub({ hashAlgo, kvPublisher: { ...CONFIG, endpoint: bound, replayEndpoint } });
   open.push(hub);
@@ -205,6 +216,23 @@ describe('KV events on ZMQ, over real sockets', () => {
     await new Promise((resolve) => setTimeout(resolve, 50));
     publisher.changed('b', 0, 'f', [{ type: 'stored', parent: null, blocks: [block] }]);
     await until(() => follower.caches.get('kv@b:0@model')?.size === 1);
+  });
+
+  it('leaves out what is beyond the queue, which the numbers show and the replay fills', async () => {
+    const publisher = await started({ maxQueueSize: 5 });
+    const follower = new Follower(publisher.endpoint);
+    open.push(follower);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    for (let i = 0; i < 50; i++) publisher.changed('n', 0, 'f', [{ type: 'cleared' }]);
+    const seen = () => follower.seqs.get('kv@n:0@model') ?? [];
+    await until(() => seen().length > 0);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    publisher.changed('n', 0, 'f', [{ type: 'cleared' }]);
+    await until(() => seen().at(-1) === 50);
+    expect(seen().length).toBeLessThan(12);
+    const hole = seen().findIndex((seq, i) => seq !== i);
+    const [seq] = await replayed(publisher.replayEndpoint!, BigInt(hole));
+    expect(seq?.readBigUInt64BE()).toBe(BigInt(hole));
   });
 
   it('says in one line that zeromq is missing, or that an endpoint is taken', async () => {
