@@ -1,8 +1,7 @@
 import { choice, decimal, list, matching, onOff, optionalPort, optionalText, text, whole } from './kinds.ts';
-import { notYet, only, option } from './option.ts';
+import { only, option } from './option.ts';
 
 const BRIDGE = 'it comes with the bridge to a Dynamo deployment';
-const CANARY = 'health canaries are not built; /health tells of open sockets and answered pings';
 
 /** Dynamo's own options, by Dynamo's names and `DYN_*` variables. */
 export const runtimeOptions = {
@@ -160,17 +159,16 @@ export const runtimeOptions = {
     default: false,
     env: 'DYN_HEALTH_CHECK_ENABLED',
     where: 'hub',
-    help: 'Canary requests through idle nodes.',
-    refused: only([false], CANARY),
+    help: 'Probe idle nodes: one token through the whole path. Nodes that fail leave discovery until they pass.',
   }),
   'health-check-payload': option({
     group: 'Runtime',
     kind: optionalText('JSON'),
     default: null,
+    defaultText: "one token from the model's BOS",
     env: 'DYN_HEALTH_CHECK_PAYLOAD',
     where: 'hub',
-    help: 'Body of a canary request.',
-    refused: notYet(CANARY),
+    help: 'What a probe computes: {"token_ids":[1],"stop_conditions":{"max_tokens":1}} or {"prompt":"Hi","max_tokens":1}, or a file that holds it (@FILE too).',
   }),
   'canary-wait-time': option({
     group: 'Runtime',
@@ -178,8 +176,7 @@ export const runtimeOptions = {
     default: 10,
     env: 'DYN_CANARY_WAIT_TIME',
     where: 'hub',
-    help: 'Seconds a node is idle before a canary is sent.',
-    refused: notYet(CANARY),
+    help: 'Seconds that a node is idle before it is probed, and between two probes.',
   }),
   'health-check-request-timeout': option({
     group: 'Runtime',
@@ -187,7 +184,6 @@ export const runtimeOptions = {
     default: 3,
     env: 'DYN_HEALTH_CHECK_REQUEST_TIMEOUT',
     where: 'hub',
-    help: 'Seconds a canary may take.',
-    refused: notYet(CANARY),
+    help: 'Seconds that a probe may take.',
   }),
 };

@@ -19,6 +19,8 @@ export class Sequence {
   readonly choice: number;
   readonly sampling: SamplingParams;
   readonly cacheSalt: string | undefined;
+  /** Its blocks may be hit by others, and theirs by it. */
+  readonly caches: boolean;
   readonly promptLength: number;
   /** Tokens at which the sequence ends: prompt plus `maxTokens`, or the context. */
   readonly maxLength: number;
@@ -66,6 +68,7 @@ export class Sequence {
     this.choice = choice;
     this.sampling = request.sampling;
     this.cacheSalt = request.cacheSalt;
+    this.caches = request.cache !== false;
     this.promptLength = request.prompt.length;
     this.maxLength = Math.min(request.prompt.length + request.sampling.maxTokens, maxModelLen);
     // Prompt logprobs come with a choice's first frame (rule G5): after that they were delivered.
@@ -96,7 +99,7 @@ export class Sequence {
 
   /** vLLM's rule: a prompt that is scored reads no prefix cache, but fills it. */
   get readsCache(): boolean {
-    return !this.scoring;
+    return this.caches && !this.scoring;
   }
 
   /** The next sample can be scheduled, be its input token known or not. */

@@ -1,4 +1,6 @@
 import type { TransportName } from '../protocol/transfer.ts';
+import type { HealthCheckConfig } from './health/health-checks.ts';
+import type { CanaryPayload } from './health/payload.ts';
 import type { ZmqConfig } from './kv-publisher/zmq-publisher.ts';
 import type { RouterConfig } from './router/router.ts';
 
@@ -124,6 +126,8 @@ export interface HubConfig {
   readonly endpointTypes: readonly ('chat' | 'completions')[];
   /** Built page; null = no page (API only). */
   readonly staticDir: string | null;
+  /** Probes of idle nodes; null = none. */
+  readonly healthCheck: (HealthCheckConfig & { readonly payload: CanaryPayload }) | null;
   /** After `close`, requests that come late are taken for so long. */
   readonly graceSeconds: number;
   /** After that, running requests may go on for so long. */

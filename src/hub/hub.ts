@@ -16,6 +16,7 @@ import { BulkRelay } from './disagg/relay.ts';
 import { transferMetrics } from './disagg/transfer-metrics.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { HappeningLog } from './happenings.ts';
+import { healthChecksOf, tee } from './health/wiring.ts';
 import { startZmqPublisher } from './kv-publisher/zmq-publisher.ts';
 import { HubMetrics } from './metrics.ts';
 import { type ModelFolder, readModelFolder } from './model-folder.ts';
@@ -166,6 +167,15 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     internalError: (error) => log.error({ err: error }, 'a request failed inside the hub'),
   });
 
+  const health = healthChecksOf(config, folders, {
+    clock,
+    log,
+    sockets: () => registry.sockets(),
+    busy() {
+      const requests = dispatcher.perNode();
+      return (socket) => requests.has(socket) || (socket.load?.running ?? 0) + (socket.load?.waiting ?? 0) > 0;
+    },
+  });
   const open = new Set<NodeSocket>();
   const known = (node: string, token: string) => registry.isNode(node, token);
   const relay = new BulkRelay({ transfers: disaggregation.transfers, known, clock, limits, log });
@@ -184,6 +194,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     async end() {
       dispatcher.failAll('The hub stopped before this request was done. Send it again.');
       ended = true;
+      health?.stop();
       for (const node of open) node.end(CLOSE.goingAway, 'the hub stops');
       relay.end();
       await server.close();
@@ -209,7 +220,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
         const node = new NodeSocket({
           wire: wireOf(socket),
           desk: registry,
-          sink: dispatcher,
+          sink: health === null ? dispatcher : tee(health, dispatcher),
           transfers: disaggregation.transfers,
           index,
           clock,

@@ -94,6 +94,8 @@ export class NodeSocket {
   /** Served name of the offered model. */
   model = '';
   card: Card | null = null;
+  /** Why its health check failed; null while it is well. An ill node takes no requests. */
+  ill: string | null = null;
   load: Load | null = null;
   /** By data-parallel rank. */
   readonly kv = new Map<number, KvRank>();
@@ -157,6 +159,12 @@ export class NodeSocket {
     } else {
       wire.send(encode(message));
     }
+  }
+
+  /** The outcome of a health check (rule H2). */
+  setIll(ill: string | null): void {
+    this.ill = ill;
+    this.#options.desk.changed(this);
   }
 
   /** Says why, and closes. */
@@ -280,6 +288,7 @@ export class NodeSocket {
       return;
     }
     this.card = card;
+    this.ill = null;
     this.state = 'ready';
     this.stage = 'ready';
     this.detail = '';

@@ -122,7 +122,9 @@ export class Registry implements NodeDesk, ReadyNodes {
   #byRole(model: string) {
     let known = this.#ready.get(model);
     if (known === undefined) {
-      const ready = this.sockets().filter((socket) => socket.state === 'ready' && socket.model === model);
+      const ready = this.sockets().filter(
+        ({ state, model: own, ill }) => state === 'ready' && own === model && ill === null,
+      );
       const prefill = ready.filter(({ card }) => card?.role === 'prefill');
       known = { answer: ready.filter(({ card }) => card?.role !== 'prefill'), prefill };
       this.#ready.set(model, known);
@@ -196,6 +198,7 @@ export function describeNode(socket: NodeSocket, active: { requests: number; seq
     id: socket.id,
     stage: socket.stage,
     detail: socket.detail,
+    unhealthy: socket.ill,
     loadedBytes: socket.loadedBytes,
     totalBytes: socket.totalBytes,
     agent: socket.agent,

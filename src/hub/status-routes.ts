@@ -64,11 +64,11 @@ export function healthRoutes(source: StatusSource): Hono {
       status,
       message: messageOf(status, served.length, models.length),
       endpoints: served.map(({ name }) => name),
-      instances: nodes.map(({ id, stage, detail, model, card }) => ({
+      instances: nodes.map(({ id, stage, detail, unhealthy, model, card }) => ({
         instance_id: id,
         namespace,
-        status: stage,
-        detail,
+        status: unhealthy === null ? stage : 'unhealthy',
+        detail: unhealthy ?? detail,
         model,
         role: card?.role ?? null,
         adapter: card && adapterName(card.adapter),

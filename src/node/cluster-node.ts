@@ -11,6 +11,7 @@ import { EngineLife, type EngineLifeListener } from './engine-life.ts';
 import type { StartEngine } from './engine-offer.ts';
 import { Link, type LinkListener, type LinkOptions, type Welcome } from './link.ts';
 import { LoadReport } from './load-report.ts';
+import { PrefillCanary } from './prefill-canary.ts';
 import type { NodeProblem, PageStage } from './snapshot.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';
 import type { OpenTransfers } from './transfer/open-transfers.ts';
@@ -34,6 +35,7 @@ export class ClusterNode {
   private readonly life: EngineLife;
   private readonly attempts: Attempts;
   private readonly load: LoadReport;
+  private readonly canary: PrefillCanary;
   /** From the first welcome to the end. */
   private transfers: Transfers | null = null;
   private offered: Welcome | null = null;
@@ -49,6 +51,7 @@ export class ClusterNode {
     this.link = new Link(options, this.linkListener());
     this.life = new EngineLife(options, this.lifeListener());
     this.load = new LoadReport(this.link, options.clock);
+    this.canary = new PrefillCanary(this.link);
     this.attempts = new Attempts(this.link, () => this.changed());
   }
 
@@ -91,15 +94,23 @@ export class ClusterNode {
         this.sendSnapshot(0);
         this.load.now();
       },
-      generate: ({ attempt, generate, prefill }) => this.attempts.generate(attempt, generate, this.closedBy(), prefill),
+      generate: ({ attempt, generate, prefill }) => {
+        if (this.transfers?.transports.role === 'prefill')
+          this.canary.start(this.closedBy() === null ? this.life.current : null, attempt, generate);
+        else this.attempts.generate(attempt, generate, this.closedBy(), prefill);
+      },
       transfer: (message) => this.transfers?.told(message, this.closedBy()),
-      cancel: (message) => this.attempts.cancel(message),
+      cancel: (message) => {
+        this.attempts.cancel(message);
+        this.canary.cancel(this.life.current, message.request);
+      },
       snapshotRequested: (rank) => this.sendSnapshot(rank),
       unregistered: () => this.departure?.closed(),
       // Work goes on until the hub closes: it alone gives any, and it has streams to end.
       drain: ({ reason }) => this.show('draining', reason),
       lost: (reason, retryMs) => {
         this.attempts.dropAll();
+        this.canary.clear(this.life.current);
         this.transfers?.dropAll('This node lost its connection to the hub.');
         // Whoever leaves has nothing to come back for.
         if (this.departure) this.departure.cut();
@@ -168,8 +179,11 @@ export class ClusterNode {
         if (!this.tellsKv) return;
         for (const part of batches(events)) this.link.send({ type: 'kv_events', rank: 0, events: part });
       },
-      prefilled: (request, progress) => this.transfers?.prefilled(request, progress),
+      prefilled: (request, progress) => {
+        if (!this.canary.prefilled(this.life.current, request, progress)) this.transfers?.prefilled(request, progress);
+      },
       failed: (request, error) => {
+        if (this.canary.failed(request, error)) return;
         if (!this.transfers?.failed(request, error)) this.attempts.failed(request, error);
       },
       adapter: (adapter) => feed.update({ adapter }),
@@ -247,6 +261,7 @@ export class ClusterNode {
   }
 
   private use(engine: Engine | null): void {
+    if (engine === null) this.canary.clear(null);
     this.transfers?.use(engine);
     this.attempts.use(engine, this.transfers);
     this.load.use(engine);

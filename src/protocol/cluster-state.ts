@@ -10,6 +10,8 @@ export const ClusterNode = z.object({
   stage: NodeStage,
   /** What the node said with its last stage, e.g. the file that it loads. */
   detail: z.string(),
+  /** Why its health check failed, after which it takes no requests until it passes; null = it did not. */
+  unhealthy: z.string().nullable(),
   loadedBytes: count,
   totalBytes: count,
   /** Browser or program, as the node named it. */

@@ -22,6 +22,8 @@ export const GenerateRequest = z.object({
   sampling: SamplingParams,
   /** Prompts of different salts never share KV blocks. */
   cacheSalt: z.string().max(256).optional(),
+  /** `false`: it neither reads nor fills the prefix cache, and no KV event tells of it (rule H3). */
+  cache: z.literal(false).optional(),
 });
 export type GenerateRequest = z.infer<typeof GenerateRequest>;
 

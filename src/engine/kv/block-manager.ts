@@ -105,7 +105,7 @@ export class BlockManager {
   /** The longest cached prefix of the sequence, in whole blocks. Its last known token is never part of it. */
   match(sequence: Sequence): number[] {
     const hits: number[] = [];
-    if (!this.#caching) return hits;
+    if (!this.#caching || !sequence.caches) return hits;
     this.#hash(sequence);
     if (!sequence.readsCache) return hits;
     const most = Math.floor((sequence.tokens.length - 1) / this.blockSize);
@@ -137,7 +137,7 @@ export class BlockManager {
 
   /** Offers the sequence's full blocks up to `computed` to the cache: their tokens are known, their K and V written. */
   register(sequence: Sequence): void {
-    if (!this.#caching) return;
+    if (!this.#caching || !sequence.caches) return;
     const full = Math.floor(sequence.computed / this.blockSize);
     if (sequence.registered >= full) return;
     this.#hash(sequence);

@@ -6,6 +6,7 @@ import { transportsOf } from '../../config/kv-transfer.ts';
 import { OptionError } from '../../config/option.ts';
 import { offeredOptions, type Parsed } from '../../config/options.ts';
 import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
+import { readCanaryPayload } from '../health/payload.ts';
 import type { ZmqConfig } from '../kv-publisher/zmq-publisher.ts';
 import { newSecret } from '../ticket.ts';
 import { isLoopback, isWildcard } from './network.ts';
@@ -74,6 +75,13 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     generationConfig: options['generation-config'],
     endpointTypes: options['endpoint-types'],
     staticDir: path.join(here.root, 'dist/page'),
+    healthCheck: options['health-check-enabled']
+      ? {
+          waitMs: options['canary-wait-time'] * 1000,
+          timeoutMs: options['health-check-request-timeout'] * 1000,
+          payload: readCanaryPayload(options['health-check-payload']),
+        }
+      : null,
     graceSeconds: options['graceful-shutdown-grace-period-secs'],
     drainSeconds: options['runtime-graceful-shutdown-timeout-secs'],
     requestTimeoutSeconds: options['request-timeout'],

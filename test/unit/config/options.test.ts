@@ -212,8 +212,6 @@ describe('what cannot be obeyed is refused in one line', () => {
     '--discovery-backend etcd',
     '--request-plane tcp',
     '--event-plane zmq',
-    '--health-check-enabled',
-    '--canary-wait-time 10',
     '--tool-call-parser hermes',
     '--dyn-tool-call-parser hermes',
     '--dyn-reasoning-parser qwen3',

@@ -37,6 +37,23 @@ function compute(blocks: BlockManager, s: Sequence): number {
 const range = (from: number, count: number) => Array.from({ length: count }, (_, i) => from + i);
 
 describe('prefix cache', () => {
+  it('H3: a sequence that does not cache hits nothing, stores nothing, and makes no event', () => {
+    const blocks = pool(16);
+    compute(blocks, sequence(range(0, 12)));
+    blocks.takeEvents();
+    const before = blocks.snapshot();
+    const request = { request: 'canary', choices: [], sampling: GREEDY, cache: false as const };
+    for (const prompt of [range(0, 12), range(100, 12)]) {
+      const canary = new Sequence({ ...request, prompt }, 0, [], 10_000);
+      expect(canary.readsCache).toBe(false);
+      expect(compute(blocks, canary)).toBe(0);
+      blocks.free(canary);
+    }
+    expect(blocks.takeEvents()).toEqual([]);
+    expect(blocks.snapshot()).toEqual(before);
+    expect(blocks.match(sequence(range(100, 13)))).toEqual([]);
+  });
+
   it('serves the longest cached chain of full blocks, never the last token', () => {
     const blocks = pool(16);
     const first = sequence(range(0, 12));

@@ -9,7 +9,16 @@ function node(at: number, role: 'agg' | 'prefill', device: string): ClusterNode 
   const shape = { blockSize: 16, totalBlocks: 100, maxModelLen: 512, maxNumSeqs: 8, maxNumBatchedTokens: 256 };
   const load = { rank: 0, running: 2, waiting: 1, usedBlocks: 10, totalBlocks: 100, tokensPerSecond: 5 };
   return {
-    ...{ id: `node-${at}`, stage: 'ready', detail: '', loadedBytes: 0, totalBytes: 0, agent: 'test', joinedAt: at },
+    ...{
+      id: `node-${at}`,
+      stage: 'ready',
+      detail: '',
+      unhealthy: null,
+      loadedBytes: 0,
+      totalBytes: 0,
+      agent: 'test',
+      joinedAt: at,
+    },
     ...{ model: 'm', activeRequests: 1, activeSequences: 1, kvEvents: { count: 0, gaps: 0 } },
     card: {
       ...{ model: 'm', fingerprint: 'f', numericsId: 'n', role, dpRank: 0, adapter, ...shape },

@@ -1,0 +1,53 @@
+import { type Engine, EngineError, type PrefillProgress } from '../engine/api.ts';
+import type { GenerateRequest } from '../protocol/generate.ts';
+import type { Link } from './link.ts';
+
+/** A health check of a prefill node (rule H1): the same request in prefill form. It computes the prompt, and answers with an end without tokens. */
+export class PrefillCanary {
+  private readonly running = new Map<string, number>();
+
+  constructor(private readonly link: Pick<Link, 'sendTokens' | 'sendFailed'>) {}
+
+  start(engine: Engine | null, attempt: number, generate: GenerateRequest): void {
+    const { request } = generate;
+    if (engine === null) {
+      this.link.sendFailed(request, attempt, 'overloaded', 'This node has no engine now.');
+      return;
+    }
+    this.running.set(request, attempt);
+    try {
+      engine.prefill(generate);
+    } catch (error) {
+      this.failed(request, error instanceof EngineError ? error : new EngineError('internal', String(error)));
+    }
+  }
+
+  /** Whether the prompt was one of a health check. */
+  prefilled(engine: Engine | null, request: string, { done }: PrefillProgress): boolean {
+    const attempt = this.running.get(request);
+    if (attempt === undefined) return false;
+    if (!done) return true;
+    this.running.delete(request);
+    engine?.cancel(request);
+    this.link.sendTokens([{ request, attempt, choice: 0, offset: 0, tokens: [], cachedTokens: 0, finish: 'length' }]);
+    return true;
+  }
+
+  /** The same of one that the engine gave up. */
+  failed(request: string, error: EngineError): boolean {
+    const attempt = this.running.get(request);
+    if (attempt === undefined) return false;
+    this.running.delete(request);
+    this.link.sendFailed(request, attempt, error.code === 'overloaded' ? 'overloaded' : 'engine', error.message);
+    return true;
+  }
+
+  cancel(engine: Engine | null, request: string): void {
+    if (this.running.delete(request)) engine?.cancel(request);
+  }
+
+  /** The engine is gone, or the connection. */
+  clear(engine: Engine | null): void {
+    for (const request of [...this.running.keys()]) this.cancel(engine, request);
+  }
+}
