@@ -241,7 +241,8 @@ export class Disaggregation {
     counters.ended(active.model, transfer.transport, outcome);
     if (ending.kind === 'done') this.#done(going, ending);
     if (ending.kind === 'local') this.#fellBack(going, ending);
-    if (ending.kind === 'local' && FAULTS.has(ending.why)) this.#pairs.failed(prefill.id, going.attempt.socket.id);
+    if (ending.kind === 'local' && FAULTS.has(ending.why) && connected(going))
+      this.#pairs.failed(prefill.id, going.attempt.socket.id);
   }
 
   #done(going: Going, outcome: Extract<TransferOutcome, { kind: 'done' }>): void {
@@ -249,7 +250,7 @@ export class Disaggregation {
     const { clock, counters, happened } = this.#options;
     const now = clock.now();
     const { transport, blocks, bytes } = outcome;
-    this.#pairs.done(prefill.id, attempt.socket.id, transport, blocks, now - openedAt);
+    if (connected(going)) this.#pairs.done(prefill.id, attempt.socket.id, transport, blocks, now - openedAt);
     const prompt = attempt.generate.prompt.length;
     const told = {
       ...outcome,
@@ -296,6 +297,11 @@ export class Disaggregation {
     if (this.#current.get(request) === going) this.#current.delete(request);
     this.#options.router.freed(prefill.id, asked);
   }
+}
+
+/** Whether both nodes are still there: of one that left nothing is remembered. */
+function connected({ attempt, prefill }: Going): boolean {
+  return attempt.socket.state !== 'closed' && prefill.socket.state !== 'closed';
 }
 
 /** Whether two nodes can hand over blocks in this way. */
