@@ -115,6 +115,7 @@ describe('Origin', () => {
     expect(preflight.status).toBe(204);
     expect(preflight.headers['access-control-allow-origin']).toBe(origin);
     expect(preflight.headers['access-control-allow-headers']).toContain('authorization');
+    expect(preflight.headers['access-control-allow-methods']).toBe('GET,HEAD,POST,DELETE');
     const { headers } = await send('GET', '/v1/models', { origin, ...KEY });
     expect(headers['access-control-allow-origin']).toBe(origin);
     expect(headers.vary).toMatch(/origin/i);

@@ -127,6 +127,11 @@ export class TestEngine {
     return (await this.generate(prompt, sampling))[0]!;
   }
 
+  /** Tokens so far of a request that has not ended. */
+  tokensOf(id: string): number {
+    return [...(this.waiting.get(id)?.choices.values() ?? [])].reduce((sum, { tokens }) => sum + tokens.length, 0);
+  }
+
   close(): Promise<void> {
     return this.engine.close();
   }
