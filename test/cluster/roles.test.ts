@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
+import { MAX_HAPPENINGS } from '../../src/protocol/cluster-state.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { DEFAULT_KNOBS, startTestHub } from '../support/test-hub.ts';
 
@@ -62,7 +63,7 @@ describe('J5: the role of a node', () => {
       { ...routed, number: 2, request: 2 },
     ]);
     for (let i = 0; i < 130; i++) await complete();
-    expect(hub.state().happenings).toHaveLength(128);
+    expect(hub.state().happenings).toHaveLength(MAX_HAPPENINGS);
     expect(hub.state().happenings.at(-1)).toMatchObject({ number: 132 });
     expect(JSON.stringify(hub.state())).not.toContain('cmpl-');
   });
