@@ -22,23 +22,6 @@ for (const [what, change] of [
   });
 }
 
-test('a device that is lost ends the node, which says so to page and hub', async ({ startTestHub, page }, testInfo) => {
-  const spy = `const request = GPUAdapter.prototype.requestDevice;
-    GPUAdapter.prototype.requestDevice = async function (...args) {
-      const device = await request.apply(this, args);
-      new BroadcastChannel('lose the device').onmessage = () => device.destroy();
-      return device;
-    };`;
-  const staticDir = await changedPage(testInfo.outputPath(), (script) => `${spy}\n${script}`);
-  const { hub, url } = await startTestHub({ staticDir });
-  await page.goto(`${url}/?allow-software-adapter`);
-  await expectStage(page, 'ready');
-  await page.evaluate(() => new BroadcastChannel('lose the device').postMessage('now'));
-  await expect(page.getByTestId('stage')).toHaveAttribute('data-state', 'gone');
-  await expect(page.getByTestId('problem')).toContainText('The GPU device was lost (destroyed)');
-  await expect.poll(() => hub.state().nodes.length).toBe(0);
-});
-
 test('weights that were changed on the way keep the node out', async ({ startTestHub, context }) => {
   const { hub, url } = await startTestHub();
   let changed = 0;

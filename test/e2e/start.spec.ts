@@ -1,4 +1,5 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { promisify } from 'node:util';
 import { expect, test } from '@playwright/test';
@@ -76,6 +77,14 @@ async function expectGone(pids: readonly number[]): Promise<void> {
   await expect.poll(() => pids.filter((pid) => living().has(pid)), { timeout: 10_000 }).toEqual([]);
 }
 
+/** Temporary profiles of browsers; there is at least one. */
+function profilesOf(browsers: readonly number[]): string[] {
+  const all = living();
+  const named = browsers.flatMap((pid) => /--user-data-dir=(\S+)/.exec(all.get(pid)?.command ?? '')?.[1] ?? []);
+  expect(named.filter((profile) => existsSync(profile))).not.toEqual([]);
+  return named;
+}
+
 test('npm start ends in a banner whose curl line works, and Ctrl-C ends it all', async () => {
   const hub = start(['--http-port', '0']);
   await said(hub, /Ctrl-C ends it all/);
@@ -106,6 +115,7 @@ test('a second Ctrl-C ends a hub at once, in the middle of a stream', async () =
   const reader = answer.body!.getReader();
   await reader.read();
   const browsers = browsersOf(hub);
+  const profiles = profilesOf(browsers);
   process.kill(hub.child.pid!, 'SIGINT');
   await said(hub, /Stopping/);
   const late = await Promise.race([hub.exited, new Promise((resolve) => setTimeout(resolve, 1000, 'runs'))]);
@@ -114,6 +124,7 @@ test('a second Ctrl-C ends a hub at once, in the middle of a stream', async () =
   expect(await hub.exited).toBe(130);
   await reader.cancel().catch(() => {});
   await expectGone(browsers);
+  expect(profiles.filter((profile) => existsSync(profile))).toEqual([]);
 });
 
 for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
@@ -122,9 +133,12 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     await said(hub, /node 2: /);
     const browsers = browsersOf(hub);
     expect(browsers.length).toBeGreaterThan(2);
+    const profiles = profilesOf(browsers);
     process.kill(hub.child.pid!, signal);
     expect(await hub.exited).toBe(signal === 'SIGTERM' ? 0 : null);
     await expectGone(browsers);
+    // Nothing is left that could remove them after SIGKILL.
+    if (signal === 'SIGTERM') expect(profiles.filter((profile) => existsSync(profile))).toEqual([]);
   });
 }
 
