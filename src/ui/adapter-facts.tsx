@@ -39,6 +39,11 @@ export function AdapterFacts({ controller }: { controller: Controller }) {
                 </Fact>
               </>
             )}
+            {card && card.transports.length > 0 && (
+              <Fact name="KV moves" testId="transports">
+                by {card.transports.join(', ')}
+              </Fact>
+            )}
             {handedOver && (
               <Fact name="KV handed over" testId="handed-over">
                 {count(handedOver.taken)} blocks taken, {count(handedOver.given)} given

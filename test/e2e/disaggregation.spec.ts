@@ -94,6 +94,22 @@ for (const transport of ['local', 'relay', 'webrtc'] satisfies TransportName[]) 
       `quire_kv_transfers_total{model="quire-pico",transport="${transport}",outcome="done"} ${STORIES.length}`,
     );
     expect(metrics).not.toMatch(/quire_kv_transfer_fallbacks_total\{/);
+
+    // A person sees it too: below the answer, and in what happens in the cluster.
+    const { page } = decode;
+    await page.getByTestId('prompt').fill('The green locker holds a clock. Ada lives in Quito. What is in the locker?');
+    await page.getByTestId('send').click();
+    await expect(page.getByTestId('answer')).toHaveAttribute('data-state', 'done', { timeout: 30_000 });
+    await expect(page.getByTestId('answer-way')).toHaveAttribute('data-node', decode.id);
+    const moved = page.getByTestId('answer-transfer');
+    await expect(moved).toHaveAttribute('data-state', 'moved');
+    await expect(moved).toHaveAttribute('data-transport', transport);
+    await expect(moved).toContainText(`prefilled by ${prefill.id.slice(0, 6)} · `);
+    const step = page.getByTestId('story').first().getByTestId('step');
+    await expect(step).toHaveAttribute('data-state', 'moved');
+    await expect(step).toContainText(`${prefill.id.slice(0, 6)} prefills`);
+    await expect(step).toContainText(`by ${transport}`);
+    await expect(page.getByTestId('transfers')).toHaveAttribute('data-value', String(STORIES.length + 1));
   });
 }
 
