@@ -10,7 +10,8 @@ export const NodeGroup = z.object({
   model: z.string(),
   /** null until its nodes have registered. */
   role: Role.nullable(),
-  stage: NodeStage,
+  /** `unhealthy`: its health check failed, whatever its stage. */
+  stage: NodeStage.or(z.literal('unhealthy')),
   /** Name of the adapter; '' until its nodes have registered. */
   adapter: z.string(),
   software: z.boolean(),
@@ -46,10 +47,14 @@ export function summaryOf(state: ClusterState, now: number): ClusterSummary {
     now,
     nodes: state.nodes.slice(0, MAX_LISTED),
     nodeCount: state.nodes.length,
-    readyNodes: state.nodes.filter(({ stage }) => stage === 'ready').length,
+    readyNodes: state.nodes.filter((node) => shownStage(node) === 'ready').length,
     groups: groupsOf(state.nodes).slice(0, MAX_LISTED),
   };
 }
+
+/** Its stage, unless its health check failed. */
+export const shownStage = ({ stage, unhealthy }: ClusterNode): NodeGroup['stage'] =>
+  unhealthy === null ? stage : 'unhealthy';
 
 /** Equal keys are one group. */
 export function groupKey({ model, role, stage, adapter }: Pick<NodeGroup, 'model' | 'role' | 'stage' | 'adapter'>) {
@@ -57,8 +62,14 @@ export function groupKey({ model, role, stage, adapter }: Pick<NodeGroup, 'model
 }
 
 /** The group that a node belongs to, as far as it tells groups apart. */
-export function groupOf({ card, model, stage }: ClusterNode): Pick<NodeGroup, 'model' | 'role' | 'stage' | 'adapter'> {
-  return { model, role: card?.role ?? null, stage, adapter: card === null ? '' : adapterName(card.adapter) };
+export function groupOf(node: ClusterNode): Pick<NodeGroup, 'model' | 'role' | 'stage' | 'adapter'> {
+  const { card, model } = node;
+  return {
+    model,
+    role: card?.role ?? null,
+    stage: shownStage(node),
+    adapter: card === null ? '' : adapterName(card.adapter),
+  };
 }
 
 function groupsOf(nodes: readonly ClusterNode[]): NodeGroup[] {

@@ -145,11 +145,7 @@ function Arrow() {
 function Facts({ of }: { of: readonly (string | false)[] }): ComponentChildren {
   const facts = of.filter((fact) => fact !== false);
   return facts.length === 0 ? null : (
-    <span class="quiet">
-      {facts.map((fact, i) => (
-        <span key={`fact-${i}`}> · {whole(fact)}</span>
-      ))}
-    </span>
+    <span class="quiet">{facts.map((fact) => `\u00a0· ${whole(fact)}`).join('')}</span>
   );
 }
 

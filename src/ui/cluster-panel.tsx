@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { adapterName } from '../protocol/adapter-name.ts';
 import type { ClusterNode } from '../protocol/cluster-state.ts';
-import { type ClusterSummary, groupKey, groupOf, type NodeGroup } from '../protocol/cluster-summary.ts';
+import { type ClusterSummary, groupKey, groupOf, type NodeGroup, shownStage } from '../protocol/cluster-summary.ts';
 import { count, percent, rate, since } from './format.ts';
 import { NodeName } from './node-name.tsx';
 import { cluster, node } from './state.ts';
@@ -114,7 +114,8 @@ function GroupRow({ of }: { of: NodeGroup }) {
 }
 
 function NodeRow({ of, isOwn, now }: { of: ClusterNode; isOwn: boolean; now: number }) {
-  const { card, load, stage, agent, activeRequests } = of;
+  const { card, load, agent, activeRequests } = of;
+  const stage = shownStage(of);
   const facts = [
     card ? agent : '',
     stage === 'ready' ? `joined ${since(of.joinedAt, now)}` : stageText(of),
@@ -174,7 +175,8 @@ function Bar({ name, value, max }: { name: string; value: number; max: number })
 }
 
 /** Stage, in words: what the node said, or how much of the model it has. */
-function stageText({ stage, loadedBytes, totalBytes, detail }: ClusterNode): string {
+function stageText({ stage, loadedBytes, totalBytes, detail, unhealthy }: ClusterNode): string {
+  if (unhealthy !== null) return `unhealthy: ${unhealthy}`;
   if (stage === 'downloading' && totalBytes > 0) return `downloading, ${percent(loadedBytes, totalBytes)}`;
   return stage === 'draining' || detail === '' ? stage : `${stage}: ${detail}`;
 }

@@ -57,7 +57,7 @@ function Way({ way: { node, overlapBlocks, transfer, migrations } }: { way: Answ
     <ul class="stats" data-testid="answer-way" data-node={node} data-migrations={migrations.length}>
       <li>
         {transfer !== null && !fellBack ? 'decoded by' : 'computed by'} <NodeName id={node} />
-        {overlapBlocks > 0 && `, which had ${count(overlapBlocks)} ${overlapBlocks === 1 ? 'block' : 'blocks'} of it`}
+        {overlapBlocks > 0 && ` with ${count(overlapBlocks)} ${overlapBlocks === 1 ? 'block' : 'blocks'} cached`}
       </li>
       {transfer !== null && (
         <li

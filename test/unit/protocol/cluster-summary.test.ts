@@ -54,6 +54,16 @@ test('nodes that are alike are one group, whose figures are those of all of them
   for (const group of summary.groups) expect(keys.filter((key) => key === groupKey(group))).toHaveLength(group.nodes);
 });
 
+test('a node whose health check failed is not ready, and in no group with those that are', () => {
+  const ill: ClusterNode = { ...node(2, 'agg', 'x'), unhealthy: 'no answer within 5 s' };
+  const summary = ClusterSummary.parse(summaryOf(state([node(1, 'agg', 'x'), ill]), 0));
+  expect(summary).toMatchObject({ nodeCount: 2, readyNodes: 1 });
+  expect(summary.groups.map(({ stage, nodes }) => [stage, nodes])).toEqual([
+    ['ready', 1],
+    ['unhealthy', 1],
+  ]);
+});
+
 test('an answer stays small however many nodes there are, and however different', () => {
   const nodes = Array.from({ length: 5000 }, (_, at) => node(at, 'agg', `d${at}`));
   const summary = ClusterSummary.parse(summaryOf(state(nodes), 0));
