@@ -138,7 +138,7 @@ test(`of three pages the serving one is killed in the middle of each of ${STREAM
   await expect(watching.getByTestId('migrations')).toHaveAttribute('data-value', String(STREAMS));
   const newest = watching.getByTestId('story').first();
   await expect(newest.getByTestId('step').last()).toHaveAttribute('data-state', 'migrated');
-  await expect(newest).toContainText(/migrated .+ after \d+ tokens/);
+  await expect(newest).toContainText(/migrated\s.+\safter\s\d+\stokens/);
 });
 
 test('a node of the hub whose page ends is started again', async ({ startTestHub }) => {
