@@ -1,4 +1,4 @@
-/** `npm run bench`: all figures as Markdown tables. `-- --only=engine,hub` selects; `-- --adapter=default` uses the machine's own GPU. */
+/** `npm run bench`: all figures as Markdown tables. `-- --only=engine,hub` selects; `-- --adapter=default` uses the machine's own GPU; `--only=shape --shape=qwen3-0.6b --points=decode:8x128 --dtype=bf16` a model of that shape. */
 import { openDawn } from '../test/gpu/dawn.ts';
 import { adapterTable, measureAdapter, type Yardsticks } from './adapter.ts';
 import { benchColdEngine, benchColdPage, benchNpmStart } from './cold-start.ts';
@@ -9,6 +9,7 @@ import { benchHub } from './hub.ts';
 import { loadLine, surroundings } from './machine.ts';
 import { benchPage } from './page.ts';
 import { benchRouter } from './router.ts';
+import { benchShape, DEFAULT_POINTS } from './shape.ts';
 
 const gpu = await openDawn();
 let yardsticks: Promise<Yardsticks> | undefined;
@@ -18,6 +19,14 @@ const measured = () => {
 };
 const { software } = gpu.adapter;
 
+const named = (name: string) => process.argv.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
+const only = named('only');
+const shapeOptions = {
+  shape: named('shape') ?? 'pico',
+  points: named('points') ?? DEFAULT_POINTS,
+  dtype: named('dtype') ?? 'bf16',
+};
+
 /** In the order in which they run: the cold start first, while this process has compiled nothing. */
 const PARTS: Readonly<Record<string, () => Promise<string>>> = {
   'cold-engine': benchColdEngine,
@@ -25,6 +34,7 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
   'npm-start': benchNpmStart,
   adapter: async () => adapterTable(gpu, await measured()),
   engine: async () => benchEngine(await measured()),
+  shape: async () => benchShape(gpu, await measured(), shapeOptions),
   page: () => benchPage(software),
   hub: benchHub,
   router: benchRouter,
@@ -32,7 +42,6 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
   exact: benchExact,
 };
 
-const only = process.argv.find((arg) => arg.startsWith('--only='))?.slice('--only='.length);
 const wanted = only?.split(',') ?? Object.keys(PARTS);
 const unknown = wanted.find((name) => PARTS[name] === undefined);
 if (unknown !== undefined) {

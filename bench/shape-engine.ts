@@ -1,0 +1,147 @@
+import type { EngineInfo } from '../src/engine/api.ts';
+import { bucketOf } from '../src/engine/bucket.ts';
+import { StepLoop } from '../src/engine/engine.ts';
+import type { Gpu } from '../src/engine/gpu/device.ts';
+import { Pipelines } from '../src/engine/gpu/pipelines.ts';
+import type { FloatDtype } from '../src/engine/kernels/dtype.ts';
+import { chooseVariant } from '../src/engine/kernels/variant.ts';
+import { BlockManager } from '../src/engine/kv/block-manager.ts';
+import { createPool } from '../src/engine/kv/pool.ts';
+import { createEngineBuffers } from '../src/engine/model/activations.ts';
+import type { ProgramInputs } from '../src/engine/model/program-inputs.ts';
+import { inverseFrequencies } from '../src/engine/model/rope.ts';
+import type { ModelSpec } from '../src/engine/model/spec.ts';
+import { Runner } from '../src/engine/runner.ts';
+import { Scheduler } from '../src/engine/scheduler.ts';
+import { Sequence } from '../src/engine/sequence.ts';
+import type { TableSizes } from '../src/engine/tables.ts';
+import type { LoadedWeights } from '../src/engine/weights/weights.ts';
+import { createBlockHasher } from '../src/protocol/hashes.ts';
+import { GREEDY } from '../src/protocol/sampling.ts';
+import { Bench, shaders } from '../test/gpu/dawn.ts';
+
+const BLOCK_SIZE = 16;
+const STEPS_IN_FLIGHT = 3;
+/** Rows of a prefill step. */
+const STEP_ROWS = 2048;
+
+/** Says of every prompt that all of it but the last token is cached: a context of any length without computing it. */
+class FilledBlocks extends BlockManager {
+  filled = false;
+
+  override match(sequence: Sequence): number[] {
+    if (!this.filled) return [];
+    const wish = { request: 'filled', prompt: sequence.tokens, choices: [], sampling: { ...GREEDY, maxTokens: 1 } };
+    const holder = new Sequence(wish, 0, [], sequence.tokens.length + 1);
+    const whole = Math.floor((sequence.tokens.length - 1) / this.blockSize);
+    if (!this.grow(holder, whole * this.blockSize)) throw new Error('the pool is too small for this point');
+    const blocks = [...holder.blocks];
+    // Freed at once: whoever matched takes them before anybody else can.
+    this.free(holder);
+    return blocks;
+  }
+}
+
+/** An engine of generated weights that can begin at any context. */
+export interface ShapeEngine {
+  readonly program: ProgramInputs;
+  readonly pipelines: Pipelines;
+  readonly loop: StepLoop;
+  /** Runs a batch of prompts of `context` tokens to `maxTokens` more each; `filled`: the context counts as cached. Seconds. */
+  run(batch: number, context: number, maxTokens: number, filled: boolean): Promise<number>;
+}
+
+export async function shapeEngine(
+  gpu: Gpu,
+  spec: ModelSpec,
+  weights: LoadedWeights,
+  kvDtype: FloatDtype,
+  { batch, context }: { readonly batch: number; readonly context: number },
+): Promise<ShapeEngine> {
+  const { device } = gpu;
+  const maxBlocksPerSeq = Math.ceil(context / BLOCK_SIZE);
+  const sizes: TableSizes = {
+    maxRows: bucketOf(Math.max(STEP_ROWS, batch)),
+    maxLogitRows: bucketOf(Math.max(batch, 64)),
+    maxDeltas: batch * maxBlocksPerSeq,
+    maxSlots: batch,
+    maxLen: context,
+    maxBlocksPerSeq,
+    vocabSize: spec.vocabSize,
+  };
+  const bench = new Bench(gpu);
+  const totalBlocks = batch * maxBlocksPerSeq + 1;
+  const program: ProgramInputs = {
+    gpu,
+    spec,
+    weights,
+    sizes,
+    buffers: await createEngineBuffers(device, spec, sizes),
+    pool: await createPool(device, { spec, blockSize: BLOCK_SIZE, dtype: kvDtype }, totalBlocks),
+    invFreq: spec.layers.map(({ rope }) => bench.buffer(Float32Array.from(inverseFrequencies(rope)))),
+    blockSize: BLOCK_SIZE,
+    kvDtype,
+    variant: chooseVariant(gpu.adapter.software),
+  };
+  const pipelines = new Pipelines(device, shaders);
+  const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager: false });
+  const blocks = new FilledBlocks(totalBlocks, BLOCK_SIZE, await createBlockHasher('xxh3'), { prefixCaching: false });
+  const limits = { maxNumSeqs: batch, maxNumBatchedTokens: sizes.maxRows, maxLogitRows: sizes.maxLogitRows };
+  const scheduler = new Scheduler({ ...limits, maxModelLen: context, maxWaiting: 4096, blockManager: blocks });
+  const info: EngineInfo = {
+    model: 'shape',
+    fingerprint: '',
+    numericsId: '',
+    adapter: gpu.adapter,
+    blockSize: BLOCK_SIZE,
+    totalBlocks,
+    maxModelLen: context,
+    maxNumSeqs: batch,
+    maxNumBatchedTokens: sizes.maxRows,
+    kvCacheDtype: kvDtype,
+    vocabSize: spec.vocabSize,
+  };
+  let left = 0;
+  let done = () => {};
+  let failed = (_error: Error) => {};
+  const loop = new StepLoop({
+    info,
+    scheduler,
+    blocks,
+    runner,
+    listener: {
+      tokens(frames) {
+        left -= frames.filter(({ finish }) => finish !== undefined).length;
+        if (left === 0) done();
+      },
+      kvEvents() {},
+      failed: (_request, error) => failed(error),
+      lost: (error) => failed(error),
+    },
+    stepsInFlight: STEPS_IN_FLIGHT,
+    now: () => performance.now(),
+    release() {},
+  });
+  let request = 0;
+  return {
+    program,
+    pipelines,
+    loop,
+    async run(count, length, maxTokens, filled) {
+      blocks.filled = filled;
+      left = count;
+      const ended = new Promise<void>((resolve, reject) => {
+        done = resolve;
+        failed = reject;
+      });
+      const started = performance.now();
+      for (let i = 0; i < count; i++) {
+        const prompt = Array.from({ length }, (_, at) => (at * 31 + i * 977 + request * 13) % spec.vocabSize);
+        const sampling = { ...GREEDY, maxTokens };
+        loop.add({ request: `${request++}`, prompt, choices: [{ choice: 0, generated: [] }], sampling });
+      }
+      await ended;
+      return (performance.now() - started) / 1000;
+    },
+  };
+}

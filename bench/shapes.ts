@@ -1,0 +1,92 @@
+import type { Gpu } from '../src/engine/gpu/device.ts';
+import { DTYPE_CODE, FLOAT_BYTES, type FloatDtype } from '../src/engine/kernels/dtype.ts';
+import { modelSpec } from '../src/engine/model/config.ts';
+import type { ModelSpec, WeightSpec } from '../src/engine/model/spec.ts';
+import type { LoadedWeight, LoadedWeights } from '../src/engine/weights/weights.ts';
+import { Bench } from '../test/gpu/dawn.ts';
+
+/** Sizes of published models, from their config.json. */
+const CONFIGS = {
+  pico: qwen3(4096, 256, 768, 6, 4, 2, 64),
+  'qwen3-0.6b': qwen3(151_936, 1024, 3072, 28, 16, 8, 128),
+  'qwen3-1.7b': qwen3(151_936, 2048, 6144, 28, 16, 8, 128),
+  'qwen3-4b': qwen3(151_936, 2560, 9728, 36, 32, 8, 128),
+  'llama-3.2-1b': {
+    ...qwen3(128_256, 2048, 8192, 16, 32, 8, 64),
+    model_type: 'llama',
+    rope_theta: 500_000,
+  },
+} as const;
+
+export type ShapeName = keyof typeof CONFIGS;
+export const SHAPES = Object.keys(CONFIGS) as ShapeName[];
+
+export function shapeSpec(name: ShapeName): ModelSpec {
+  return modelSpec(CONFIGS[name]);
+}
+
+function qwen3(vocab: number, hidden: number, mlp: number, layers: number, heads: number, kv: number, headDim: number) {
+  return {
+    model_type: 'qwen3',
+    vocab_size: vocab,
+    hidden_size: hidden,
+    intermediate_size: mlp,
+    num_hidden_layers: layers,
+    num_attention_heads: heads,
+    num_key_value_heads: kv,
+    head_dim: headDim,
+    max_position_embeddings: 40_960,
+    rope_theta: 1_000_000,
+    tie_word_embeddings: true,
+  };
+}
+
+/** Bytes that the matrices of a model take. */
+export function weightBytes(spec: ModelSpec, dtype: FloatDtype): number {
+  return spec.weights.reduce((sum, w) => sum + w.rows * w.cols * (w.cols === 1 ? 4 : FLOAT_BYTES[dtype]), 0);
+}
+
+const WORKGROUP = 64;
+const MAX_GRID = 32_768;
+
+/** All weights of a model, drawn on the GPU: small enough that no activation overflows. */
+export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: FloatDtype): Promise<LoadedWeights> {
+  const bench = new Bench(gpu);
+  const made = new Map<string, LoadedWeight>();
+  const key = ({ role, layer }: Pick<WeightSpec, 'role' | 'layer'>) => `${role} ${layer}`;
+  for (const [seed, weight] of spec.weights.entries()) {
+    const held = weight.cols === 1 ? 'f32' : dtype;
+    const words = Math.ceil((weight.rows * weight.cols * FLOAT_BYTES[held]) / 4);
+    const buffer = bench.buffer(words * 4);
+    const grid = Math.min(MAX_GRID, Math.ceil(words / WORKGROUP));
+    await bench.run({
+      label: 'fill',
+      shader: 'bench/fill.wgsl',
+      constants: {
+        SCALE: weight.cols === 1 ? 1 : 0.5 / Math.sqrt(weight.cols),
+        DTYPE: DTYPE_CODE[held],
+        WORDS: words,
+        GRID: grid,
+        WORKGROUP,
+        SEED: seed * 7919 + 1,
+      },
+      bindings: [{ buffer, access: 'read_write' }],
+      workgroups: [grid, Math.ceil(words / WORKGROUP / grid), 1],
+      bytes: words * 4,
+      flops: 0,
+    });
+    made.set(key(weight), { buffer, dtype: held, rows: weight.rows, cols: weight.cols });
+  }
+  return {
+    bytes: weightBytes(spec, dtype),
+    get(role, layer) {
+      const wanted = role === 'lmHead' && spec.tiedEmbeddings ? 'embed' : role;
+      const found = made.get(key({ role: wanted, layer }));
+      if (!found) throw new Error(`no weight ${role} ${layer}`);
+      return found;
+    },
+    destroy() {
+      for (const { buffer } of made.values()) buffer.destroy();
+    },
+  };
+}
