@@ -6,7 +6,7 @@ import { Pipelines } from '../src/engine/gpu/pipelines.ts';
 import type { FloatDtype } from '../src/engine/kernels/dtype.ts';
 import { chooseVariant } from '../src/engine/kernels/variant.ts';
 import { BlockManager } from '../src/engine/kv/block-manager.ts';
-import { createPool } from '../src/engine/kv/pool.ts';
+import { createPool, layerBlockBytes } from '../src/engine/kv/pool.ts';
 import { createEngineBuffers } from '../src/engine/model/activations.ts';
 import type { ProgramInputs } from '../src/engine/model/program-inputs.ts';
 import { inverseFrequencies } from '../src/engine/model/rope.ts';
@@ -99,6 +99,8 @@ export async function shapeEngine(
     maxNumSeqs: batch,
     maxNumBatchedTokens: sizes.maxRows,
     kvCacheDtype: kvDtype,
+    layers: spec.layers.length,
+    layerBlockBytes: layerBlockBytes({ spec, blockSize: BLOCK_SIZE, dtype: kvDtype }),
     vocabSize: spec.vocabSize,
   };
   let left = 0;
@@ -109,12 +111,14 @@ export async function shapeEngine(
     scheduler,
     blocks,
     runner,
+    copies: null,
     listener: {
       tokens(frames) {
         left -= frames.filter(({ finish }) => finish !== undefined).length;
         if (left === 0) done();
       },
       kvEvents() {},
+      prefilled() {},
       failed: (_request, error) => failed(error),
       lost: (error) => failed(error),
     },

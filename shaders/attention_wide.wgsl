@@ -1,100 +1,159 @@
 // Paged causal attention, GPUs: the same function, layouts and bindings as attention_scalar.wgsl.
-// One workgroup of LANES lanes a row and head. Positions are cut into tiles of LANES at absolute multiples of LANES:
-// first lane l scores position l of the tile, then lane l sums pairs l, l + LANES, ... of the output's dimensions.
-// Sums:      f32. A score: each component of a quad apart by fma, quads ascending, then x + y + z + w. A tile's weights: a tree
-//            of lanes (lib/lane_sum.wgsl); V: the tile's positions ascending by fma; tiles ascending, online softmax.
-//            The order depends on the row's position and window alone.
-// Constants: as in attention_scalar.wgsl, and LANES. Workgroup memory: 4 (2 LANES + HEAD_DIM) bytes and lib/lane_sum.wgsl's.
+// One workgroup a row and KV head, for all its GROUP query heads. Positions are cut into tiles of 64 at absolute multiples of 64.
+// Sums:      f32. A score: dimensions ascending by fma. A tile: weights exp(score - the tile's largest), added ascending, and weighted
+//            values by fma, ascending. Tiles ascending (lib/attention_merge.wgsl). The order depends on the row's position and
+//            window alone, and is the same where SPLIT.
+// Variants:  SPLIT 0: a workgroup takes all tiles of its row. 1: one tile each (workgroup z), whose sums go to `partials`, for
+//            attention_merge.wgsl: where few rows leave a GPU idle.
+// Constants: as in attention_scalar.wgsl but WORKGROUP, and GROUP (= HEADS / KV_HEADS), PAIRS (= HEAD_DIM / 2), LANES, SPLIT, MAX_TILES.
+//            Workgroup memory: 4 (GROUP (HEAD_DIM + 65) + 64) bytes. Features: none.
+// Bindings:  as in attention_scalar.wgsl; 5 is `partials` where SPLIT: [rows][HEADS][MAX_TILES][largest score, weights, HEAD_DIM sums] f32.
 #include "lib/dtype.wgsl"
 #include "lib/kv.wgsl"
 #include "lib/softcap.wgsl"
-#include "lib/lane_sum.wgsl"
+#include "lib/attention_merge.wgsl"
 
 @group(0) @binding(0) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
-@group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> q: array<f32>;
 @group(0) @binding(3) var<storage, read> k_pool: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> v_pool: array<u32>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec2<f32>>;
 
-const QUADS = HEAD_DIM / 4;
-const PAIRS = HEAD_DIM / 2;
+const TILE = 64u;
 
-var<workgroup> query: array<vec4<f32>, QUADS>;
-var<workgroup> tile_weights: array<f32, LANES>;
-var<workgroup> tile_elements: array<u32, LANES>;
+var<workgroup> query: array<f32, GROUP * HEAD_DIM>;
+/// First element of the KV head at each position of the tile; positions that the row does not see stand in by one that it does.
+var<workgroup> elements: array<u32, 64>;
+var<workgroup> scores: array<f32, GROUP * 64>;
+var<workgroup> tile_weights: array<f32, GROUP * 64>;
+var<workgroup> tops: array<f32, GROUP>;
+
+fn value_pair(element: u32, pair: u32) -> vec2<f32> {
+#if DTYPE == 0
+  return vec2(bitcast<f32>(v_pool[element + 2 * pair]), bitcast<f32>(v_pool[element + 2 * pair + 1]));
+#else
+  return unpack_pair(v_pool[element / 2 + pair]);
+#endif
+}
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let head = group.x;
   let place = rows[group.y];
   if (place.w == 0) {
     return;
   }
-  for (var i = lane; i < QUADS; i += LANES) {
-    query[i] = q[(group.y * HEADS + head) * QUADS + i] * f32(SCALE);
-  }
-#for i in 0..(HEAD_DIM / 2 + LANES - 1) / LANES
-  var sum_${i} = vec2<f32>();
-#endfor
   var first = 0u;
 #if WINDOW > 0
   first = max(place.y + 1, WINDOW) - WINDOW;
 #endif
-  var top = -1.0e30;
-  var weights = 0.0;
-  workgroupBarrier();
-  for (var tile = first / LANES; tile <= place.y / LANES; tile++) {
-    let position = tile * LANES + lane;
-    let seen = position >= first && position <= place.y;
-    var score = -1.0e30;
-    if (seen) {
-      let element = kv_element(place.x, position, head / (HEADS / KV_HEADS));
-      tile_elements[lane] = element;
-      var dots = vec4<f32>();
-      for (var i = 0u; i < HEAD_DIM / 8; i++) {
-#if DTYPE == 0
-        let k = unpack_eight(k_pool[element / 4 + 2 * i], k_pool[element / 4 + 2 * i + 1]);
+#if SPLIT
+  if (group.z < first / TILE || group.z > place.y / TILE) {
+    return;
+  }
+  let first_tile = group.z;
+  let last_tile = group.z;
 #else
-        let k = unpack_eight(k_pool[element / 8 + i]);
+  let first_tile = first / TILE;
+  let last_tile = place.y / TILE;
 #endif
-        dots = fma(query[2 * i], k.low, dots);
-        dots = fma(query[2 * i + 1], k.high, dots);
-      }
-      score = softcap(dots.x + dots.y + dots.z + dots.w);
-    }
-    let new_top = max(top, lane_max(lane, score));
-    let shrink = exp(top - new_top);
-    let weight = select(0.0, exp(score - new_top), seen);
-    tile_weights[lane] = weight;
-    weights = fma(weights, shrink, lane_sum(lane, weight));
-    top = new_top;
-#for i in 0..(HEAD_DIM / 2 + LANES - 1) / LANES
-    sum_${i} *= shrink;
+  let first_head = group.x * GROUP;
+  for (var i = lane; i < GROUP * HEAD_DIM; i += LANES) {
+    query[i] = q[(group.y * HEADS + first_head) * HEAD_DIM + i] * f32(SCALE);
+  }
+#for i in 0..(GROUP * PAIRS + LANES - 1) / LANES
+  let head_${i} = min(lane + ${i} * LANES, GROUP * PAIRS - 1) / PAIRS;
+  let pair_${i} = (lane + ${i} * LANES) % PAIRS;
+  var all_${i} = Attended();
 #endfor
-    let begin = max(first, tile * LANES) - tile * LANES;
-    let end = min(place.y + 1 - tile * LANES, LANES);
-    for (var j = begin; j < end; j++) {
-#for i in 0..(HEAD_DIM / 2 + LANES - 1) / LANES
-      {
-        // Lanes past the last pair read it too: they write nothing.
-        let pair = min(lane + ${i} * LANES, PAIRS - 1);
+  for (var tile = first_tile; tile <= last_tile; tile++) {
+    if (lane < TILE) {
+      let position = clamp(tile * TILE + lane, first, place.y);
+      elements[lane] = kv_element(place.x, position, group.x);
+    }
+    workgroupBarrier();
+#for i in 0..(GROUP * 64 + LANES - 1) / LANES
+    {
+      let task = lane + ${i} * LANES;
+      if (task < GROUP * TILE) {
+        let element = elements[task % TILE];
+        let base = task / TILE * HEAD_DIM;
+        var score = 0.0;
+        for (var i = 0u; i < HEAD_DIM / 8; i++) {
 #if DTYPE == 0
-        let at = tile_elements[j] + 2 * pair;
-        let v = vec2(bitcast<f32>(v_pool[at]), bitcast<f32>(v_pool[at + 1]));
+          let k = unpack_eight(k_pool[element / 4 + 2 * i], k_pool[element / 4 + 2 * i + 1]);
 #else
-        let v = unpack_pair(v_pool[tile_elements[j] / 2 + pair]);
+          let k = unpack_eight(k_pool[element / 8 + i]);
 #endif
-        sum_${i} = fma(vec2(tile_weights[j]), v, sum_${i});
-      }
+#for d in 0..4
+          score = fma(query[base + 8 * i + ${d}], k.low[${d}], score);
 #endfor
+#for d in 0..4
+          score = fma(query[base + 8 * i + 4 + ${d}], k.high[${d}], score);
+#endfor
+        }
+        let position = tile * TILE + task % TILE;
+        scores[task] = select(-1.0e30, softcap(score), position >= first && position <= place.y);
+      }
     }
-    // The next tile overwrites what this loop read.
+#endfor
+    workgroupBarrier();
+#for i in 0..(GROUP * 64 + LANES - 1) / LANES
+    {
+      let task = lane + ${i} * LANES;
+      if (task < GROUP * TILE) {
+        let base = task / TILE * TILE;
+        var top = scores[base];
+        for (var j = 1u; j < TILE; j++) {
+          top = max(top, scores[base + j]);
+        }
+        let position = tile * TILE + task % TILE;
+        tile_weights[task] = select(0.0, exp(scores[task] - top), position >= first && position <= place.y);
+        if (task % TILE == 0) {
+          tops[task / TILE] = top;
+        }
+      }
+    }
+#endfor
+    workgroupBarrier();
+#for i in 0..(GROUP * PAIRS + LANES - 1) / LANES
+    {
+      var here = Attended(tops[head_${i}], 0.0, vec2<f32>());
+      for (var j = 0u; j < TILE; j += 16) {
+#for u in 0..16
+        let v_${u} = value_pair(elements[j + ${u}], pair_${i});
+#endfor
+#for u in 0..16
+        let weight_${u} = tile_weights[head_${i} * TILE + j + ${u}];
+        here.weights += weight_${u};
+        here.sum = fma(vec2(weight_${u}), v_${u}, here.sum);
+#endfor
+      }
+#if SPLIT
+      if (lane + ${i} * LANES < GROUP * PAIRS) {
+        let at = ((group.y * HEADS + first_head + head_${i}) * MAX_TILES + tile) * (PAIRS + 1);
+        out[at + 1 + pair_${i}] = here.sum;
+        if (pair_${i} == 0) {
+          out[at] = vec2(here.top, here.weights);
+        }
+      }
+#else
+      if (tile == first_tile) {
+        all_${i} = here;
+      } else {
+        all_${i} = joined(all_${i}, here);
+      }
+#endif
+    }
+#endfor
+    // The next tile overwrites what this one read.
     workgroupBarrier();
   }
-#for i in 0..(HEAD_DIM / 2 + LANES - 1) / LANES
-  if (lane + ${i} * LANES < PAIRS) {
-    out[(group.y * HEADS + head) * PAIRS + lane + ${i} * LANES] = sum_${i} / weights;
+#if !SPLIT
+#for i in 0..(GROUP * PAIRS + LANES - 1) / LANES
+  if (lane + ${i} * LANES < GROUP * PAIRS) {
+    out[(group.y * HEADS + first_head + head_${i}) * PAIRS + pair_${i}] = all_${i}.sum / all_${i}.weights;
   }
 #endfor
+#endif
 }

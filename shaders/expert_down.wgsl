@@ -4,7 +4,7 @@
 //            chosen [rows][PER_TOKEN] (expert, weight), as route_experts.wgsl leaves it.
 // Sums:      f32; over k in the order of lib/tile.wgsl with one row, over j ascending by fma, then + the old value.
 // Variants:  as in matmul.wgsl.
-// Constants: QUADS, DTYPE, ROWS (1), COLUMNS, WIDTH (= COLUMNS), LANES, WORKGROUP, WIDE, PER_TOKEN, ACCUMULATE. Features: none.
+// Constants: QUADS, DTYPE, ROWS (1), COLUMNS, WIDTH (= COLUMNS), GROUP_WIDTH, SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, PER_TOKEN, ACCUMULATE. Features: none.
 // Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 chosen; 8 shape (n, k, grid, count_word).
 #include "lib/product.wgsl"
 
@@ -40,8 +40,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endfor
 #include "lib/tile.wgsl"
 #if WIDE
-    if (lane < WIDTH) {
-      total = fma(weight_of_choice, partial[lane * LANES], total);
+    if (lane < GROUP_WIDTH) {
+      total = fma(weight_of_choice, own_sum(lane, 0), total);
     }
     // The next expert's sums go where these were read.
     workgroupBarrier();
@@ -52,8 +52,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
   }
 #if WIDE
-  if (lane < WIDTH && column + lane < n) {
-    store(token * n + column + lane, total);
+  if (lane < GROUP_WIDTH && first_column + lane < n) {
+    store(token * n + first_column + lane, total);
   }
 #else
 #for c in 0..COLUMNS

@@ -4,7 +4,7 @@
 //            chosen [rows][PER_TOKEN] (expert, weight), as route_experts.wgsl leaves it.
 // Sums:      f32, in the order of lib/tile.wgsl with one row; the same whatever the other rows chose.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
-// Constants: QUADS, DTYPE, ROWS (1), COLUMNS, WIDTH (= COLUMNS / 2), LANES, WORKGROUP, WIDE, GELU, PER_TOKEN. Features: none.
+// Constants: QUADS, DTYPE, ROWS (1), COLUMNS, WIDTH (= COLUMNS / 2), GROUP_WIDTH, SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, GELU, PER_TOKEN. Features: none.
 // Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 chosen; 8 shape (n, k, grid, count_word).
 #include "lib/product.wgsl"
 #include "lib/activation.wgsl"
@@ -25,8 +25,8 @@ fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(local_invocation_index)
 #endfor
 #include "lib/tile.wgsl"
 #if WIDE
-  if (lane < WIDTH && own_column < n) {
-    out[pair * n + own_column] = activate(partial[lane * LANES]) * partial[(lane + WIDTH) * LANES];
+  if (lane < GROUP_WIDTH && own_column < n) {
+    out[pair * n + own_column] = activate(own_sum(lane, 0)) * own_sum(lane, 1);
   }
 #else
 #for c in 0..WIDTH

@@ -3,7 +3,7 @@
 // Layout:    input [rows][k] f32, weight [2n][k] f32/bf16/f16 as stored (all gate rows, then all up rows), out [rows][n] f32.
 // Sums:      f32, in the order of lib/tile.wgsl, as in matmul.wgsl.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
-// Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS / 2), LANES, WORKGROUP, WIDE, GELU. Features: none.
+// Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS / 2), GROUP_WIDTH, SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, GELU. Features: none.
 // Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 8 shape (n, k, grid, count_word).
 #include "lib/product.wgsl"
 #include "lib/activation.wgsl"
@@ -20,9 +20,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endfor
 #include "lib/tile.wgsl"
 #if WIDE
-  if (lane < ROWS * WIDTH && own_row < rows && own_column < n) {
-    let gate = lane / WIDTH * COLUMNS + lane % WIDTH;
-    out[own_row * n + own_column] = activate(partial[gate * LANES]) * partial[(gate + WIDTH) * LANES];
+  if (lane < ROWS * GROUP_WIDTH && own_row < rows && own_column < n) {
+    out[own_row * n + own_column] = activate(own_sum(lane, 0)) * own_sum(lane, 1);
   }
 #else
 #for r in 0..ROWS

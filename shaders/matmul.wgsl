@@ -3,9 +3,10 @@
 // Sums:      f32, in the order of lib/tile.wgsl, the same whatever the bucket, the row's place and the other rows.
 //            Then + bias, then + the old value.
 // Variants:  scalar (LANES 1): a thread computes ROWS x COLUMNS outputs alone; no barriers, no workgroup memory.
-//            WIDE: a workgroup of LANES lanes computes them, lane l taking every LANES-th chunk of k; then the lanes
-//            are added as a tree (lib/product.wgsl). The two variants differ in their last bits.
-// Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS), LANES, WORKGROUP, WIDE, BIAS, ACCUMULATE. Features: none.
+//            WIDE: a workgroup of LANES lanes computes ROWS x GROUP_WIDTH outputs, SEGMENTS lanes sharing the k of each
+//            (scalar: SEGMENTS 1). The two variants differ in their last bits.
+// Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS), GROUP_WIDTH (columns of a workgroup),
+//            SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, BIAS, ACCUMULATE. Features: none.
 // Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 bias (when BIAS); 8 shape (n, k, grid, count_word).
 #include "lib/product.wgsl"
 
@@ -34,8 +35,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endfor
 #include "lib/tile.wgsl"
 #if WIDE
-  if (lane < ROWS * WIDTH && own_row < rows && own_column < n) {
-    store(own_row * n + own_column, own_column, partial[lane * LANES]);
+  if (lane < ROWS * GROUP_WIDTH && own_row < rows && own_column < n) {
+    store(own_row * n + own_column, own_column, own_sum(lane, 0));
   }
 #else
 #for r in 0..ROWS

@@ -34,16 +34,14 @@ fn weight_at(element: u32) -> f32 {
 #if WIDE
 var<workgroup> partial: array<f32, LANES * ROWS * COLUMNS>;
 
-/// Sum i of the tile is in partial[i * LANES] afterwards: lanes l and l + 32 first, then l + 16, and so on.
-fn reduce_lanes(lane: u32) {
-  for (var half = LANES / 2u; half > 0; half /= 2) {
-    workgroupBarrier();
-    if (lane < half) {
-      for (var i = 0u; i < ROWS * COLUMNS; i++) {
-        partial[i * LANES + lane] += partial[i * LANES + lane + half];
-      }
-    }
+/// Product `c` of the output that a lane writes: its runs of k, ascending. After lib/tile.wgsl.
+fn own_sum(lane: u32, c: u32) -> f32 {
+  let own = lane % GROUP_WIDTH;
+  let first = (lane / GROUP_WIDTH * COLUMNS + own % WIDTH + c * WIDTH) * LANES + own / WIDTH;
+  var sum = 0.0;
+  for (var s = 0u; s < SEGMENTS; s++) {
+    sum += partial[first + s * (LANES / SEGMENTS)];
   }
-  workgroupBarrier();
+  return sum;
 }
 #endif

@@ -1,8 +1,9 @@
 // Body of a matrix product's thread: sum_R_C = the thread's share of input[row + R] . weight[line_C].
-// Order of a sum (batch invariance rests on it): k is cut into chunks of 8 (of 1 where k is no multiple of 8); the
-// thread takes chunks `first`, `first` + LANES, ... and adds their products one by one, k ascending, by fma. Neither
-// ROWS nor COLUMNS nor the other rows touch a row's order.
-// Needs: lib/product.wgsl, lib/tile_place.wgsl, `line_C` (weight rows), constants ROWS, COLUMNS, LANES, QUADS, DTYPE.
+// Order of a sum (batch invariance rests on it): k is cut into chunks of 8 (of 1 where k is no multiple of 8), and the chunks into
+// SEGMENTS runs of equal length, the last ones perhaps shorter or empty. A run is summed by fma, k ascending; then the runs are added,
+// ascending. Neither ROWS nor COLUMNS nor the other rows touch a row's order; lib/block_tile.wgsl keeps the same.
+// Needs: lib/product.wgsl, lib/tile_place.wgsl, `line_C` (weight rows), constants ROWS, COLUMNS, SEGMENTS, UNROLL (chunks at a time, a
+// divisor of every run's length), LANES, QUADS, DTYPE.
 #for r in 0..ROWS
 #for c in 0..COLUMNS
   var sum_${r}_${c} = 0.0;
@@ -10,36 +11,44 @@
 #endfor
 #if QUADS
   let chunks = shape.k / 8;
-  for (var chunk = first; chunk < chunks; chunk += LANES) {
+  let run_length = (chunks + SEGMENTS - 1) / SEGMENTS;
+  let end = min((segment + 1) * run_length, chunks);
+  for (var chunk = segment * run_length; chunk < end; chunk += UNROLL) {
+#for u in 0..UNROLL
 #for c in 0..COLUMNS
 #if DTYPE == 0
-    let at_${c} = (line_${c} * chunks + chunk) * 2;
-    let w_${c} = unpack_eight(weight[at_${c}], weight[at_${c} + 1]);
+    let at_${u}_${c} = (line_${c} * chunks + chunk + ${u}) * 2;
+    let w_${u}_${c} = unpack_eight(weight[at_${u}_${c}], weight[at_${u}_${c} + 1]);
 #else
-    let w_${c} = unpack_eight(weight[line_${c} * chunks + chunk]);
+    let w_${u}_${c} = unpack_eight(weight[line_${c} * chunks + chunk + ${u}]);
 #endif
 #endfor
+#endfor
+#for u in 0..UNROLL
 #for r in 0..ROWS
     {
-      let at = ((row + ${r}) * chunks + chunk) * 2;
+      let at = ((row + ${r}) * chunks + chunk + ${u}) * 2;
       let low = input[at];
       let high = input[at + 1];
 #for c in 0..COLUMNS
-      sum_${r}_${c} = fma(low.x, w_${c}.low.x, sum_${r}_${c});
-      sum_${r}_${c} = fma(low.y, w_${c}.low.y, sum_${r}_${c});
-      sum_${r}_${c} = fma(low.z, w_${c}.low.z, sum_${r}_${c});
-      sum_${r}_${c} = fma(low.w, w_${c}.low.w, sum_${r}_${c});
-      sum_${r}_${c} = fma(high.x, w_${c}.high.x, sum_${r}_${c});
-      sum_${r}_${c} = fma(high.y, w_${c}.high.y, sum_${r}_${c});
-      sum_${r}_${c} = fma(high.z, w_${c}.high.z, sum_${r}_${c});
-      sum_${r}_${c} = fma(high.w, w_${c}.high.w, sum_${r}_${c});
+      sum_${r}_${c} = fma(low.x, w_${u}_${c}.low.x, sum_${r}_${c});
+      sum_${r}_${c} = fma(low.y, w_${u}_${c}.low.y, sum_${r}_${c});
+      sum_${r}_${c} = fma(low.z, w_${u}_${c}.low.z, sum_${r}_${c});
+      sum_${r}_${c} = fma(low.w, w_${u}_${c}.low.w, sum_${r}_${c});
+      sum_${r}_${c} = fma(high.x, w_${u}_${c}.high.x, sum_${r}_${c});
+      sum_${r}_${c} = fma(high.y, w_${u}_${c}.high.y, sum_${r}_${c});
+      sum_${r}_${c} = fma(high.z, w_${u}_${c}.high.z, sum_${r}_${c});
+      sum_${r}_${c} = fma(high.w, w_${u}_${c}.high.w, sum_${r}_${c});
 #endfor
     }
+#endfor
 #endfor
   }
 #else
   let length = shape.k;
-  for (var k = first; k < length; k += LANES) {
+  let run_length = (length + SEGMENTS - 1) / SEGMENTS;
+  let end = min((segment + 1) * run_length, length);
+  for (var k = segment * run_length; k < end; k++) {
 #for c in 0..COLUMNS
     let w_${c} = weight_at(line_${c} * length + k);
 #endfor
@@ -54,13 +63,13 @@
   }
 #endif
 #if WIDE
-  // Sum (r, c) goes to partial[(r * COLUMNS + c) * LANES]; lanes below ROWS * WIDTH then write one output each.
+  // Lanes below ROWS * GROUP_WIDTH write one output each; `own_sum(c)` is one of its products.
 #for r in 0..ROWS
 #for c in 0..COLUMNS
   partial[${r * COLUMNS + c} * LANES + lane] = sum_${r}_${c};
 #endfor
 #endfor
-  reduce_lanes(lane);
-  let own_row = row + lane / WIDTH;
-  let own_column = column + lane % WIDTH;
+  workgroupBarrier();
+  let own_row = row + lane / GROUP_WIDTH;
+  let own_column = first_column + lane % GROUP_WIDTH;
 #endif

@@ -11,7 +11,7 @@ let instance: GPU | undefined;
 
 /** WebGPU in Node, through Dawn. `scripts/with-gpu.ts` names the driver (SwiftShader unless a GPU is asked for). */
 export async function openDawn(): Promise<Gpu> {
-  instance ??= create(['enable-dawn-features=allow_unsafe_apis']);
+  instance ??= create(['enable-dawn-features=allow_unsafe_apis', 'disable-dawn-features=timestamp_quantization']);
   return openGpu(instance, { allowSoftware: true });
 }
 

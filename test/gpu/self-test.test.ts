@@ -30,7 +30,7 @@ describe.each([
   });
 
   test.each([
-    { file: 'attention', from: 'exp(score - new_top)', to: 'exp(0.98 * (score - new_top))' },
+    { file: 'attention', from: /exp\((score.* - (new_)?top)\)/, to: 'exp(0.98 * ($1))' },
     { file: 'rms_norm', from: 'inverseSqrt(sum', to: 'inverseSqrt(1.03 * sum' },
     { file: 'lib/activation', from: 'exp(min(exponent', to: 'exp(0.97 * min(exponent' },
     { file: 'lib/angle', from: '-1.0 / 6.0', to: '-1.0 / 5.0' },

@@ -3,7 +3,12 @@ import { type PagedArgs, pagedConstants } from './paged.ts';
 import type { KernelVariant } from './variant.ts';
 
 /** Most threads of a workgroup; a software adapter gives each workgroup to one core. */
-const WORKGROUP = { scalar: 16, wide: 64 } as const;
+const WORKGROUP = { scalar: 16, wide: 256 } as const;
+/** Positions of a tile, in all wide kernels. */
+const TILE = 64;
+/** With so few rows, workgroups share a row's tiles. */
+const MAX_SPLIT_ROWS = 8;
+const MAX_SPLIT_BYTES = 64 * 2 ** 20;
 
 export interface AttentionArgs extends PagedArgs {
   readonly variant: KernelVariant;
@@ -14,8 +19,17 @@ export interface AttentionArgs extends PagedArgs {
   readonly softcap: number;
   /** [bucket][numHeads][headDim] f32 */
   readonly q: GPUBuffer;
+  /** `partialsBytes` bytes. */
+  readonly partials: GPUBuffer;
   /** [bucket][numHeads][headDim] f32 */
   readonly out: GPUBuffer;
+}
+
+interface Sizes {
+  readonly numHeads: number;
+  readonly headDim: number;
+  /** Longest sequence, tokens. */
+  readonly maxLen: number;
 }
 
 /**
@@ -23,32 +37,87 @@ export interface AttentionArgs extends PagedArgs {
  * Rows may be any mix of slots and positions. `bytes` and `flops` leave out K and V:
  * how many a row reads depends on its position, which the runner knows.
  */
-export function attention(a: AttentionArgs): KernelCall {
-  const wide = a.variant === 'wide';
-  const workgroup = wide ? WORKGROUP.wide : largestDivisor(a.numHeads, WORKGROUP.scalar);
-  return {
+export function attention(a: AttentionArgs): KernelCall[] {
+  const constants = {
+    ...pagedConstants(a),
+    SCALE: a.scale,
+    WINDOW: a.slidingWindow,
+    CAP: a.softcap,
+    HAS_CAP: Number(a.softcap > 0),
+  };
+  const inputs = [a.rows, a.blockTable, a.q, a.kPool, a.vPool].map((buffer) => ({ buffer, access: 'read' as const }));
+  const call: Omit<KernelCall, 'shader' | 'constants' | 'workgroups'> = {
     label: a.label,
-    shader: wide ? 'attention_wide.wgsl' : 'attention_scalar.wgsl',
-    constants: {
-      ...pagedConstants(a),
-      SCALE: a.scale,
-      WINDOW: a.slidingWindow,
-      CAP: a.softcap,
-      HAS_CAP: Number(a.softcap > 0),
-      ...(wide ? { LANES: workgroup } : { WORKGROUP: workgroup }),
-    },
-    bindings: [
-      { buffer: a.rows, access: 'read' },
-      { buffer: a.blockTable, access: 'read' },
-      { buffer: a.q, access: 'read' },
-      { buffer: a.kPool, access: 'read' },
-      { buffer: a.vPool, access: 'read' },
-      { buffer: a.out, access: 'read_write' },
-    ],
-    workgroups: wide ? [a.numHeads, a.bucket, 1] : [(a.bucket * a.numHeads) / workgroup, 1, 1],
+    bindings: [...inputs, { buffer: a.out, access: 'read_write' }],
     bytes: a.bucket * a.numHeads * a.headDim * 8,
     flops: 0,
   };
+  if (a.variant === 'scalar') {
+    const workgroup = largestDivisor(a.numHeads, WORKGROUP.scalar);
+    return [
+      {
+        ...call,
+        shader: 'attention_scalar.wgsl',
+        constants: { ...constants, WORKGROUP: workgroup },
+        workgroups: [(a.bucket * a.numHeads) / workgroup, 1, 1],
+      },
+    ];
+  }
+  const group = a.numHeads / a.numKvHeads;
+  const sizes = { ...a, maxLen: a.blockSize * a.maxBlocksPerSeq };
+  const tiles = maxTiles(sizes);
+  const split = a.bucket <= splitRows(sizes);
+  const lanes = Math.min(WORKGROUP.wide, 2 ** Math.ceil(Math.log2(group * Math.max(TILE, a.headDim / 2))));
+  const wide: KernelCall = {
+    ...call,
+    shader: 'attention_wide.wgsl',
+    constants: {
+      ...constants,
+      GROUP: group,
+      PAIRS: a.headDim / 2,
+      LANES: lanes,
+      SPLIT: Number(split),
+      MAX_TILES: tiles,
+    },
+    workgroups: [a.numKvHeads, a.bucket, split ? tiles : 1],
+  };
+  if (!split) return [wide];
+  return [
+    { ...wide, bindings: [...inputs, { buffer: a.partials, access: 'read_write' }] },
+    {
+      label: `${a.label} merge`,
+      shader: 'attention_merge.wgsl',
+      constants: { HEADS: a.numHeads, PAIRS: a.headDim / 2, WINDOW: a.slidingWindow, MAX_TILES: tiles },
+      bindings: [
+        { buffer: a.rows, access: 'read' },
+        { buffer: a.partials, access: 'read' },
+        { buffer: a.out, access: 'read_write' },
+      ],
+      workgroups: [a.numHeads, a.bucket, 1],
+      bytes: a.bucket * a.numHeads * a.headDim * 4,
+      flops: 0,
+    },
+  ];
+}
+
+/** Size of `partials`: what the tiles of the rows that are split give. */
+export function partialsBytes(sizes: Sizes): number {
+  return Math.max(16, splitRows(sizes) * rowBytes(sizes));
+}
+
+/** Rows that are split at most: so many as leave their partial sums within bounds, a power of two; 0 = none. */
+function splitRows(sizes: Sizes): number {
+  const rows = Math.min(MAX_SPLIT_ROWS, Math.floor(MAX_SPLIT_BYTES / rowBytes(sizes)));
+  return rows < 1 ? 0 : 2 ** Math.floor(Math.log2(rows));
+}
+
+function rowBytes(sizes: Sizes): number {
+  return sizes.numHeads * maxTiles(sizes) * (sizes.headDim + 2) * 4;
+}
+
+/** The same for every block size, since all divide a tile. */
+function maxTiles({ maxLen }: Sizes): number {
+  return Math.ceil(maxLen / TILE);
 }
 
 /** So that a workgroup serves one row, whatever the bucket: one shader for all, and no thread past the last row. */

@@ -7,11 +7,11 @@ export interface GateUpArgs extends ProductArgs {
 
 /** out[r][j] = act(input[r] . weight[j]) * (input[r] . weight[n + j]); weight [2n][k]: all gate rows, then all up rows. */
 export function gateUp(a: GateUpArgs): KernelCall {
-  const p = product(a, 2);
+  const { block, ...p } = product(a, 2);
   return {
     ...p,
     label: a.label,
-    shader: 'gate_up.wgsl',
+    shader: block ? 'gate_up_block.wgsl' : 'gate_up.wgsl',
     constants: { ...p.constants, GELU: Number(a.activation === 'gelu_tanh') },
   };
 }

@@ -10,11 +10,11 @@ export interface MatmulArgs extends ProductArgs {
 
 /** out[r][j] = sum_k input[r][k] * weight[j][k] (+ bias[j]) (+ the old out[r][j]); weight [n][k]. */
 export function matmul(a: MatmulArgs): KernelCall {
-  const p = product(a, 1);
+  const { block, ...p } = product(a, 1);
   return {
     ...p,
     label: a.label,
-    shader: 'matmul.wgsl',
+    shader: block ? 'matmul_block.wgsl' : 'matmul.wgsl',
     constants: { ...p.constants, BIAS: Number(a.bias !== undefined), ACCUMULATE: Number(a.accumulate) },
     bindings: a.bias ? [...p.bindings, { buffer: a.bias, access: 'read' }] : p.bindings,
   };

@@ -1,5 +1,6 @@
 import { MAX_LOGIT_BIAS } from '../../protocol/sampling.ts';
 import { allocate } from '../gpu/allocate.ts';
+import { partialsBytes } from '../kernels/attention.ts';
 import { sampleScratchBytes } from '../kernels/sample.ts';
 import { LOGPROB_STRIDE, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
 import type { ExpertsSpec, ModelSpec } from './spec.ts';
@@ -35,6 +36,8 @@ export function engineBufferSizes(spec: ModelSpec, s: TableSizes) {
     qkv: s.maxRows * (heads + 2 * kv) * 4,
     q: s.maxRows * heads * 4,
     attended: s.maxRows * heads * 4,
+    /** What the tiles of positions of split rows give. */
+    partials: partialsBytes({ ...spec, maxLen: s.maxLen }),
     gated: s.maxRows * gated * 4,
     /** [row][hidden]: what attention or MLP give, where it is normed before it is added */
     branch: spec.outNorms ? s.maxRows * spec.hiddenSize * 4 : LEAST_BYTES,

@@ -46,7 +46,7 @@ export function oneLayer(p: ProgramInputs, bucket: number, layer: LayerSpec, i: 
       invFreq: p.invFreq[i]!,
       q: b.q,
     }),
-    attention({
+    ...attention({
       ...heads,
       ...paged,
       label: `layer ${i} attention`,
@@ -56,6 +56,7 @@ export function oneLayer(p: ProgramInputs, bucket: number, layer: LayerSpec, i: 
       slidingWindow: layer.slidingWindow ?? 0,
       softcap: spec.attentionSoftcap,
       q: b.q,
+      partials: b.partials,
       out: b.attended,
     }),
     product('oProj', spec.oBias ? 'oBias' : null, b.attended, branch, added),

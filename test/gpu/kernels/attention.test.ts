@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type AttentionArgs, attention } from '../../../src/engine/kernels/attention.ts';
+import { type AttentionArgs, attention, partialsBytes } from '../../../src/engine/kernels/attention.ts';
 import type { KernelVariant } from '../../../src/engine/kernels/variant.ts';
 import { Bench, openDawn } from '../dawn.ts';
 import { pairwise } from './pairwise.ts';
@@ -18,7 +18,7 @@ type Options = Pick<AttentionArgs, 'scale' | 'slidingWindow' | 'softcap'>;
 async function run(variant: KernelVariant, w: World, rows: readonly Row[], q: Float32Array, options: Options) {
   const out = bench.buffer(new Float32Array(q.length).fill(FILL));
   await bench.run(
-    attention({
+    ...attention({
       ...w.shape,
       ...options,
       label: 'attention',
@@ -29,6 +29,7 @@ async function run(variant: KernelVariant, w: World, rows: readonly Row[], q: Fl
       q: bench.buffer(q),
       kPool: bench.buffer(w.k.words),
       vPool: bench.buffer(w.v.words),
+      partials: bench.buffer(partialsBytes({ ...w.shape, maxLen: w.shape.blockSize * w.shape.maxBlocksPerSeq })),
       out,
     }),
   );

@@ -65,12 +65,13 @@ const ROWS = [
   { bucket: 8, count: 8 },
   { bucket: 32, count: 21 },
   { bucket: 64, count: 33 },
+  { bucket: 128, count: 101 },
 ] as const;
 
 const SIZES = {
   rows: ROWS,
   n: [1, 5, 37, 64, 130],
-  k: [8, 31, 66, 264, 1032],
+  k: [8, 31, 66, 264, 512, 1032],
   dtype: ['f32', 'bf16', 'f16'],
 } as const;
 
@@ -140,9 +141,10 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
   it.each([
     { k: 264, dtype: 'bf16' },
     { k: 31, dtype: 'f32' },
+    { k: 512, dtype: 'bf16' },
     { k: 1032, dtype: 'f16' },
   ] as const)('give a row the same bits in every bucket and place, k $k $dtype', async ({ k, dtype }) => {
-    const n = 37;
+    const n = 70;
     const rows = 33;
     const all = operands(n, k, dtype, 2, rows);
     /** The products of the given rows, in that order, in one dispatch. */
@@ -161,13 +163,15 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
     };
     for (const kind of ['matmul', 'gateUp'] as const) {
       const order = Array.from({ length: rows }, (_x, i) => (i * 14 + 5) % rows);
-      const together = await bitsOf(kind, order, 64);
+      const together = await bitsOf(kind, order, 128);
+      expect(await bitsOf(kind, order, 64)).toEqual(together);
       expect(new Set(together.values()).size).toBe(rows);
       for (const row of [0, 17, 32]) expect((await bitsOf(kind, [row], 1)).get(row)).toBe(together.get(row));
       for (const [few, bucket] of [
         [[32, 0], 2],
         [[5, 9, 17], 4],
         [[31, 30, 17, 2, 1, 0, 8], 8],
+        [[3, 30, 17, 2, 1, 0, 8, 32, 20, 10, 11, 12], 32],
       ] as const) {
         for (const [row, bits] of await bitsOf(kind, few, bucket)) expect(bits).toBe(together.get(row));
       }
