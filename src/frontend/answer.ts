@@ -1,10 +1,9 @@
-import type { Migration } from './backend.ts';
 import type { ChoiceDelta } from './choice-stream.ts';
 import { type Generation, type GenerationPlan, generation, observed } from './generation.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from './metrics.ts';
 import { nvextOf } from './nvext.ts';
 import { collect, type ResponseShape } from './response.ts';
-import type { KvTransfer, Nvext, RouteReport } from './routing.ts';
+import type { KvTransfer, Migration, Nvext, RouteReport } from './routing.ts';
 import { cancelCause, cancelError, type RunningRequest } from './running.ts';
 import { sseResponse } from './sse.ts';
 

@@ -3,19 +3,6 @@ import type { GenerationDefaults } from '../protocol/generation-config.ts';
 import type { Routing } from './routing.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
-/** A request went on on another node. */
-export interface Migration {
-  /** The attempt that began; the first node's is 0. */
-  readonly attempt: number;
-  /** Ids of the nodes. */
-  readonly from: string;
-  readonly to: string;
-  /** Tokens that all choices had by then. */
-  readonly tokens: number;
-  /** Tokens before and after it are not of one numerics id: they need not be what an unbroken run gives. */
-  readonly numericsChanged: boolean;
-}
-
 /** What computes: a cluster behind a hub, or the engine of this page. */
 export interface Backend {
   /**

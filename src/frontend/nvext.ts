@@ -1,5 +1,4 @@
-import type { Migration } from './backend.ts';
-import type { KvTransfer, Nvext, Routed } from './routing.ts';
+import type { KvTransfer, Migration, Nvext, Routed } from './routing.ts';
 
 /** When what happened, in the milliseconds of one clock. */
 export interface Times {

@@ -1,7 +1,19 @@
 import * as z from 'zod';
-import type { Migration } from './backend.ts';
 import { dropNulls } from './drop-nulls.ts';
 import { badRequest } from './errors.ts';
+
+/** A request went on on another node. */
+export interface Migration {
+  /** The attempt that began; the first node's is 0. */
+  readonly attempt: number;
+  /** Ids of the nodes. */
+  readonly from: string;
+  readonly to: string;
+  /** Tokens that all choices had by then. */
+  readonly tokens: number;
+  /** Tokens before and after it are not of one numerics id: they need not be what an unbroken run gives. */
+  readonly numericsChanged: boolean;
+}
 
 /** What a request says of the node that shall compute it; null and missing = the router's own. */
 export interface RouteWish {

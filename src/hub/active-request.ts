@@ -1,5 +1,4 @@
-import type { Migration } from '../frontend/backend.ts';
-import type { Routing } from '../frontend/routing.ts';
+import type { Migration, Routing } from '../frontend/routing.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import { FrameQueue } from './frame-queue.ts';
 import type { NodeSocket } from './node-socket.ts';

@@ -1,5 +1,4 @@
 import type { TransportName } from '../protocol/transfer.ts';
-import type { HealthCheckConfig } from './health/health-checks.ts';
 import type { CanaryPayload } from './health/payload.ts';
 import type { ZmqConfig } from './kv-publisher/zmq-publisher.ts';
 import type { RouterConfig } from './router/router.ts';
@@ -10,6 +9,13 @@ export interface ModelConfig {
   readonly folder: string;
   /** Name in the API and in `/models/<name>/`; null = the folder's name. */
   readonly servedName: string | null;
+}
+
+export interface HealthCheckConfig {
+  /** A node is probed when it was idle for so long, and so long after the last probe. */
+  readonly waitMs: number;
+  /** A probe without an end fails after so long. */
+  readonly timeoutMs: number;
 }
 
 /** What keeps a hub bounded. Times are milliseconds. */
@@ -137,9 +143,4 @@ export interface HubConfig {
   /** Attempts of a request after the first, when nodes are lost. */
   readonly migrationLimit: number;
   readonly limits: HubLimits;
-}
-
-/** A hub that cannot start: bad model folder, busy port. The message is one line that says what to do. */
-export class HubStartError extends Error {
-  override name = 'HubStartError';
 }

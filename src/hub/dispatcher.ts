@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
-import type { Backend, Migration } from '../frontend/backend.ts';
+import type { Backend } from '../frontend/backend.ts';
 import { ApiError, badRequest, unavailable } from '../frontend/errors.ts';
+import type { Migration } from '../frontend/routing.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { TokensFrame } from '../protocol/generate.ts';

@@ -10,7 +10,7 @@ import { MAX_BULK_MESSAGE_BYTES } from '../protocol/transfer.ts';
 import { AccessPolicy } from './access.ts';
 import { createApp } from './app.ts';
 import { type CloseTimes, Closing } from './closing.ts';
-import { type HubConfig, HubStartError } from './config.ts';
+import type { HubConfig } from './config.ts';
 import { Disaggregation } from './disagg/disaggregation.ts';
 import { BulkRelay } from './disagg/relay.ts';
 import { transferMetrics } from './disagg/transfer-metrics.ts';
@@ -27,6 +27,7 @@ import { KvIndex } from './router/kv-index.ts';
 import { Router } from './router/router.ts';
 import { startServer } from './server.ts';
 import { startSideServers } from './side-servers.ts';
+import { HubStartError } from './start-error.ts';
 import { connect, connectBulk, wireOf } from './websocket.ts';
 
 export interface HubDeps {

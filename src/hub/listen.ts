@@ -1,6 +1,6 @@
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { HubStartError } from './config.ts';
+import { HubStartError } from './start-error.ts';
 
 /** Listens; resolves to the port. flag: the option that names the port. Throws `HubStartError` when that cannot be. */
 export function listen(server: Server, host: string, port: number, flag: string): Promise<number> {

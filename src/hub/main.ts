@@ -7,7 +7,7 @@ import { OptionError } from '../config/option.ts';
 import { type Parsed, parseArgs } from '../config/options.ts';
 import { adapterName } from '../protocol/adapter-name.ts';
 import type { Card } from '../protocol/messages.ts';
-import { type HubConfig, HubStartError } from './config.ts';
+import type { HubConfig } from './config.ts';
 import { type Hub, startHub } from './hub.ts';
 import { banner } from './launch/banner.ts';
 import { ChromiumError, findChromium } from './launch/find-chromium.ts';
@@ -20,6 +20,7 @@ import { build, isStale } from './launch/page-build.ts';
 import { closeOnSignals, endWithNpm } from './launch/shutdown.ts';
 import { followNodes, startNodes } from './launch/start-nodes.ts';
 import { fingerprint, publicKeyHash } from './launch/tls.ts';
+import { HubStartError } from './start-error.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 

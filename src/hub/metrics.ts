@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { Migration } from '../frontend/backend.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from '../frontend/metrics.ts';
+import type { Migration } from '../frontend/routing.ts';
 import { type ClusterSource, nodeMetrics } from './node-metrics.ts';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];

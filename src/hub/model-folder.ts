@@ -9,7 +9,8 @@ import type { ChatTokenizer } from '../frontend/tokenizer.ts';
 import { loadChatTokenizer } from '../frontend/tokenizer.ts';
 import { fingerprint } from '../protocol/fingerprint.ts';
 import { type GenerationDefaults, generationDefaults } from '../protocol/generation-config.ts';
-import { type HubConfig, HubStartError, type ModelConfig } from './config.ts';
+import type { HubConfig, ModelConfig } from './config.ts';
+import { HubStartError } from './start-error.ts';
 
 /** A file that the hub serves: what was hashed, and where it lies. */
 export interface ManifestFile {

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import type { Migration } from '../../src/frontend/backend.ts';
+import type { Migration } from '../../src/frontend/routing.ts';
 import { DEFAULT_LIMITS } from '../../src/hub/config.ts';
 import { Disaggregation } from '../../src/hub/disagg/disaggregation.ts';
 import { Dispatcher } from '../../src/hub/dispatcher.ts';

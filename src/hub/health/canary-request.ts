@@ -2,7 +2,7 @@ import type { ModelSpec } from '../../engine/model/spec.ts';
 import type { ChatTokenizer } from '../../frontend/tokenizer.ts';
 import type { GenerateRequest } from '../../protocol/generate.ts';
 import { GREEDY } from '../../protocol/sampling.ts';
-import { HubStartError } from '../config.ts';
+import { HubStartError } from '../start-error.ts';
 import type { CanaryPayload } from './payload.ts';
 
 /** Where a model has no BOS. */

@@ -2,15 +2,9 @@ import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Clock } from '../../protocol/clock.ts';
 import type { GenerateRequest } from '../../protocol/generate.ts';
+import type { HealthCheckConfig } from '../config.ts';
 import type { Failure, NodeSocket } from '../node-socket.ts';
 import type { AttemptFrame } from '../token-log.ts';
-
-export interface HealthCheckConfig {
-  /** A node is probed when it was idle for so long, and so long after the last probe. */
-  readonly waitMs: number;
-  /** A probe without an end fails after so long. */
-  readonly timeoutMs: number;
-}
 
 export interface HealthChecksOptions {
   readonly config: HealthCheckConfig;

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Migration } from '../../../src/frontend/backend.ts';
+import type { Migration } from '../../../src/frontend/routing.ts';
 import type { GenerateRequest, TokensFrame } from '../../../src/protocol/generate.ts';
 import { GREEDY } from '../../../src/protocol/sampling.ts';
 import { scriptedToken } from '../../support/scripted-engine.ts';
