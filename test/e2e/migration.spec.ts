@@ -82,7 +82,9 @@ test(`of three pages the serving one is killed in the middle of each of ${STREAM
   }
 
   const kills = Object.entries(KILLS);
-  for (let i = 0; i < STREAMS; i++) {
+  // On a busy machine an answer may end before its page is dead: such a kill does not count.
+  let tooLate = 0;
+  for (let i = 0; i < STREAMS; ) {
     const [way, kill] = kills[i % kills.length]!;
     const which = i % PROMPTS.length;
     const killAt = 4 + ((i * 5) % 12);
@@ -104,7 +106,8 @@ test(`of three pages the serving one is killed in the middle of each of ${STREAM
       chunks += 1;
       if (chunks === killAt) {
         // What the client has by now came from this page alone.
-        expect(hub.state().nodes.find(({ activeRequests }) => activeRequests > 0)?.id).toBe(serving);
+        const computing = hub.state().nodes.filter(({ activeRequests }) => activeRequests > 0);
+        expect(computing.every(({ id }) => id === serving)).toBe(true);
         expect(texts.join('').length).toBeGreaterThan(0);
         await kill(pages.get(serving)!);
       }
@@ -112,12 +115,18 @@ test(`of three pages the serving one is killed in the middle of each of ${STREAM
     const told = `stream ${i}, ${way} at chunk ${killAt}`;
     expect({ told, texts }).toEqual({ told, texts: unbroken[which] });
     expect(usage).toEqual([TOKENS * texts.length]);
-    expect(migrations, told).toEqual([expect.objectContaining({ from_node: serving, numerics_changed: false })]);
-    const [{ completion_tokens, to_node }] = migrations as [Told];
-    expect(completion_tokens).toBeGreaterThan(0);
-    expect(completion_tokens).toBeLessThan(TOKENS * texts.length);
-    expect(pages.has(to_node) && to_node !== serving).toBe(true);
-    expect(hub.state().migrations).toBe(i + 1);
+    if (migrations.length === 0) {
+      tooLate += 1;
+      expect(tooLate, told).toBeLessThan(STREAMS / 2);
+    } else {
+      expect(migrations, told).toEqual([expect.objectContaining({ from_node: serving, numerics_changed: false })]);
+      const [{ completion_tokens, to_node }] = migrations as [Told];
+      expect(completion_tokens).toBeGreaterThan(0);
+      expect(completion_tokens).toBeLessThan(TOKENS * texts.length);
+      expect(pages.has(to_node) && to_node !== serving).toBe(true);
+      i += 1;
+    }
+    expect(hub.state().migrations).toBe(i);
 
     if (!pages.get(serving)!.isClosed()) await pages.get(serving)!.close();
     pages.delete(serving);
@@ -129,7 +138,7 @@ test(`of three pages the serving one is killed in the middle of each of ${STREAM
           .sort(),
       )
       .toEqual([...pages.keys()].sort());
-    if (i < STREAMS - 1) await open();
+    if (i < STREAMS) await open();
   }
   const metrics = await (await fetch(`${url}/metrics`)).text();
   expect(metrics).toMatch(
