@@ -5,12 +5,11 @@
 // Constants: HEADS, PAIRS (= HEAD_DIM / 2), WINDOW, MAX_TILES. Features: none.
 // Bindings:  0 rows (slot, position, token, active); 1 partials; 2 out.
 #include "lib/attention_merge.wgsl"
+#include "lib/window.wgsl"
 
 @group(0) @binding(0) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> partials: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read_write> out: array<vec2<f32>>;
-
-const TILE = 64u;
 
 fn partial(base: u32, tile: u32, pair: u32) -> Attended {
   let at = base + tile * (PAIRS + 1);
@@ -23,10 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (place.w == 0) {
     return;
   }
-  var first = 0u;
-#if WINDOW > 0
-  first = max(place.y + 1, WINDOW) - WINDOW;
-#endif
+  let first = first_seen(place.y);
   let last_tile = place.y / TILE;
   let base = (group.y * HEADS + group.x) * MAX_TILES * (PAIRS + 1);
   var all = partial(base, first / TILE, pair);

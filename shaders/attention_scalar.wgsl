@@ -12,6 +12,7 @@
 #include "lib/dtype.wgsl"
 #include "lib/kv.wgsl"
 #include "lib/softcap.wgsl"
+#include "lib/window.wgsl"
 
 @group(0) @binding(0) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
@@ -35,10 +36,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let q_${i} = q[base + ${i}] * f32(SCALE);
   var sum_${i} = vec4<f32>();
 #endfor
-  var first = 0u;
-#if WINDOW > 0
-  first = max(place.y + 1, WINDOW) - WINDOW;
-#endif
+  let first = first_seen(place.y);
   var top = -1.0e30;
   var weights = 0.0;
   for (var position = first; position <= place.y; position++) {

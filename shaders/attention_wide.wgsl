@@ -12,6 +12,7 @@
 #include "lib/kv.wgsl"
 #include "lib/softcap.wgsl"
 #include "lib/attention_merge.wgsl"
+#include "lib/window.wgsl"
 
 @group(0) @binding(0) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
@@ -19,8 +20,6 @@
 @group(0) @binding(3) var<storage, read> k_pool: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> v_pool: array<u32>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec2<f32>>;
-
-const TILE = 64u;
 
 var<workgroup> query: array<f32, GROUP * HEAD_DIM>;
 /// First element of the KV head at each position of the tile; positions that the row does not see stand in by one that it does.
@@ -43,10 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (place.w == 0) {
     return;
   }
-  var first = 0u;
-#if WINDOW > 0
-  first = max(place.y + 1, WINDOW) - WINDOW;
-#endif
+  let first = first_seen(place.y);
 #if SPLIT
   if (group.z < first / TILE || group.z > place.y / TILE) {
     return;

@@ -12,20 +12,7 @@
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
-#if BIAS
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-#endif
-
-fn store(at: u32, column: u32, sum: f32) {
-  var value = sum;
-#if BIAS
-  value += bias[column];
-#endif
-#if ACCUMULATE
-  value += out[at];
-#endif
-  out[at] = value;
-}
+#include "lib/store.wgsl"
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -1,23 +1,9 @@
 // Matrix product for many rows, GPUs: the same function, layouts, bindings and order of sums as matmul.wgsl.
 // Variants:  wide only, k a multiple of 8.
-// Constants: TX, TY, THREADS (= TX TY), ROW_GROUPS, LINE_GROUPS, BLOCK_ROWS (= 4 TY ROW_GROUPS), BLOCK_LINES (= 4 TX LINE_GROUPS), DEPTH, SEGMENTS, DTYPE, QUADS (1), WIDE (0: nothing of lib/product.wgsl's lanes), BIAS,
-//            ACCUMULATE. Features: none. Workgroup memory: 4 DEPTH (BLOCK_ROWS + BLOCK_LINES) bytes.
+// Constants: TX, TY, THREADS (= TX TY), ROW_GROUPS, LINE_GROUPS, BLOCK_ROWS (= 4 TY ROW_GROUPS), BLOCK_LINES (= 4 TX LINE_GROUPS),
+//            DEPTH, SEGMENTS, DTYPE, QUADS (1), WIDE (0: nothing of lib/product.wgsl's lanes), BIAS, ACCUMULATE. Features: none. Workgroup memory: 4 DEPTH (BLOCK_ROWS + BLOCK_LINES) bytes.
 #include "lib/block_product.wgsl"
-
-#if BIAS
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-#endif
-
-fn store(at: u32, column: u32, sum: f32) {
-  var value = sum;
-#if BIAS
-  value += bias[column];
-#endif
-#if ACCUMULATE
-  value += out[at];
-#endif
-  out[at] = value;
-}
+#include "lib/store.wgsl"
 
 fn line_of(slot: u32, first_column: u32) -> u32 {
   return min(first_column + slot, shape.n - 1);

@@ -2,6 +2,9 @@
 // https://arxiv.org/abs/1805.02867). A tile's sums are relative to its own largest score, so that tiles can be summed apart and in any
 // order; they are always joined ascending.
 
+/// Positions of a tile, at absolute multiples.
+const TILE = 64u;
+
 /// What positions so far give: the largest score, the sum of weights, and the sum of weighted values of one pair of dimensions.
 struct Attended {
   top: f32,

@@ -1,4 +1,4 @@
-// Sum and largest value over the LANES lanes of a workgroup (LANES a power of two), the same in every lane.
+// Sum over the LANES lanes of a workgroup (LANES a power of two), the same in every lane.
 // Order: lane l with l + LANES / 2 first, then with l + LANES / 4, and so on. Every lane of the workgroup must call.
 // (workgroupUniformLoad is a barrier before and after.)
 var<workgroup> lane_values: array<f32, LANES>;
@@ -9,17 +9,6 @@ fn lane_sum(lane: u32, value: f32) -> f32 {
     workgroupBarrier();
     if (lane < half) {
       lane_values[lane] += lane_values[lane + half];
-    }
-  }
-  return workgroupUniformLoad(&lane_values[0]);
-}
-
-fn lane_max(lane: u32, value: f32) -> f32 {
-  lane_values[lane] = value;
-  for (var half = LANES / 2u; half > 0; half /= 2) {
-    workgroupBarrier();
-    if (lane < half) {
-      lane_values[lane] = max(lane_values[lane], lane_values[lane + half]);
     }
   }
   return workgroupUniformLoad(&lane_values[0]);

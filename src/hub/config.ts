@@ -11,6 +11,7 @@ export interface ModelConfig {
   readonly servedName: string | null;
 }
 
+/** When idle nodes are probed. */
 export interface HealthCheckConfig {
   /** A node is probed when it was idle for so long, and so long after the last probe. */
   readonly waitMs: number;

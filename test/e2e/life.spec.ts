@@ -1,21 +1,8 @@
-import type { Page } from '@playwright/test';
-import { changedPage } from './changed-page.ts';
 import { clientOf } from './client.ts';
 import { BROWSER, expect, expectStage, openReadyNode, READY_MS, test } from './fixture.ts';
+import { losablePage, loseDevice } from './lost-device.ts';
 
 test.use(BROWSER);
-
-/** Keeps the devices that the page's worker opens within a test's reach. */
-const KEEP_DEVICES = `const request = GPUAdapter.prototype.requestDevice;
-globalThis.devices = [];
-GPUAdapter.prototype.requestDevice = async function (...args) {
-  const device = await request.apply(this, args);
-  devices.push(device);
-  return device;
-};`;
-
-const loseDevice = (page: Page) =>
-  page.workers()[0]!.evaluate(() => (globalThis as unknown as { devices: GPUDevice[] }).devices.at(-1)!.destroy());
 
 const ask = (url: string, tokens: number) =>
   clientOf(url).completions.create({
@@ -30,7 +17,7 @@ test('a lost device is rebuilt from the cached weights, and serves again; a seco
   startTestHub,
   page,
 }, testInfo) => {
-  const staticDir = await changedPage(testInfo.outputPath(), (script) => `${KEEP_DEVICES}\n${script}`);
+  const staticDir = await losablePage(testInfo.outputPath());
   const { hub, url, modelRequests } = await startTestHub({ staticDir });
   await page.goto(`${url}/?allow-software-adapter`);
   await expectStage(page, 'ready');

@@ -3,9 +3,9 @@ import { findChromium } from '../../src/hub/launch/find-chromium.ts';
 import { launchNodes } from '../../src/hub/launch/headless-nodes.ts';
 import { isRoot, thisMachine } from '../../src/hub/launch/machine.ts';
 import { systemClock } from '../../src/protocol/clock.ts';
-import { changedPage } from './changed-page.ts';
 import { clientOf } from './client.ts';
 import { BROWSER, expect, openReadyNode, READY_MS, test } from './fixture.ts';
+import { losablePage, loseDevice } from './lost-device.ts';
 
 test.use(BROWSER);
 
@@ -31,18 +31,8 @@ const KILLS = {
     session.send('Page.crash').catch(() => {});
     await crashed;
   },
-  'its GPU device is destroyed': (page: Page) =>
-    page.workers()[0]!.evaluate(() => (globalThis as unknown as { devices: GPUDevice[] }).devices.at(-1)!.destroy()),
+  'its GPU device is destroyed': loseDevice,
 };
-
-/** Keeps the devices that the page's worker opens within a test's reach. */
-const KEEP_DEVICES = `const request = GPUAdapter.prototype.requestDevice;
-globalThis.devices = [];
-GPUAdapter.prototype.requestDevice = async function (...args) {
-  const device = await request.apply(this, args);
-  devices.push(device);
-  return device;
-};`;
 
 interface Told {
   from_node: string;
@@ -57,7 +47,7 @@ test(`of three pages the serving one is killed in the middle of each of ${STREAM
 }, testInfo) => {
   // Twenty-two pages compile and test their shaders on a software adapter.
   test.setTimeout(480_000);
-  const staticDir = await changedPage(testInfo.outputPath(), (script) => `${KEEP_DEVICES}\n${script}`);
+  const staticDir = await losablePage(testInfo.outputPath());
   const { hub, url } = await startTestHub({ staticDir });
   const client = clientOf(url);
   const pages = new Map<string, Page>();

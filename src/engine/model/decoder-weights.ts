@@ -19,7 +19,8 @@ export interface DecoderShape {
 }
 
 /**
- * Weights of a Llama-like decoder with the tensor names of HF transformers, in the order in which a step uses them. Matrices are [rows = outputs, cols = inputs], row-major, as `nn.Linear` keeps them.
+ * Weights of a Llama-like decoder with the tensor names of HF transformers, in the order in which a step uses them. Matrices are
+ * [rows = outputs, cols = inputs], row-major, as `nn.Linear` keeps them.
  */
 export function decoderWeights(s: DecoderShape): WeightSpec[] {
   const q = s.numHeads * s.headDim;

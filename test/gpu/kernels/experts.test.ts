@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type ExpertsArgs, expertDown, expertGateUp } from '../../../src/engine/kernels/experts.ts';
+import { expertDown, expertGateUp } from '../../../src/engine/kernels/experts.ts';
 import { routeExperts } from '../../../src/engine/kernels/route-experts.ts';
 import { softcapLogits } from '../../../src/engine/kernels/softcap-logits.ts';
 import { Bench, openDawn } from '../dawn.ts';
 import { pairwise } from './pairwise.ts';
-import { activations, floats, random, stored } from './reference.ts';
+import { activations, dot, floats, random, stored } from './reference.ts';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -99,77 +99,56 @@ describe.each(['scalar', 'wide'] as const)('experts %s', (variant) => {
     return { list, words };
   }
 
-  const dot = (a: ArrayLike<number>, at: number, b: ArrayLike<number>, bt: number, n: number) => {
-    let sum = 0;
-    for (let i = 0; i < n; i++) sum += a[at + i]! * b[bt + i]!;
-    return sum;
-  };
+  type Case = (typeof cases)[number];
+  const args = ({ shape, rows, dtype, perToken }: Case, input: Float32Array, weight: Uint32Array, out: GPUBuffer) => ({
+    ...shape,
+    label: 'experts',
+    variant,
+    bucket: rows.bucket,
+    dtype,
+    step: step(rows.rows),
+    countWord: 1,
+    input: bench.buffer(input),
+    weight: bench.buffer(weight),
+    out,
+    perToken,
+    chosen: bench.buffer(choices(rows.bucket, perToken).words),
+  });
 
-  it.each(cases)(
-    'gate and up: $shape, $rows, $dtype, $perToken a row',
-    async ({ shape: { n, k }, rows, dtype, perToken }) => {
-      const { bucket } = rows;
-      const input = floats(random(k), bucket * k);
-      const weight = stored(dtype, floats(random(n), EXPERTS * 2 * n * k, 0.3));
-      const { list, words } = choices(bucket, perToken);
-      for (const activation of ['silu', 'gelu_tanh'] as const) {
-        const out = bench.buffer(new Float32Array(bucket * perToken * n).fill(FILL));
-        const args: ExpertsArgs = {
-          label: 'gate up',
-          variant,
-          bucket,
-          n,
-          k,
-          dtype,
-          step: step(rows.rows),
-          countWord: 1,
-          input: bench.buffer(input),
-          weight: bench.buffer(weight.words),
-          out,
-          perToken,
-          chosen: bench.buffer(words),
-        };
-        await bench.run(expertGateUp({ ...args, activation }));
-        const got = new Float32Array(await bench.read(out));
-        for (const [pair, { expert }] of list.entries()) {
-          const row = Math.floor(pair / perToken);
-          for (let i = 0; i < n; i++) {
-            const line = (expert * 2 * n + i) * k;
-            const gate = dot(input, row * k, weight.values, line, k);
-            const up = dot(input, row * k, weight.values, line + n * k, k);
-            const want = row < rows.rows ? activations[activation](gate) * up : FILL;
-            expect(Math.abs(got[pair * n + i]! - want)).toBeLessThan(1e-4 * (1 + Math.abs(want)));
-          }
+  it.each(cases)('gate and up: $shape, $rows, $dtype, $perToken a row', async (c) => {
+    const { shape, rows, dtype, perToken } = c;
+    const { n, k } = shape;
+    const { bucket } = rows;
+    const input = floats(random(k), bucket * k);
+    const weight = stored(dtype, floats(random(n), EXPERTS * 2 * n * k, 0.3));
+    const { list } = choices(bucket, perToken);
+    for (const activation of ['silu', 'gelu_tanh'] as const) {
+      const out = bench.buffer(new Float32Array(bucket * perToken * n).fill(FILL));
+      await bench.run(expertGateUp({ ...args(c, input, weight.words, out), activation }));
+      const got = new Float32Array(await bench.read(out));
+      for (const [pair, { expert }] of list.entries()) {
+        const row = Math.floor(pair / perToken);
+        for (let i = 0; i < n; i++) {
+          const line = expert * 2 * n + i;
+          const gate = dot(input, row, weight.values, line, k).sum;
+          const up = dot(input, row, weight.values, line + n, k).sum;
+          const want = row < rows.rows ? activations[activation](gate) * up : FILL;
+          expect(Math.abs(got[pair * n + i]! - want)).toBeLessThan(1e-4 * (1 + Math.abs(want)));
         }
       }
-    },
-  );
+    }
+  });
 
-  it.each(cases)('down: $shape, $rows, $dtype, $perToken a row', async ({ shape: { n, k }, rows, dtype, perToken }) => {
+  it.each(cases)('down: $shape, $rows, $dtype, $perToken a row', async (c) => {
+    const { shape, rows, dtype, perToken } = c;
+    const { n, k } = shape;
     const { bucket } = rows;
     const input = floats(random(k), bucket * perToken * k);
     const weight = stored(dtype, floats(random(n), EXPERTS * n * k, 0.3));
-    const { list, words } = choices(bucket, perToken);
+    const { list } = choices(bucket, perToken);
     for (const accumulate of [false, true]) {
       const out = bench.buffer(new Float32Array(bucket * n).fill(FILL));
-      await bench.run(
-        expertDown({
-          label: 'down',
-          variant,
-          bucket,
-          n,
-          k,
-          dtype,
-          step: step(rows.rows),
-          countWord: 1,
-          input: bench.buffer(input),
-          weight: bench.buffer(weight.words),
-          out,
-          perToken,
-          chosen: bench.buffer(words),
-          accumulate,
-        }),
-      );
+      await bench.run(expertDown({ ...args(c, input, weight.words, out), accumulate }));
       const got = new Float32Array(await bench.read(out));
       for (let r = 0; r < bucket; r++) {
         for (let i = 0; i < n; i++) {
@@ -177,7 +156,7 @@ describe.each(['scalar', 'wide'] as const)('experts %s', (variant) => {
           for (let j = 0; j < perToken && r < rows.rows; j++) {
             const pair = r * perToken + j;
             const { expert, weight: share } = list[pair]!;
-            want += share * dot(input, pair * k, weight.values, (expert * n + i) * k, k);
+            want += share * dot(input, pair, weight.values, expert * n + i, k).sum;
           }
           expect(Math.abs(got[r * n + i]! - want)).toBeLessThan(1e-4 * (1 + Math.abs(want)));
         }

@@ -5,20 +5,13 @@ import type { GenerateRequest } from '../../../src/protocol/generate.ts';
 import { type BlockHasher, createBlockHasher } from '../../../src/protocol/hashes.ts';
 import { GREEDY } from '../../../src/protocol/sampling.ts';
 import type { KvSection } from '../../../src/protocol/transfer.ts';
+import { colliding, prompt } from './prompts.ts';
 import { SimulatedEngine } from './simulated-engine.ts';
 import { reference } from './simulated-gpu.ts';
 
 const xxh3 = await createBlockHasher('xxh3');
-const colliding: BlockHasher = {
-  tokensHash: (tokens) => BigInt(tokens.reduce((sum, token) => sum + token, 0) % 2),
-  blockHash: (parent, { tokensHash }) => (parent ?? 0n) ^ tokensHash,
-};
 const MAX_MODEL_LEN = 40;
 
-const beginnings = [[], [1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 5]];
-const prompt = fc
-  .tuple(fc.constantFrom(...beginnings), fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 14 }))
-  .map(([a, b]) => [...a, ...b]);
 const job = fc.record({
   prompt,
   maxTokens: fc.integer({ min: 1, max: 16 }),

@@ -2,23 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type BlockHasher, createBlockHasher } from '../../../src/protocol/hashes.ts';
 import { GREEDY } from '../../../src/protocol/sampling.ts';
+import { colliding, prompt } from './prompts.ts';
 import { reference } from './simulated-gpu.ts';
 import { type Arrival, type Machine, type Outcome, simulate } from './simulation.ts';
 
 const xxh3 = await createBlockHasher('xxh3');
-/** One-bit hashes: nearly every lookup meets a block of another prompt. */
-const colliding: BlockHasher = {
-  tokensHash: (tokens) => BigInt(tokens.reduce((sum, token) => sum + token, 0) % 2),
-  blockHash: (parent, { tokensHash }) => (parent ?? 0n) ^ tokensHash,
-};
 
 const MAX_MODEL_LEN = 40;
 
-// Few tokens and shared beginnings, so that prompts really meet in the cache.
-const beginnings = [[], [1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 5]];
-const prompt = fc
-  .tuple(fc.constantFrom(...beginnings), fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 14 }))
-  .map(([a, b]) => [...a, ...b]);
 const arrival: fc.Arbitrary<Arrival> = fc.record(
   {
     tick: fc.integer({ min: 0, max: 12 }),

@@ -86,6 +86,19 @@ async function cluster() {
   return { way, decode, prefill, ask, order, tokens };
 }
 
+/** The decode node is asked; `while blocks move`: and the first ones are on their way. */
+async function asked(when: string) {
+  const all = await cluster();
+  all.ask();
+  if (when === 'while blocks move') {
+    await until(() => all.decode.hub.of('transfer_open').length === 1);
+    all.order();
+    all.prefill.engine.step();
+    await settled();
+  }
+  return all;
+}
+
 type Hub = Awaited<ReturnType<typeof node>>['hub'];
 const last = <T extends NodeMessage['type']>(hub: Hub, type: T) => hub.of(type).at(-1);
 
@@ -170,14 +183,7 @@ describe('X: a decode node and a prefill node', () => {
   test.each(['before it is open', 'while blocks move'])(
     'X11: the hub cancels %s: the decode node goes on alone',
     async (when) => {
-      const { decode, prefill, ask, order, tokens } = await cluster();
-      ask();
-      if (when === 'while blocks move') {
-        await until(() => decode.hub.of('transfer_open').length === 1);
-        order();
-        prefill.engine.step();
-        await settled();
-      }
+      const { decode, tokens } = await asked(when);
       decode.hub.say({ type: 'transfer_cancel', transfer: TRANSFER, message: 'the prefill node is gone' });
       await until(() => decode.hub.of('transfer_closed').length === 1);
       expect(last(decode.hub, 'transfer_closed')).toMatchObject({
@@ -193,14 +199,7 @@ describe('X: a decode node and a prefill node', () => {
   test.each(['before it is open', 'while blocks move'])(
     'G4: the request is cancelled %s: nothing is held on either node, and nothing runs',
     async (when) => {
-      const { decode, prefill, ask, order, tokens } = await cluster();
-      ask();
-      if (when === 'while blocks move') {
-        await until(() => decode.hub.of('transfer_open').length === 1);
-        order();
-        prefill.engine.step();
-        await settled();
-      }
+      const { decode, prefill, tokens } = await asked(when);
       decode.hub.say({ type: 'cancel', request: 'r', attempt: 0 });
       expect(decode.engine.kv.reserved).toBe(0);
       expect(decode.hub.of('transfer_closed')).toHaveLength(1);
