@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { createEngine } from '../src/engine/create-engine.ts';
+import { createEngines } from '../src/engine/create-engine.ts';
 import { readModelJson } from '../src/engine/files/source.ts';
 import { modelSpec } from '../src/engine/model/config.ts';
 import { Golden } from '../src/engine/self-test.ts';
@@ -28,7 +28,7 @@ export async function benchColdEngine(): Promise<string> {
   const weights = await loadWeights(gpu.device, spec, files);
   mark();
   const times = new CompileTimes(false);
-  const engine = await createEngine({
+  const [engine] = await createEngines({
     gpu,
     shaders,
     spec,
@@ -38,6 +38,7 @@ export async function benchColdEngine(): Promise<string> {
     hasher: await createBlockHasher('xxh3'),
     golden: Golden.parse(await readModelJson(files, 'self-test.json')),
     options: {
+      engines: 1,
       blockSize: 16,
       kvCacheDtype: 'auto',
       maxModelLen: null,
@@ -50,7 +51,7 @@ export async function benchColdEngine(): Promise<string> {
       freeOrder: null,
     },
     now: () => performance.now(),
-    listener: { tokens() {}, kvEvents() {}, prefilled() {}, failed() {}, lost() {} },
+    listener: () => ({ tokens() {}, kvEvents() {}, prefilled() {}, failed() {}, lost() {} }),
   });
   times.stop();
   mark();

@@ -143,6 +143,7 @@ function cardFor({ model, blockSize, hashAlgo }: HubWord) {
     numericsId: 'crowd',
     role: 'agg' as const,
     dpRank: 0,
+    dpSize: 1,
     transports: [],
     localScope: null,
     adapter: { vendor: 'crowd', architecture: '', device: '', description: '', software: false, features: [] },

@@ -124,6 +124,7 @@ const SEQUENCE_BLOCKS = 64;
 function routeTimes(hasher: BlockHasher, { nodes: count, sequences }: (typeof CLUSTERS)[number]): string {
   const nodes = Array.from({ length: count }, (_, i) => ({
     id: `node-${i}`,
+    rank: 0,
     card: cardOf({ id: '', speed: 1, blocks: 1 << 17 }, BLOCK),
   }));
   const prompt = (node: number, sequence: number) =>
@@ -162,7 +163,7 @@ function routeTimes(hasher: BlockHasher, { nodes: count, sequences }: (typeof CL
         sampling: GREEDY,
       };
       const began = performance.now();
-      router.choose(request, nodes, { node: null, knobs: {} });
+      router.choose(request, nodes, { node: null, rank: null, knobs: {} });
       if (i >= 1000) micros.push((performance.now() - began) * 1000);
     }
     return [name, short(quantile(micros, 0.5)), short(quantile(micros, 0.99))];

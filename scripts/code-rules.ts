@@ -18,10 +18,10 @@ const MIDDLE = ['frontend', 'engine', ...BASE];
 /** Neither sockets nor files: what runs in a page as well as in Node. */
 const ISOMORPHIC = ['zod', 'hash-wasm'];
 
-/** Who may import whom, one way: `ui, hub, dynamo, node -> frontend, engine -> protocol, config`. The page shows its node, so `ui` sees `node`; fixtures start a hub. */
+/** Who may import whom, one way: `ui, hub, dynamo, node -> frontend, engine -> config -> protocol`. The page shows its node, so `ui` sees `node`; fixtures start a hub. */
 const LAYERS: Readonly<Record<string, Layer>> = {
   protocol: { layers: [], packages: ISOMORPHIC },
-  config: { layers: [], packages: ['zod'] },
+  config: { layers: ['protocol'], packages: ['zod'] },
   engine: { layers: BASE, packages: ISOMORPHIC },
   frontend: { layers: BASE, packages: [...ISOMORPHIC, 'hono', '@huggingface/jinja', '@huggingface/tokenizers'] },
   node: { layers: MIDDLE, packages: [...ISOMORPHIC, 'hono', 'comlink', 'idb'] },

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { type NodeRole, ROLES } from './kv-transfer.ts';
+import { Role } from '../protocol/messages.ts';
 
 /** How an option's text becomes its value. */
 export interface Kind<T> {
@@ -84,8 +84,8 @@ export const decimal = (min: number, max: number): Kind<number> =>
 export const optionalDecimal = (min: number, max: number): Kind<number | null> => decimal(min, max);
 
 /** One of a few words. */
-export const choice = <const T extends readonly [string, ...string[]]>(...words: T): Kind<T[number]> => ({
-  ...single<T[number]>(words.join('|'), `one of ${words.join(', ')}`, z.enum(words)),
+export const choice = <const T extends string>(...words: readonly T[]): Kind<T> => ({
+  ...single<T>(words.join('|'), `one of ${words.join(', ')}`, z.enum(words)),
   values: words,
 });
 
@@ -134,20 +134,20 @@ const MAX_NODES = 64;
  * How many nodes, and of which role: `3`, or `prefill=1,decode=2`. The value has one entry a node; null = the role that nodes have
  * anyway (`--disaggregation-mode`).
  */
-export const nodeRoles: Kind<readonly (NodeRole | null)[]> = {
+export const nodeRoles: Kind<readonly (Role | null)[]> = {
   form: 'N|ROLE=N,...',
   isSwitch: false,
   read(texts) {
     const text = texts.at(-1) ?? '';
-    const roles = text.split(',').flatMap((part): (NodeRole | null)[] => {
+    const roles = text.split(',').flatMap((part): (Role | null)[] => {
       const [, name, count] = /^(?:([a-z]+)=)?(\d{1,4})$/.exec(part.trim()) ?? [];
-      const role = ROLES.find((known) => known === name) ?? null;
+      const role = Role.options.find((known) => known === name) ?? null;
       const plain = name === undefined && part === text;
       if (count === undefined || (role === null && !plain) || Number(count) > MAX_NODES)
         throw new Error(
           `expected a whole number from 0 to ${MAX_NODES}, or some for each role such as prefill=1,decode=2, got "${text.slice(0, 100)}"`,
         );
-      return new Array<NodeRole | null>(Number(count)).fill(role);
+      return new Array<Role | null>(Number(count)).fill(role);
     });
     if (roles.length > MAX_NODES) throw new Error(`expected at most ${MAX_NODES} nodes, got ${roles.length}`);
     return roles;

@@ -1,10 +1,9 @@
 import * as z from 'zod';
+import type { Role } from '../protocol/messages.ts';
+import { TransportName } from '../protocol/transfer.ts';
 
-export const ROLES = ['agg', 'prefill', 'decode'] as const;
-export type NodeRole = (typeof ROLES)[number];
-
-/** Ways for KV blocks, in the order in which nodes try them unless told otherwise. */
-const TRANSPORTS = ['local', 'relay', 'webrtc'] as const;
+/** In the order in which nodes try them unless told otherwise. */
+const TRANSPORTS = TransportName.options;
 
 /** vLLM's `--kv-transfer-config`: the parts of it that mean something here, by vLLM's names. */
 export const KvTransferConfig = z.strictObject({
@@ -14,7 +13,7 @@ export const KvTransferConfig = z.strictObject({
   kv_connector_extra_config: z
     .strictObject({
       transports: z
-        .array(z.enum(TRANSPORTS))
+        .array(TransportName)
         .min(1)
         .refine((names) => new Set(names).size === names.length, 'a transport is named twice')
         .default([...TRANSPORTS]),
@@ -24,12 +23,12 @@ export const KvTransferConfig = z.strictObject({
 export type KvTransferConfig = z.infer<typeof KvTransferConfig>;
 
 /** Ways that nodes may use, in the order to try them. */
-export function transportsOf(config: KvTransferConfig | null): readonly (typeof TRANSPORTS)[number][] {
+export function transportsOf(config: KvTransferConfig | null): readonly TransportName[] {
   return config === null ? TRANSPORTS : config.kv_connector_extra_config.transports;
 }
 
 /** Why a node of this role cannot have this configuration, in one sentence; null when it can. */
-export function roleClash(config: KvTransferConfig | null, role: NodeRole): string | null {
+export function roleClash(config: KvTransferConfig | null, role: Role): string | null {
   if (config === null || config.kv_role === 'kv_both') return null;
   const needed = config.kv_role === 'kv_producer' ? 'prefill' : 'decode';
   if (role === needed) return null;

@@ -1,3 +1,4 @@
+import { MAX_RANKS } from '../protocol/messages.ts';
 import {
   choice,
   json,
@@ -223,19 +224,18 @@ export const engineOptions = {
   }),
   'data-parallel-size': option({
     group: 'Engine',
-    kind: whole(1, 64),
+    kind: whole(1, MAX_RANKS),
     default: 1,
     where: 'both',
-    help: 'Engines in one node.',
-    refused: only([1], 'a node has one engine; --nodes starts more nodes'),
+    help: 'Ranks of a group: engines in one node, each with its own KV blocks, sequences and events; they share GPU and weights.',
   }),
   'data-parallel-rank': option({
     group: 'Engine',
-    kind: whole(0, 63),
-    default: 0,
+    kind: optionalWhole(0, MAX_RANKS - 1),
+    default: null,
+    defaultText: 'all ranks in one node',
     where: 'both',
-    help: 'Rank of this engine.',
-    refused: only([0], 'a node has one engine, of rank 0'),
+    help: 'Pins a node to one rank of its group: it has that engine alone.',
   }),
   'enable-expert-parallel': option({
     group: 'Engine',

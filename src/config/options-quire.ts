@@ -1,5 +1,5 @@
+import { Role } from '../protocol/messages.ts';
 import { choice, decimal, type Kind, list, matching, nodeRoles, onOff, optionalText, optionalWhole } from './kinds.ts';
-import { ROLES } from './kv-transfer.ts';
 import { only, option } from './option.ts';
 
 /** What a header can carry: a key of other characters could never be sent. */
@@ -110,7 +110,7 @@ export const quireOptions = {
   }),
   'disaggregation-mode': option({
     group: 'Quire',
-    kind: choice(...ROLES),
+    kind: choice(...Role.options),
     default: 'agg',
     env: 'QUIRE_DISAGGREGATION_MODE',
     where: 'both',

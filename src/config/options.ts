@@ -1,5 +1,7 @@
+import type { Role } from '../protocol/messages.ts';
+import { dataParallel } from './data-parallel.ts';
 import { checkHeadless } from './headless.ts';
-import { type NodeRole, roleClash } from './kv-transfer.ts';
+import { roleClash } from './kv-transfer.ts';
 import { nearest } from './nearest.ts';
 import { type Option, OptionError, type Place } from './option.ts';
 import { OPTIONS, type OptionName, type Options, type PageOptions } from './table.ts';
@@ -67,6 +69,7 @@ export function pageOptions(query: URLSearchParams, offered: Readonly<Record<str
   const options = readAll<PageOptions>(given, 'page');
   checkStep(options);
   checkRole(options);
+  dataParallel(options);
   return options;
 }
 
@@ -172,12 +175,13 @@ function checkTogether(options: Options): void {
     throw new OptionError('--tls self-signed makes its own certificate: give either it or --tls-cert-path, not both.');
   checkStep(options);
   checkRole(options, options.nodes);
+  dataParallel(options);
 }
 
 /** nodes: roles of headless nodes; one without its own has the option's. */
 function checkRole(
   options: Pick<PageOptions, 'disaggregation-mode' | 'kv-transfer-config'>,
-  nodes: readonly (NodeRole | null)[] = [null],
+  nodes: readonly (Role | null)[] = [null],
 ): void {
   for (const role of nodes) {
     const clash = roleClash(options['kv-transfer-config'], role ?? options['disaggregation-mode']);

@@ -1,6 +1,6 @@
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { KvEvent, KvSnapshot } from '../protocol/kv-events.ts';
-import type { AdapterCard, Load } from '../protocol/messages.ts';
+import type { AdapterCard, EngineLoad } from '../protocol/messages.ts';
 import type { KvSection } from '../protocol/transfer.ts';
 
 /** What one step of the engine did; tests read these to prove that batching, mixing and overlap happened. */
@@ -101,7 +101,7 @@ export interface Engine {
   reserve(request: GenerateRequest): KvReservation | 'cached' | 'no_room';
   /** Resolves when the loop has made a turn and the GPU has done work submitted after the call; hangs while either hangs. Rejects once the engine is lost or closed. */
   heartbeat(): Promise<void>;
-  load(): Load;
+  load(): EngineLoad;
   /** The last steps, oldest first (bounded). */
   steps(): StepRecord[];
   snapshot(): KvSnapshot;

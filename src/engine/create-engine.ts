@@ -1,14 +1,14 @@
 import type { BlockHasher } from '../protocol/hashes.ts';
 import { type Engine, EngineError, type EngineInfo, type EngineListener } from './api.ts';
-import { StepLoop } from './engine.ts';
+import { type EngineParts, StepLoop } from './engine.ts';
 import { allocate } from './gpu/allocate.ts';
 import type { Gpu } from './gpu/device.ts';
 import { Pipelines } from './gpu/pipelines.ts';
 import type { ShaderLibrary } from './gpu/shader-source.ts';
-import { chooseVariant } from './kernels/variant.ts';
+import { chooseVariant, type KernelVariant } from './kernels/variant.ts';
 import { BlockManager } from './kv/block-manager.ts';
 import { copyBytes, GpuKvCopies } from './kv/gpu-copies.ts';
-import { createPool, type KvDtype, layerBlockBytes, poolBlocks } from './kv/pool.ts';
+import { createPool, type KvDtype, type KvLayer, type KvShape, layerBlockBytes, poolBlocks } from './kv/pool.ts';
 import { createEngineBuffers, engineBufferSizes } from './model/activations.ts';
 import { engineSizes, type MemoryOptions, memoryBudget } from './model/memory.ts';
 import type { ProgramInputs } from './model/program-inputs.ts';
@@ -17,6 +17,7 @@ import type { ModelSpec } from './model/spec.ts';
 import { Runner } from './runner.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Golden, selfTest } from './self-test.ts';
+import type { TableSizes } from './tables.ts';
 import { measureBudget } from './warm-up.ts';
 import type { LoadedWeights } from './weights/weights.ts';
 
@@ -45,129 +46,170 @@ export interface EngineInputs {
   /** Known output of this model; null = check one layer against the CPU instead. */
   readonly golden: Golden | null;
   readonly options: EngineOptions;
-  readonly listener: EngineListener;
+  /** Who hears of engine `i`. */
+  readonly listener: (i: number) => EngineListener;
   readonly now: () => number;
 }
 
 /**
- * Makes an engine that has passed its self-test and measured its step budget.
+ * Makes `options.engines` engines, each of which has passed its self-test. They share device, weights, compiled shaders and the measured
+ * step budget; tables, activations and KV pool are each one's own. They end together: closing one frees the GPU of all.
  * Throws `EngineError`: `out_of_memory` with numbers, `self_test` with the adapter's name, `device_lost`.
  */
-export async function createEngine(inputs: EngineInputs): Promise<Engine> {
-  const { gpu, spec, weights, options } = inputs;
+export async function createEngines(inputs: EngineInputs): Promise<[Engine, ...Engine[]]> {
+  const { gpu, options } = inputs;
+  const { device } = gpu;
+  const plan = planOf(inputs);
+  const shared: Shared = {
+    ...plan,
+    pipelines: new Pipelines(device, inputs.shaders),
+    invFreq: await frequencyBuffers(device, inputs.spec),
+  };
+  const first = await makeRunner(inputs, shared);
+  const measured = await measureBudget(first.runner, first.trial, plan.largestStep, plan.maxModelLen, inputs.now);
+  let closing = false;
+  const release = () => {
+    closing = true;
+    device.destroy();
+  };
+  const engines: StepLoop[] = [];
+  for (let i = 0; i < options.engines; i++) {
+    const made = i === 0 ? first : await makeRunner(inputs, shared);
+    made.runner.limitSubmission(measured);
+    engines.push(await makeLoop(inputs, shared, made, { measured, listener: inputs.listener(i), release }));
+  }
+  const lose = (error: EngineError) => {
+    for (const engine of engines) engine.lose(error);
+  };
+  void device.lost.then((lost) => {
+    if (closing) return;
+    const why = lost.message.replace(/\.$/, '') || 'the browser gave no reason';
+    lose(new EngineError('device_lost', `The GPU device was lost (${lost.reason}): ${why}.`));
+  });
+  // Everything that may fail is under an error scope; what comes here makes later numbers worthless.
+  device.addEventListener('uncapturederror', ({ error }) => {
+    const why = error.message.replace(/\.$/, '');
+    lose(new EngineError('internal', `The GPU refused a command: ${why}. If it comes again, report it.`));
+  });
+  const [one, ...others] = engines;
+  if (one === undefined) throw new Error('a node has at least one engine');
+  return [one, ...others];
+}
+
+/** Sizes and choices that all engines of one adapter and model have in common. */
+interface Plan {
+  readonly kvShape: KvShape;
+  readonly kvDtype: KvDtype;
+  readonly variant: KernelVariant;
+  readonly sizes: TableSizes;
+  readonly largestStep: number;
+  readonly maxModelLen: number;
+  /** Of each pool. */
+  readonly blocks: number;
+}
+
+interface Shared extends Plan {
+  readonly pipelines: Pipelines;
+  readonly invFreq: GPUBuffer[];
+}
+
+/** Divides the memory. Throws `EngineError`. */
+function planOf({ gpu, spec, weights, options }: EngineInputs): Plan {
   const { software } = gpu.adapter;
   const { longest, maxBlocksPerSeq, largestStep, sizes } = engineSizes(spec, options, software);
   const kvDtype = options.kvCacheDtype === 'auto' ? kvDtypeOf(weights) : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype: kvDtype };
-  const { device } = gpu;
-
   const activationBytes = Object.values(engineBufferSizes(spec, sizes)).reduce((a, b) => a + b, 0);
   const most = options.maxNumSeqs * maxBlocksPerSeq;
   const transferBytes = options.enablePrefixCaching ? copyBytes(kvShape, most) : 0;
-  const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+  const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
   const room = { maxBufferSize, maxStorageBufferBindingSize, software };
-  const budget = memoryBudget(room, options.gpuMemoryUtilization) - weights.bytes - activationBytes - transferBytes;
-  const blocks = poolBlocks(kvShape, device.limits, budget, {
+  const left = memoryBudget(room, options.gpuMemoryUtilization) - weights.bytes;
+  const budget = left / options.engines - activationBytes - transferBytes;
+  const blocks = poolBlocks(kvShape, gpu.device.limits, budget, {
     override: options.numGpuBlocksOverride,
     most,
     least: maxBlocksPerSeq,
   });
   const maxModelLen = contextOf(options, longest, blocks);
-  const variant = chooseVariant(software);
-  const buffers = await createEngineBuffers(device, spec, sizes);
-  const pool = await createPool(device, kvShape, blocks);
-  const invFreq = await frequencyBuffers(device, spec);
-  const program: ProgramInputs = {
-    gpu,
-    spec,
-    weights,
-    sizes,
-    buffers,
-    pool,
-    invFreq,
-    blockSize: options.blockSize,
-    kvDtype,
-    variant,
-  };
-  const pipelines = new Pipelines(device, inputs.shaders);
-  const runner = new Runner(program, pipelines, {
-    stepsInFlight: STEPS_IN_FLIGHT,
-    enforceEager: options.enforceEager,
-  });
+  return { kvShape, kvDtype, variant: chooseVariant(software), sizes, largestStep, maxModelLen, blocks };
+}
 
-  const schedulerFor = (blockManager: BlockManager, maxNumBatchedTokens: number) =>
-    new Scheduler({
-      maxNumSeqs: options.maxNumSeqs,
-      maxNumBatchedTokens,
-      maxModelLen,
-      maxLogitRows: sizes.maxLogitRows,
-      blockManager,
-      maxWaiting: MAX_WAITING,
-    });
-  const newBlocks = (prefixCaching: boolean) =>
-    new BlockManager(blocks, options.blockSize, inputs.hasher, {
-      prefixCaching,
-      ...(options.freeOrder && { order: options.freeOrder }),
-    });
-  const trial = () => schedulerFor(newBlocks(false), largestStep);
-  await selfTest({ runner, newScheduler: trial, golden: inputs.golden, maxLength: maxModelLen });
-  const measured = await measureBudget(runner, trial, largestStep, maxModelLen, inputs.now);
-  const maxNumBatchedTokens = options.maxNumBatchedTokens ?? Math.max(measured, options.maxNumSeqs + 1);
-  runner.limitSubmission(measured);
+/** What computes the steps of one engine, and a scheduler to try it with. */
+interface MadeRunner {
+  readonly runner: Runner;
+  readonly pool: KvLayer[];
+  readonly trial: () => Scheduler;
+}
 
+async function makeRunner(inputs: EngineInputs, shared: Shared): Promise<MadeRunner> {
+  const { gpu, spec, weights, options, golden } = inputs;
+  const { kvShape, sizes, invFreq, kvDtype, variant, pipelines } = shared;
+  const buffers = await createEngineBuffers(gpu.device, spec, sizes);
+  const pool = await createPool(gpu.device, kvShape, shared.blocks);
+  const { blockSize } = options;
+  const program: ProgramInputs = { gpu, spec, weights, sizes, buffers, pool, invFreq, blockSize, kvDtype, variant };
+  const { enforceEager } = options;
+  const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager });
+  const trial = () => newScheduler(inputs, shared, newBlocks(inputs, shared, false), shared.largestStep);
+  await selfTest({ runner, newScheduler: trial, golden, maxLength: shared.maxModelLen });
+  return { runner, pool, trial };
+}
+
+async function makeLoop(
+  inputs: EngineInputs,
+  shared: Shared,
+  { runner, pool }: MadeRunner,
+  { measured, ...parts }: Pick<EngineParts, 'listener' | 'release'> & { readonly measured: number },
+): Promise<StepLoop> {
+  const { gpu, spec, weights, options } = inputs;
+  const { kvShape, blocks: totalBlocks } = shared;
+  const { blockSize, maxNumSeqs, enablePrefixCaching } = options;
+  const maxNumBatchedTokens = options.maxNumBatchedTokens ?? Math.max(measured, maxNumSeqs + 1);
   const info: EngineInfo = {
     model: inputs.model,
     fingerprint: inputs.fingerprint,
-    numericsId: numericsId(gpu, weights, kvDtype, variant),
+    numericsId: numericsId(gpu, weights, shared.kvDtype, shared.variant),
     adapter: gpu.adapter,
-    blockSize: options.blockSize,
-    totalBlocks: blocks,
-    maxModelLen,
-    maxNumSeqs: options.maxNumSeqs,
-    maxNumBatchedTokens,
-    kvCacheDtype: kvDtype,
+    ...{ blockSize, totalBlocks, maxNumSeqs, maxNumBatchedTokens },
+    maxModelLen: shared.maxModelLen,
+    kvCacheDtype: shared.kvDtype,
     vocabSize: spec.vocabSize,
     layers: spec.layers.length,
     layerBlockBytes: layerBlockBytes(kvShape),
   };
-  const copies = options.enablePrefixCaching
-    ? await GpuKvCopies.create(device, pipelines, kvShape, pool, blocks)
-    : null;
-  const blockManager = newBlocks(options.enablePrefixCaching);
-  let closing = false;
-  const engine = new StepLoop({
+  const blocks = newBlocks(inputs, shared, enablePrefixCaching);
+  return new StepLoop({
+    ...parts,
     info,
-    scheduler: schedulerFor(blockManager, maxNumBatchedTokens),
-    blocks: blockManager,
+    blocks,
+    scheduler: newScheduler(inputs, shared, blocks, maxNumBatchedTokens),
     runner,
-    copies,
-    listener: inputs.listener,
+    copies: enablePrefixCaching
+      ? await GpuKvCopies.create(gpu.device, shared.pipelines, kvShape, pool, totalBlocks)
+      : null,
     stepsInFlight: STEPS_IN_FLIGHT,
     now: inputs.now,
-    release: () => {
-      closing = true;
-      device.destroy();
-    },
   });
-  void device.lost.then((lost) => {
-    if (closing) return;
-    engine.lose(
-      new EngineError(
-        'device_lost',
-        `The GPU device was lost (${lost.reason}): ${lost.message.replace(/\.$/, '') || 'the browser gave no reason'}.`,
-      ),
-    );
+}
+
+function newBlocks({ options, hasher }: EngineInputs, { blocks }: Plan, prefixCaching: boolean): BlockManager {
+  const { blockSize, freeOrder } = options;
+  return new BlockManager(blocks, blockSize, hasher, { prefixCaching, ...(freeOrder && { order: freeOrder }) });
+}
+
+function newScheduler(
+  { options }: EngineInputs,
+  { maxModelLen, sizes }: Plan,
+  blockManager: BlockManager,
+  maxNumBatchedTokens: number,
+): Scheduler {
+  const { maxNumSeqs } = options;
+  const { maxLogitRows } = sizes;
+  return new Scheduler({
+    ...{ maxNumSeqs, maxNumBatchedTokens, maxModelLen, maxLogitRows, blockManager },
+    maxWaiting: MAX_WAITING,
   });
-  // Everything that may fail is under an error scope; what comes here makes later numbers worthless.
-  device.addEventListener('uncapturederror', ({ error }) => {
-    engine.lose(
-      new EngineError(
-        'internal',
-        `The GPU refused a command: ${error.message.replace(/\.$/, '')}. If it comes again, report it.`,
-      ),
-    );
-  });
-  return engine;
 }
 
 /** Longest sequence that the pool holds: at most `longest`, and all of it where somebody asked for it. Throws `EngineError` code `model`. */

@@ -1,6 +1,6 @@
 import type { GenerateRequest, TokenLogprob, TokensFrame } from '../protocol/generate.ts';
 import type { KvSnapshot } from '../protocol/kv-events.ts';
-import type { Load } from '../protocol/messages.ts';
+import type { EngineLoad } from '../protocol/messages.ts';
 import type { KvSection } from '../protocol/transfer.ts';
 import {
   type Engine,
@@ -123,10 +123,9 @@ export class StepLoop implements Engine {
     return beat;
   }
 
-  load(): Load {
+  load(): EngineLoad {
     const { scheduler, blocks } = this.parts;
     return {
-      rank: 0,
       running: scheduler.numRunning,
       waiting: scheduler.numWaiting,
       usedBlocks: blocks.usedBlocks,

@@ -99,7 +99,7 @@ async function serve<T extends SharedFields>(
   const model = findModel(options.models(), request.model);
   const stream = request.stream ?? false;
   checkStreaming(request, stream);
-  const routes = new RouteReport(routeWish(raw.headers.get('x-quire-node'), request.nvext));
+  const routes = new RouteReport(routeWish(raw.headers, request.nvext));
   const head = {
     id: `${endpoint.idPrefix}-${crypto.randomUUID()}`,
     created: Math.floor(arrived / 1000),

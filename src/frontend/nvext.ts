@@ -1,4 +1,4 @@
-import type { KvTransfer, Migration, Nvext, Routed } from './routing.ts';
+import type { KvTransfer, Migration, Nvext, PrefilledBy, Routed } from './routing.ts';
 
 /** When what happened, in the milliseconds of one clock. */
 export interface Times {
@@ -11,8 +11,8 @@ export interface Times {
 /** The way that an answer took. */
 export interface Way {
   readonly routed: Routed | undefined;
-  /** Node that computed the prompt. */
-  readonly prefilledBy: string | undefined;
+  /** What computed the prompt. */
+  readonly prefilledBy: PrefilledBy | undefined;
   readonly transfer: KvTransfer | undefined;
 }
 
@@ -23,7 +23,11 @@ export function nvextOf(
   { arrived, firstToken, now }: Times,
   migrations: readonly Migration[],
 ): { nvext?: object } {
-  const worker_id = routed && { prefill_worker_id: prefilledBy ?? routed.node, decode_worker_id: routed.node };
+  const prefill = prefilledBy ?? routed;
+  const worker_id = routed && {
+    ...{ prefill_worker_id: prefill?.node, prefill_dp_rank: prefill?.rank },
+    ...{ decode_worker_id: routed.node, decode_dp_rank: routed.rank },
+  };
   const timing = {
     request_received_ms: arrived,
     ...(firstToken === null ? {} : { ttft_ms: firstToken - arrived }),

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { MAX_RANKS } from '../protocol/messages.ts';
 import { dropNulls } from './drop-nulls.ts';
 import { badRequest } from './errors.ts';
 
@@ -15,9 +16,11 @@ export interface Migration {
   readonly numericsChanged: boolean;
 }
 
-/** What a request says of the node that shall compute it; null and missing = the router's own. */
+/** What a request says of the node and the rank that shall compute it; null and missing = the router's own. */
 export interface RouteWish {
   readonly node: string | null;
+  /** Its data-parallel rank. */
+  readonly rank: number | null;
   readonly knobs: {
     readonly overlapScoreCredit?: number;
     readonly prefillLoadScale?: number;
@@ -28,16 +31,20 @@ export interface RouteWish {
 /** Where a prompt is computed. */
 export interface Routed {
   readonly node: string;
+  readonly rank: number;
   /** Leading blocks of the prompt that the router knew in the node's prefix cache. */
   readonly overlapBlocks: number;
   readonly promptBlocks: number;
 }
+
+export type PrefilledBy = Pick<Routed, 'node' | 'rank'>;
 
 /** What came of letting another node compute a prompt. */
 export type KvTransfer =
   | {
       readonly kind: 'done';
       readonly prefillNode: string;
+      readonly prefillRank: number;
       readonly transport: string;
       readonly blocks: number;
       readonly bytes: number;
@@ -66,11 +73,18 @@ export interface Routing extends RouteWish {
   migrated(migration: Migration): void;
 }
 
+const rank = z
+  .number()
+  .int()
+  .min(0)
+  .max(MAX_RANKS - 1);
+
 /** Dynamo's extension of the OpenAI API: the parts of it that mean something here, by Dynamo's names. */
 export const Nvext = z.preprocess(
   dropNulls,
   z.strictObject({
     backend_instance_id: z.string().min(1).max(128).optional(),
+    dp_rank: rank.optional(),
     router_config_override: z
       .strictObject({
         overlap_score_credit: z.number().min(0).max(1).optional(),
@@ -86,8 +100,9 @@ export const Nvext = z.preprocess(
 );
 export type Nvext = z.infer<typeof Nvext>;
 
-/** Of header `x-quire-node` and field `nvext`. Throws `ApiError` 400 where they name two nodes. */
-export function routeWish(header: string | null, nvext: Nvext | undefined): RouteWish {
+/** Of headers `x-quire-node` and (vLLM's) `x-data-parallel-rank`, and field `nvext`. Throws `ApiError` 400 where they contradict each other. */
+export function routeWish(headers: Headers, nvext: Nvext | undefined): RouteWish {
+  const header = headers.get('x-quire-node');
   const field = nvext?.backend_instance_id;
   if (header !== null && field !== undefined && header !== field) {
     throw badRequest(
@@ -98,6 +113,7 @@ export function routeWish(header: string | null, nvext: Nvext | undefined): Rout
   const { overlap_score_credit, prefill_load_scale, router_temperature } = nvext?.router_config_override ?? {};
   return {
     node: header ?? field ?? null,
+    rank: rankWish(headers.get('x-data-parallel-rank'), nvext?.dp_rank),
     knobs: {
       ...(overlap_score_credit === undefined ? {} : { overlapScoreCredit: overlap_score_credit }),
       ...(prefill_load_scale === undefined ? {} : { prefillLoadScale: prefill_load_scale }),
@@ -106,13 +122,27 @@ export function routeWish(header: string | null, nvext: Nvext | undefined): Rout
   };
 }
 
+function rankWish(header: string | null, field: number | undefined): number | null {
+  if (header === null) return field ?? null;
+  const read = rank.safeParse(Number(header));
+  if (!read.success)
+    throw badRequest(`The header 'x-data-parallel-rank' is a whole number from 0 to ${MAX_RANKS - 1}.`);
+  if (field !== undefined && field !== read.data) {
+    throw badRequest(
+      "The header 'x-data-parallel-rank' and the field 'nvext.dp_rank' name two ranks: send one of them.",
+      'nvext.dp_rank',
+    );
+  }
+  return read.data;
+}
+
 /** The routing of one API request: its wish, and where each of its prompts went. */
 export class RouteReport {
   /** Of all prompts, as they happened. */
   readonly migrations: Migration[] = [];
   readonly #routed: Routed[] = [];
-  /** Node that computed each prompt for the attempt that runs. */
-  readonly #prefilled: string[] = [];
+  /** Node and rank that computed each prompt for the attempt that runs. */
+  readonly #prefilled: PrefilledBy[] = [];
   readonly #transfers: KvTransfer[] = [];
 
   constructor(private readonly wish: RouteWish) {}
@@ -124,11 +154,12 @@ export class RouteReport {
       migrated: (migration) => this.migrations.push(migration),
       routed: (to) => {
         this.#routed[prompt] = to;
-        this.#prefilled[prompt] = to.node;
+        this.#prefilled[prompt] = to;
       },
       transferred: (transfer) => {
         this.#transfers[prompt] = transfer;
-        if (transfer.kind === 'done') this.#prefilled[prompt] = transfer.prefillNode;
+        if (transfer.kind === 'done')
+          this.#prefilled[prompt] = { node: transfer.prefillNode, rank: transfer.prefillRank };
       },
     };
   }
@@ -139,7 +170,7 @@ export class RouteReport {
   }
 
   /** The node that computed a prompt; it need not be the one that computes its answer. */
-  prefilledBy(prompt: number): string | undefined {
+  prefilledBy(prompt: number): PrefilledBy | undefined {
     return this.#prefilled[prompt];
   }
 
@@ -153,15 +184,16 @@ export class RouteReport {
     return this.#transfers.find((transfer) => transfer !== undefined);
   }
 
-  /** `x-quire-node` and `x-quire-overlap-blocks`, one entry a prompt; `x-quire-prefill-node` where one was computed by another node. */
+  /** `x-quire-node`, `x-quire-dp-rank` and `x-quire-overlap-blocks`, one entry a prompt; `x-quire-prefill-node` where one was computed by another node. */
   headers(): Record<string, string> {
     const routed = this.#routed.filter((each) => each !== undefined);
     if (routed.length === 0) return {};
-    const remote = this.#prefilled.some((node, prompt) => node !== this.#routed[prompt]?.node);
+    const remote = this.#prefilled.some(({ node }, prompt) => node !== this.#routed[prompt]?.node);
     return {
       'x-quire-node': routed.map(({ node }) => node).join(', '),
+      'x-quire-dp-rank': routed.map(({ rank }) => rank).join(', '),
       'x-quire-overlap-blocks': routed.map(({ overlapBlocks }) => overlapBlocks).join(', '),
-      ...(remote ? { 'x-quire-prefill-node': this.#prefilled.filter((node) => node !== undefined).join(', ') } : {}),
+      ...(remote ? { 'x-quire-prefill-node': this.#prefilled.flatMap((by) => by?.node ?? []).join(', ') } : {}),
     };
   }
 }

@@ -67,6 +67,7 @@ export function listedOrigins(policy: AccessPolicy): MiddlewareHandler {
     exposeHeaders: [
       'x-request-id',
       'x-quire-node',
+      'x-quire-dp-rank',
       'x-quire-overlap-blocks',
       'x-quire-prefill-node',
       'retry-after',

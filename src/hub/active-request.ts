@@ -2,6 +2,7 @@ import type { Migration, Routing } from '../frontend/routing.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import { FrameQueue } from './frame-queue.ts';
 import type { NodeSocket } from './node-socket.ts';
+import type { Place } from './router/mode.ts';
 import { type AttemptFrame, TokenLog } from './token-log.ts';
 
 /** What a frame did to a request: told the client something, nothing, was its last one, or broke a rule. */
@@ -9,11 +10,13 @@ export type FrameOutcome =
   | { readonly kind: 'taken' | 'ignored' | 'finished' }
   | { readonly kind: 'broken'; readonly reason: string };
 
-/** One try of a request on one node. */
+/** One try of a request on one rank of a node. */
 export interface Attempt {
   /** Counts from 0. */
   readonly number: number;
   readonly socket: NodeSocket;
+  /** The node's id, and the rank. */
+  readonly place: Place;
   /** What the node was asked: the unfinished choices with the tokens that the log has of them. */
   readonly generate: GenerateRequest;
 }
@@ -83,8 +86,12 @@ export class ActiveRequest {
   }
 
   /** The next attempt, now the current one. Where it is not the first, the client is told. */
-  begin(socket: NodeSocket): { attempt: Attempt; migration: Migration | null } {
-    const attempt: Attempt = { number: this.attempts, socket, generate: this.rest() };
+  begin({ socket, id, rank }: Place & { readonly socket: NodeSocket }): {
+    attempt: Attempt;
+    migration: Migration | null;
+  } {
+    const place = { id, rank };
+    const attempt: Attempt = { number: this.attempts, socket, place, generate: this.rest() };
     const from = this.#last;
     this.current = attempt;
     this.#last = attempt;

@@ -1,15 +1,12 @@
 import { type ApiError, badRequest, unavailable } from '../frontend/errors.ts';
 import type { GenerateRequest } from '../protocol/generate.ts';
-import type { Card } from '../protocol/messages.ts';
 import type { ActiveRequest } from './active-request.ts';
 import type { NodeSocket } from './node-socket.ts';
 import type { Candidate } from './router/mode.ts';
 import type { Route } from './router/router.ts';
 
-/** A ready node that can hold a request. */
-export interface NodeCandidate {
-  readonly id: string;
-  readonly card: Card;
+/** A rank of a ready node that can hold a request. */
+export interface NodeCandidate extends Candidate {
   readonly socket: NodeSocket;
 }
 
@@ -23,11 +20,13 @@ export interface ReadyNodes {
 
 interface Listed {
   readonly candidates: readonly NodeCandidate[];
+  /** Those of role `decode`, or all where there are none. */
+  readonly decoders: readonly NodeCandidate[];
   /** Least `maxModelLen` among them. */
   readonly shortest: number;
 }
 
-/** Which nodes may compute an answer, and what to say where none can. */
+/** Which ranks of which nodes may compute an answer, and what to say where none can. */
 export class Candidates {
   readonly #lists = new WeakMap<readonly NodeSocket[], Listed>();
 
@@ -38,33 +37,36 @@ export class Candidates {
    * prefill nodes are there, those that leave prompts to them come before those that do both.
    */
   best(active: ActiveRequest, when: 'now' | 'wait'): readonly NodeCandidate[] {
-    const all = this.#all(active.model, active.request);
+    const disaggregated = this.nodes.prefillers(active.model).length > 0;
     // A node that the request names need not be of the best.
-    if (active.routing.node !== null && active.attempts === 0) return all;
+    const named = active.routing.node !== null && active.attempts === 0;
+    const all = this.#all(active.model, active.request, disaggregated && !named);
+    if (named) return all;
     // A new request avoids nobody and has no numerics id yet: its list is the cached one.
     const fresh = active.avoided.size === 0 ? all : all.filter(({ socket }) => !active.avoided.has(socket));
     const able = fresh.length > 0 || when === 'now' ? fresh : all;
     const { numericsId } = active;
-    const alike = numericsId === null ? able : preferred(able, ({ card }) => card.numericsId === numericsId);
-    if (this.nodes.prefillers(active.model).length === 0) return alike;
-    return preferred(alike, ({ card }) => card.role === 'decode');
+    return numericsId === null ? able : preferred(able, ({ card }) => card.numericsId === numericsId);
   }
 
   /** Whether another node could go on with the request. */
   elsewhere({ current, avoided, model, request }: ActiveRequest): boolean {
-    return this.#all(model, request).some(({ socket }) => socket !== current?.socket && !avoided.has(socket));
+    return this.#all(model, request, false).some(({ socket }) => socket !== current?.socket && !avoided.has(socket));
   }
 
   /** Why no node takes the request, for its client. */
   refusal(
     kind: Exclude<Route<Candidate>['kind'], 'chosen'>,
-    { model, request, routing: { node } }: ActiveRequest,
+    { model, request, routing: { node, rank } }: ActiveRequest,
   ): ApiError {
     switch (kind) {
       case 'nobody':
         return this.#nobody(model, request);
       case 'absent': {
-        const message = `Node ${node} is not ready to compute ${model}, or does not hold ${sequenceLength(request)} tokens. GET /cluster/state lists the nodes; leave the name out to let the router choose.`;
+        const which = [node === null ? 'A node' : `Node ${node}`, ...(rank === null ? [] : [`with rank ${rank}`])].join(
+          ' ',
+        );
+        const message = `${which} is not ready to compute ${model}, or does not hold ${sequenceLength(request)} tokens. GET /cluster/state lists the nodes; leave the name out to let the router choose.`;
         return unavailable(message, 'node_not_ready');
       }
       case 'unnamed':
@@ -76,24 +78,24 @@ export class Candidates {
     }
   }
 
-  #all(model: string, request: GenerateRequest): readonly NodeCandidate[] {
+  #all(model: string, request: GenerateRequest, decodersFirst: boolean): readonly NodeCandidate[] {
     const length = sequenceLength(request);
-    const { candidates, shortest } = this.#listed(this.nodes.ready(model));
-    return length <= shortest ? candidates : candidates.filter(({ card }) => card.maxModelLen >= length);
+    const { candidates, decoders, shortest } = this.#listed(this.nodes.ready(model));
+    const all = decodersFirst ? decoders : candidates;
+    return length <= shortest ? all : all.filter(({ card }) => card.maxModelLen >= length);
   }
 
   /** What was made of a list of ready nodes, which is the same one until a node changes. */
   #listed(ready: readonly NodeSocket[]): Listed {
     let listed = this.#lists.get(ready);
     if (listed === undefined) {
-      const candidates = ready.flatMap((socket) =>
-        socket.card === null ? [] : [{ id: socket.id, card: socket.card, socket }],
-      );
+      const candidates = ready.flatMap(ranksOf);
+      const decoders = preferred(candidates, ({ card }) => card.role === 'decode');
       const shortest = candidates.reduce(
         (least, { card }) => Math.min(least, card.maxModelLen),
         Number.POSITIVE_INFINITY,
       );
-      listed = { candidates, shortest };
+      listed = { candidates, decoders, shortest };
       this.#lists.set(ready, listed);
     }
     return listed;
@@ -113,6 +115,13 @@ export class Candidates {
       'context_length_exceeded',
     );
   }
+}
+
+/** All ranks of a registered node. */
+export function ranksOf(socket: NodeSocket): NodeCandidate[] {
+  const { id, card } = socket;
+  if (card === null) return [];
+  return Array.from({ length: card.dpSize }, (_, i) => ({ id, rank: card.dpRank + i, card, socket }));
 }
 
 /** Those that `wanted` likes, or all where it likes none. */

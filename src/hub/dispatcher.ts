@@ -101,6 +101,7 @@ export class Dispatcher implements FrameSink {
     for (const frame of frames) {
       const active = this.#of(socket, frame.request);
       if (active === null) continue;
+      const place = active.current?.place;
       const outcome = active.take(frame);
       if (outcome.kind === 'broken') {
         const message = `request ${frame.request}, choice ${frame.choice}: ${outcome.reason}`;
@@ -108,7 +109,7 @@ export class Dispatcher implements FrameSink {
         socket.refuse({ close: CLOSE.protocol, code: 'protocol', message });
         return;
       }
-      this.#options.router.tokens(socket.id, frame);
+      if (place !== undefined) this.#options.router.tokens(place, frame);
       if (outcome.kind === 'finished') this.#finish(active);
       else if (outcome.kind === 'taken') active.watch.token();
     }
@@ -178,13 +179,13 @@ export class Dispatcher implements FrameSink {
     const { router, disaggregation, migrated, happened, log } = this.#options;
     const { model, routing } = active;
     // A named node is where a request begins; when it is lost, any other is better than none.
-    const wish = active.attempts === 0 ? routing : { node: null, knobs: routing.knobs, moved: true };
+    const wish = active.attempts === 0 ? routing : { node: null, rank: null, knobs: routing.knobs, moved: true };
     const route = router.choose(active.rest(), this.#candidates.best(active, when), wish);
     if (route.kind !== 'chosen') return route.kind;
-    const { socket } = route.candidate;
+    const { socket, rank } = route.candidate;
     this.#waiting.delete(active);
     active.watch.stop();
-    const { attempt, migration } = active.begin(socket);
+    const { attempt, migration } = active.begin(route.candidate);
     if (migration !== null) {
       this.#migrations += 1;
       migrated(model, active.begun ? 'ongoing_request' : 'new_request', migration);
@@ -198,15 +199,15 @@ export class Dispatcher implements FrameSink {
     }
     const prefill = disaggregation.begin(active, attempt, route);
     const { overlapBlocks, promptBlocks } = route;
-    routing.routed({ node: socket.id, overlapBlocks, promptBlocks });
+    routing.routed({ node: socket.id, rank, overlapBlocks, promptBlocks });
     happened({
       kind: 'routed',
-      ...{ request: active.number, model, attempt: attempt.number, node: socket.id },
+      ...{ request: active.number, model, attempt: attempt.number, node: socket.id, rank },
       ...{ prefillNode: prefill?.node ?? null, overlapBlocks, promptBlocks },
     });
     this.#watch(active, attempt);
     const { number, generate } = attempt;
-    socket.send({ type: 'generate', attempt: number, generate, ...(prefill === null ? {} : { prefill }) });
+    socket.send({ type: 'generate', attempt: number, rank, generate, ...(prefill === null ? {} : { prefill }) });
     return 'chosen';
   }
 
@@ -232,7 +233,7 @@ export class Dispatcher implements FrameSink {
     active.watch = { token() {}, stop: clock.after(limits.migrationWaitMs, () => this.#fail(active, error)) };
   }
 
-  #watch(active: ActiveRequest, { socket }: Attempt): void {
+  #watch(active: ActiveRequest, { socket, place }: Attempt): void {
     const { clock, disaggregation, limits } = this.#options;
     const goOn = () => {
       const message = `The node sent nothing for ${limits.requestIdleMs / 1000} seconds. Send the request again.`;
@@ -244,7 +245,7 @@ export class Dispatcher implements FrameSink {
       clock,
       limits,
       // Where another node computes its prompt, that one's steps tell that it goes on.
-      steps: () => (socket.load?.counters.steps ?? 0) + disaggregation.prefillSteps(active.request.request),
+      steps: () => socket.steps(place.rank) + disaggregation.prefillSteps(active.request.request),
       // A node that hangs may wake up: where the request cannot go elsewhere, that is the best hope.
       stalled: () => {
         if (active.attempts <= this.#options.migrationLimit && this.#candidates.elsewhere(active)) goOn();
@@ -296,7 +297,7 @@ export class Dispatcher implements FrameSink {
     active.watch.stop();
     if (active.current === null) return;
     this.#options.disaggregation.leave(active.request.request);
-    this.#options.router.freed(active.current.socket.id, active.current.generate);
+    this.#options.router.freed(active.current.place, active.current.generate);
     active.current = null;
   }
 }

@@ -113,7 +113,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     return registry
       .sockets()
       .map((socket) =>
-        describeNode(socket, { requests: requests.get(socket) ?? 0, sequences: router.load(socket.id).sequences }),
+        describeNode(socket, { requests: requests.get(socket) ?? 0, sequences: router.sequences(socket.id) }),
       );
   };
   const maxModelLen = ({ name, maxModelLen }: ModelFolder): number => {
@@ -174,7 +174,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     sockets: () => registry.sockets(),
     busy() {
       const requests = dispatcher.perNode();
-      return (socket) => requests.has(socket) || (socket.load?.running ?? 0) + (socket.load?.waiting ?? 0) > 0;
+      return (socket) => requests.has(socket) || socket.busy;
     },
   });
   const open = new Set<NodeSocket>();

@@ -1,3 +1,4 @@
+import { dataParallel } from '../config/data-parallel.ts';
 import { OptionError } from '../config/option.ts';
 import { pageOptions } from '../config/options.ts';
 import { fitsAdapter, type MemoryOptions } from '../engine/model/memory.ts';
@@ -50,6 +51,7 @@ function memoryOptions(query: string, nodeOptions: Readonly<Record<string, strin
       maxModelLen: options['max-model-len'],
       maxNumSeqs: options['max-num-seqs'],
       maxNumBatchedTokens: options['max-num-batched-tokens'],
+      engines: dataParallel(options).engines,
       numGpuBlocksOverride: options['num-gpu-blocks-override'],
       gpuMemoryUtilization: options['gpu-memory-utilization'],
       // Refused by the options table; its type does not know.

@@ -13,10 +13,10 @@ export interface ClusterSource {
   queued(): number;
 }
 
-/** Most nodes with series of their own: a label must not grow without bound. The sums count all nodes. */
-const MAX_NODE_SERIES = 256;
+/** Most ranks with series of their own: a label must not grow without bound. The sums count all. */
+const MAX_SERIES = 256;
 
-/** `quire_node_<name>_total` of each node: `Load.counters`. */
+/** `quire_node_<name>_total` of each rank of a node: `Load.counters`. */
 const NODE_COUNTERS: readonly (readonly [keyof Load['counters'], string, string])[] = [
   ['steps', 'steps', 'Engine steps'],
   ['mixedSteps', 'mixed_steps', 'Steps with both prefill and decode rows'],
@@ -34,8 +34,7 @@ const NODE_COUNTERS: readonly (readonly [keyof Load['counters'], string, string]
 export function nodeMetrics(registry: Registry, source: ClusterSource): void {
   const registers = [registry];
   const { namespace: dynamo_namespace } = source;
-  const loads = (model: string) =>
-    source.nodes().flatMap((node) => (node.model === model && node.load !== null ? [node.load] : []));
+  const loads = (model: string) => source.nodes().flatMap((node) => (node.model === model ? node.loads : []));
   const modelGauge = (name: string, help: string, read: (loads: readonly Load[]) => number) =>
     new Gauge({
       name: `vllm:${name}`,
@@ -66,19 +65,23 @@ export function nodeMetrics(registry: Registry, source: ClusterSource): void {
     new Counter({
       name: `quire_node_${name}_total`,
       help: `${help}, since the node's engine started.`,
-      labelNames: ['dynamo_namespace', 'node', 'model_name'],
+      labelNames: ['dynamo_namespace', 'node', 'dp_rank', 'model_name'],
       registers,
       collect() {
         this.reset();
-        for (const { id, model, load } of source.nodes().slice(0, MAX_NODE_SERIES)) {
-          if (load !== null) this.inc({ dynamo_namespace, node: id, model_name: model }, load.counters[field]);
-        }
+        for (const { node, rank, model, counters } of ranks(source).slice(0, MAX_SERIES))
+          this.inc({ dynamo_namespace, node, dp_rank: rank, model_name: model }, counters[field]);
       },
     });
   }
 }
 
-/** A counter of the hub must not fall when a node leaves: it adds up what each node's own counter grew by. */
+/** All ranks of all nodes. */
+function ranks(source: ClusterSource) {
+  return source.nodes().flatMap(({ id, model, loads }) => loads.map((load) => ({ node: id, model, ...load })));
+}
+
+/** A counter of the hub must not fall when a node leaves: it adds up what each rank's own counter grew by. */
 function preemptions(registry: Registry, source: ClusterSource): void {
   const seen = new Map<string, number>();
   new Counter({
@@ -87,13 +90,12 @@ function preemptions(registry: Registry, source: ClusterSource): void {
     labelNames: ['model_name'],
     registers: [registry],
     collect() {
-      const nodes = source.nodes();
+      const nodes = ranks(source).map((each) => ({ ...each, id: `${each.node}:${each.rank}` }));
       const here = new Set(nodes.map(({ id }) => id));
       for (const id of seen.keys()) if (!here.has(id)) seen.delete(id);
       for (const model_name of source.models) this.inc({ model_name }, 0);
-      for (const { id, model, load } of nodes) {
-        if (load === null) continue;
-        const now = load.counters.preemptions;
+      for (const { id, model, counters } of nodes) {
+        const now = counters.preemptions;
         const before = seen.get(id) ?? 0;
         // A counter that fell is that of a new engine.
         this.inc({ model_name: model }, now >= before ? now - before : now);

@@ -77,8 +77,6 @@ export interface NodeSocketOptions {
 
 /** Before `hello` nobody is known; a stranger's first message is small. */
 const MAX_HELLO_CHARS = 64 << 10;
-/** Data-parallel ranks of one node. */
-const MAX_RANKS = 64;
 
 /** One node's socket: the hub's side of the protocol, from `hello` to the end (docs/protocol.md). */
 export class NodeSocket {
@@ -96,8 +94,8 @@ export class NodeSocket {
   card: Card | null = null;
   /** Why its health check failed; null while it is well. An ill node takes no requests. */
   ill: string | null = null;
-  load: Load | null = null;
-  /** By data-parallel rank. */
+  /** Of each data-parallel rank, as are the prefix caches. */
+  readonly loads = new Map<number, Load>();
   readonly kv = new Map<number, KvRank>();
 
   readonly #options: NodeSocketOptions;
@@ -161,6 +159,17 @@ export class NodeSocket {
     }
   }
 
+  /** Steps that a rank says to have computed. */
+  steps(rank: number): number {
+    return this.loads.get(rank)?.counters.steps ?? 0;
+  }
+
+  /** Whether any rank says to have sequences. */
+  get busy(): boolean {
+    for (const { running, waiting } of this.loads.values()) if (running + waiting > 0) return true;
+    return false;
+  }
+
   /** The outcome of a health check (rule H2). */
   setIll(ill: string | null): void {
     this.ill = ill;
@@ -189,7 +198,7 @@ export class NodeSocket {
     this.#stopHelloTimer();
     this.#heartbeat.stop();
     if (!greeted) return;
-    this.#forgetBlocks();
+    this.#forgetRanks();
     this.#options.log.info({ node: this.id }, `a node left: ${reason}`);
     this.#options.desk.left(this);
     this.#options.sink.lost(this, reason);
@@ -235,7 +244,7 @@ export class NodeSocket {
         this.#kv(message.rank, (rank) => rank.part(message.snapshot));
         break;
       case 'load':
-        this.load = message.load;
+        this.#load(message.load);
         break;
       case 'pong':
         this.#heartbeat.answered(message.nonce);
@@ -312,7 +321,7 @@ export class NodeSocket {
       const wasReady = this.state === 'ready';
       this.state = 'greeted';
       this.stage = message.stage;
-      this.#forgetBlocks();
+      this.#forgetRanks();
       // Whoever looks for another node for what is lost must not find this one.
       this.#options.desk.changed(this);
       if (wasReady) this.#options.sink.lost(this, `the node went back to ${message.stage}: ${message.detail}`);
@@ -323,26 +332,33 @@ export class NodeSocket {
   /** Before `register` nobody knows the pool that events speak of; the snapshot that follows it tells all. */
   #kv(rank: number, take: (rank: KvRank) => KvVerdict): void {
     if (this.card === null || (this.state !== 'ready' && this.state !== 'draining')) return;
+    if (!hasRank(this.card, rank)) {
+      this.#broken(`KV events of rank ${rank}, which the node has not`);
+      return;
+    }
     const known = this.kv.get(rank) ?? this.#openRank(rank, this.card);
-    if (known === null) return;
     const verdict = take(known);
     if (verdict.kind === 'snapshot needed') this.send({ type: 'kv_snapshot_request', rank });
     if (verdict.kind === 'broken') this.#broken(verdict.reason);
   }
 
-  #openRank(rank: number, card: Card): KvRank | null {
-    if (this.kv.size >= MAX_RANKS) {
-      this.#broken(`rank ${rank}; a node has at most ${MAX_RANKS} ranks`);
-      return null;
-    }
+  /** Before `register` it tells of nobody. */
+  #load(load: Load): void {
+    if (this.card === null) return;
+    if (hasRank(this.card, load.rank)) this.loads.set(load.rank, load);
+    else this.#broken(`the load of rank ${load.rank}, which the node has not`);
+  }
+
+  #openRank(rank: number, card: Card): KvRank {
     const opened = this.#options.index.open(this.id, rank, card);
     this.kv.set(rank, opened);
     return opened;
   }
 
-  #forgetBlocks(): void {
+  #forgetRanks(): void {
     this.#options.index.close(this.id);
     this.kv.clear();
+    this.loads.clear();
   }
 
   #drain(reason: string): void {
@@ -351,4 +367,8 @@ export class NodeSocket {
     this.detail = reason;
     this.#options.desk.changed(this);
   }
+}
+
+function hasRank({ dpRank, dpSize }: Card, rank: number): boolean {
+  return rank >= dpRank && rank < dpRank + dpSize;
 }

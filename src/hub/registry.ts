@@ -205,7 +205,7 @@ export function describeNode(socket: NodeSocket, active: { requests: number; seq
     joinedAt: socket.joinedAt,
     model: socket.model,
     card: socket.card,
-    load: socket.load,
+    loads: [...socket.loads.values()].sort((a, b) => a.rank - b.rank),
     activeRequests: active.requests,
     activeSequences: active.sequences,
     kvEvents: {

@@ -1,20 +1,24 @@
 import { type Engine, EngineError } from '../engine/api.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
-import type { ErrorCode, HubMessage, RemotePrefill } from '../protocol/messages.ts';
+import type { ErrorCode, HubMessage } from '../protocol/messages.ts';
 import { batches } from './batches.ts';
 import type { Link } from './link.ts';
+import type { Ranks } from './ranks.ts';
 import type { Transfers } from './transfer/transfers.ts';
+
+type Generate = Omit<Extract<HubMessage, { type: 'generate' }>, 'type'>;
 
 interface Attempt {
   readonly attempt: number;
+  readonly engine: Engine;
   /** Choices that have not finished. */
   openChoices: number;
 }
 
-/** The requests that run on a node's engine, each under the attempt that the hub gave it (rules G1 to G4). */
+/** The requests that run on a node's engines, each under the attempt that the hub gave it (rules G1 to G4). */
 export class Attempts {
   private readonly running = new Map<string, Attempt>();
-  private engine: Engine | null = null;
+  private engines: Pick<Ranks, 'at'> | null = null;
   private transfers: Pick<Transfers, 'fetch' | 'stop'> | null = null;
 
   constructor(
@@ -27,34 +31,36 @@ export class Attempts {
     return this.running.size;
   }
 
-  /** From now on requests run on `engine`; null: on none, and those that ran there are forgotten without a word. */
-  use(engine: Engine | null, transfers: Pick<Transfers, 'fetch' | 'stop'> | null = null): void {
-    this.engine = engine;
+  /** From now on requests run on `engines`; null: on none, and those that ran there are forgotten without a word. */
+  use(engines: Pick<Ranks, 'at'> | null, transfers: Pick<Transfers, 'fetch' | 'stop'> | null = null): void {
+    this.engines = engines;
     this.transfers = transfers;
-    if (engine === null) this.running.clear();
+    if (engines === null) this.running.clear();
   }
 
   /** `closed` is why the node takes nothing new; null while it does. With `prefill` the blocks of the prompt come first. */
-  generate(attempt: number, request: GenerateRequest, closed: string | null, prefill?: RemotePrefill): void {
+  generate({ attempt, rank, generate: request, prefill }: Generate, closed: string | null): void {
     const id = request.request;
-    if (!this.engine || closed !== null) {
-      this.link.sendFailed(id, attempt, 'overloaded', closed ?? 'This node has no engine now.');
+    const engine = this.engines?.at(rank);
+    if (!engine || closed !== null) {
+      this.link.sendFailed(id, attempt, 'overloaded', closed ?? `This node has no engine of rank ${rank} now.`);
       return;
     }
     if (this.running.has(id)) this.drop(id);
-    this.running.set(id, { attempt, openChoices: request.choices.length });
-    if (prefill && this.transfers) this.transfers.fetch(request, prefill, () => this.add(attempt, request));
-    else this.add(attempt, request);
+    const running = { attempt, engine, openChoices: request.choices.length };
+    this.running.set(id, running);
+    if (prefill && this.transfers) this.transfers.fetch(engine, request, prefill, () => this.add(running, request));
+    else this.add(running, request);
   }
 
   cancel({ request, attempt }: Extract<HubMessage, { type: 'cancel' }>): void {
     if (this.running.get(request)?.attempt === attempt) this.drop(request);
   }
 
-  private add(attempt: number, request: GenerateRequest): void {
+  private add({ attempt, engine }: Attempt, request: GenerateRequest): void {
     const id = request.request;
     try {
-      this.engine?.add(request);
+      engine.add(request);
     } catch (error) {
       this.forget(id);
       this.link.sendFailed(id, attempt, messageCode(error), error instanceof Error ? error.message : String(error));
@@ -93,7 +99,7 @@ export class Attempts {
 
   private drop(request: string): void {
     this.transfers?.stop(request);
-    this.engine?.cancel(request);
+    this.running.get(request)?.engine.cancel(request);
     this.forget(request);
   }
 

@@ -1,6 +1,6 @@
 import { tellsKvEvents } from '../config/kv-events-config.ts';
 import { pageOptions } from '../config/options.ts';
-import { type Engine, EngineError } from '../engine/api.ts';
+import { EngineError, type StepRecord } from '../engine/api.ts';
 import { snapshotParts } from '../protocol/kv-events.ts';
 import { Attempts } from './attempts.ts';
 import { batches } from './batches.ts';
@@ -9,9 +9,10 @@ import { cardOf } from './card.ts';
 import { Departure, type LeaveTimes } from './departure.ts';
 import { EngineLife, type EngineLifeListener } from './engine-life.ts';
 import type { StartEngine } from './engine-offer.ts';
-import { Link, type LinkListener, type LinkOptions, type Welcome } from './link.ts';
+import { type HubMessageOf, Link, type LinkListener, type LinkOptions, type Welcome } from './link.ts';
 import { LoadReport } from './load-report.ts';
 import { PrefillCanary } from './prefill-canary.ts';
+import type { Ranks } from './ranks.ts';
 import type { NodeProblem, PageStage } from './snapshot.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';
 import type { OpenTransfers } from './transfer/open-transfers.ts';
@@ -29,7 +30,7 @@ export interface ClusterNodeOptions extends LinkOptions {
   readonly leaveTimes: (offered: Welcome['options']) => LeaveTimes;
 }
 
-/** A node of a cluster: a link to the hub, and the engine that does what the hub asks. One life: join once, leave once. */
+/** A node of a cluster: a link to the hub, and the engines that do what the hub asks. One life: join once, leave once. */
 export class ClusterNode {
   private readonly link: Link;
   private readonly life: EngineLife;
@@ -70,8 +71,9 @@ export class ClusterNode {
     return this.leaving;
   }
 
-  steps(): ReturnType<Engine['steps']> {
-    return this.life.current?.steps() ?? [];
+  /** Of its first rank. */
+  steps(): StepRecord[] {
+    return this.life.current?.engines[0].steps() ?? [];
   }
 
   private async depart(how: 'drain' | 'now'): Promise<void> {
@@ -91,18 +93,17 @@ export class ClusterNode {
       welcome: (message) => this.welcome(message),
       registered: () => {
         this.show('ready', '');
-        this.sendSnapshot(0);
+        for (const rank of this.life.current?.numbers() ?? []) this.sendSnapshot(rank);
         this.load.now();
       },
-      generate: ({ attempt, generate, prefill }) => {
-        if (this.transfers?.transports.role === 'prefill')
-          this.canary.start(this.closedBy() === null ? this.life.current : null, attempt, generate);
-        else this.attempts.generate(attempt, generate, this.closedBy(), prefill);
+      generate: (message) => {
+        if (this.transfers?.transports.role === 'prefill') this.probe(message);
+        else this.attempts.generate(message, this.closedBy());
       },
       transfer: (message) => this.transfers?.told(message, this.closedBy()),
       cancel: (message) => {
         this.attempts.cancel(message);
-        this.canary.cancel(this.life.current, message.request);
+        this.canary.cancel(message.request);
       },
       snapshotRequested: (rank) => this.sendSnapshot(rank),
       unregistered: () => this.departure?.closed(),
@@ -110,7 +111,7 @@ export class ClusterNode {
       drain: ({ reason }) => this.show('draining', reason),
       lost: (reason, retryMs) => {
         this.attempts.dropAll();
-        this.canary.clear(this.life.current);
+        this.canary.clear();
         this.transfers?.dropAll('This node lost its connection to the hub.');
         // Whoever leaves has nothing to come back for.
         if (this.departure) this.departure.cut();
@@ -161,11 +162,17 @@ export class ClusterNode {
     }
   }
 
-  /** Tells the hub what the engine in service can do; false where there is none. */
+  /** A prefill node is asked to generate by a health check alone. */
+  private probe({ attempt, rank, generate }: HubMessageOf<'generate'>): void {
+    const engine = this.closedBy() === null ? this.life.current?.at(rank) : null;
+    this.canary.start(engine ?? null, attempt, generate);
+  }
+
+  /** Tells the hub what the engines in service can do; false where there are none. */
   private register(): boolean {
     const { life, transfers, offered } = this;
     if (!life.current || !transfers || !offered) return false;
-    const card = cardOf(life.current.info, offered.hashAlgo, transfers.transports);
+    const card = cardOf(life.current, offered.hashAlgo, transfers.transports);
     this.options.feed.update({ card, adapter: card.adapter, progress: null });
     this.link.register(card);
     return true;
@@ -175,12 +182,12 @@ export class ClusterNode {
     const { feed } = this.options;
     return {
       tokens: (frames) => this.attempts.tokens(frames),
-      kvEvents: (events) => {
+      kvEvents: (events, rank) => {
         if (!this.tellsKv) return;
-        for (const part of batches(events)) this.link.send({ type: 'kv_events', rank: 0, events: part });
+        for (const part of batches(events)) this.link.send({ type: 'kv_events', rank, events: part });
       },
       prefilled: (request, progress) => {
-        if (!this.canary.prefilled(this.life.current, request, progress)) this.transfers?.prefilled(request, progress);
+        if (!this.canary.prefilled(request, progress)) this.transfers?.prefilled(request, progress);
       },
       failed: (request, error) => {
         if (this.canary.failed(request, error)) return;
@@ -188,9 +195,9 @@ export class ClusterNode {
       },
       adapter: (adapter) => feed.update({ adapter }),
       progress: (stage, detail, loadedBytes, totalBytes) => this.progress(stage, detail, { loadedBytes, totalBytes }),
-      started: (engine) => {
+      started: (engines) => {
         this.served = true;
-        this.use(engine);
+        this.use(engines);
         this.register();
       },
       broken: (why, pauseMs) => {
@@ -221,7 +228,7 @@ export class ClusterNode {
   }
 
   private sendSnapshot(rank: number): void {
-    const engine = this.life.current;
+    const engine = this.life.current?.at(rank);
     if (!engine || !this.tellsKv) return;
     for (const snapshot of snapshotParts(engine.snapshot(), engine.info.blockSize))
       this.link.send({ type: 'kv_snapshot', rank, snapshot });
@@ -260,12 +267,12 @@ export class ClusterNode {
     await this.life.close();
   }
 
-  private use(engine: Engine | null): void {
-    if (engine === null) this.canary.clear(null);
-    this.transfers?.use(engine);
-    this.attempts.use(engine, this.transfers);
-    this.load.use(engine);
-    this.options.feed.follow(engine);
+  private use(engines: Ranks | null): void {
+    if (engines === null) this.canary.clear();
+    this.transfers?.use(engines);
+    this.attempts.use(engines, this.transfers);
+    this.load.use(engines);
+    this.options.feed.follow(engines);
   }
 
   private show(stage: PageStage, detail: string): void {

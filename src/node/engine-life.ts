@@ -1,13 +1,14 @@
-import { type Engine, EngineError, type EngineErrorCode, type EngineListener } from '../engine/api.ts';
+import { EngineError, type EngineErrorCode } from '../engine/api.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { EngineMonitor } from './engine-monitor.ts';
 import type { EngineOffer, StartEngine, StartListener } from './engine-offer.ts';
+import type { Ranks, RanksListener } from './ranks.ts';
 import type { NodeProblem } from './snapshot.ts';
 
-/** What an engine's life tells the node, beside what the engine itself tells. Nothing comes of an engine that is out of service. */
-export interface EngineLifeListener extends Omit<EngineListener, 'lost'>, StartListener {
-  started(engine: Engine): void;
-  /** The engine is out of service, for good; the next one is started in `pauseMs`. */
+/** What the life of a node's engines tells it, beside what they themselves tell. Nothing comes of engines that are out of service. */
+export interface EngineLifeListener extends Omit<RanksListener, 'lost'>, StartListener {
+  started(engines: Ranks): void;
+  /** The engines are out of service, for good; the next ones are started in `pauseMs`. */
   broken(why: string, pauseMs: number): void;
   /** There is no engine, and there will be none. */
   ended(problem: NodeProblem): void;
@@ -31,10 +32,10 @@ const MAX_FAILURES = 5;
 /** Failures to start that another try may mend: a GPU process that starts anew has no adapter for a moment. */
 const PASSING: ReadonlySet<EngineErrorCode> = new Set(['no_adapter', 'device_lost', 'out_of_memory', 'internal']);
 
-/** Starts a node's engine, watches over it, and starts it anew from the cached weights when it is lost or hangs. */
+/** Starts a node's engines, watches over them, and starts all anew from the cached weights when one is lost or hangs. */
 export class EngineLife {
-  private engine: Engine | null = null;
-  private monitor: EngineMonitor | null = null;
+  private engines: Ranks | null = null;
+  private monitors: EngineMonitor[] = [];
   /** Ends the life of the engine that starts or runs; all that it says later is not heard. */
   private life = new AbortController();
   private offer: EngineOffer | null = null;
@@ -49,9 +50,9 @@ export class EngineLife {
     private readonly listener: EngineLifeListener,
   ) {}
 
-  /** The engine in service. */
-  get current(): Engine | null {
-    return this.engine;
+  /** The engines in service. */
+  get current(): Ranks | null {
+    return this.engines;
   }
 
   /** Starts the first engine. */
@@ -70,26 +71,28 @@ export class EngineLife {
     this.life = new AbortController();
     const { signal } = this.life;
     try {
-      const engine = await this.options.startEngine(offer, this.listenerOf(signal), signal);
-      if (signal.aborted) await engine.close();
-      else this.serve(engine);
+      const engines = await this.options.startEngine(offer, this.listenerOf(signal), signal);
+      if (signal.aborted) await engines.close();
+      else this.serve(engines);
     } catch (error) {
       if (!signal.aborted) this.notStarted(error);
     }
   }
 
-  private serve(engine: Engine): void {
+  private serve(engines: Ranks): void {
     const { clock } = this.options;
-    this.engine = engine;
+    this.engines = engines;
     this.failures = 0;
     this.startedAt = clock.now();
-    this.monitor = new EngineMonitor({ engine, clock, broken: (error) => this.lost(error) });
-    this.listener.started(engine);
+    this.monitors = engines.engines.map(
+      (engine) => new EngineMonitor({ engine, clock, broken: (error) => this.lost(error) }),
+    );
+    this.listener.started(engines);
   }
 
   private lost(error: EngineError): void {
     const now = this.options.clock.now();
-    if (this.engine && now - this.startedAt >= STEADY_MS) this.pauseMs = FIRST_PAUSE_MS;
+    if (this.engines && now - this.startedAt >= STEADY_MS) this.pauseMs = FIRST_PAUSE_MS;
     // Closing one that hangs may take for ever, or fail: its device is gone in any case.
     void this.takeOut()
       ?.close()
@@ -132,18 +135,17 @@ export class EngineLife {
     this.listener.ended(problem);
   }
 
-  /** Nothing of this engine is heard or used from now on; it is the caller's to close. */
-  private takeOut(): Engine | null {
-    const { engine } = this;
-    this.engine = null;
+  /** Nothing of these engines is heard or used from now on; they are the caller's to close. */
+  private takeOut(): Ranks | null {
+    const { engines } = this;
+    this.engines = null;
     this.stopPause();
-    this.monitor?.stop();
-    this.monitor = null;
+    for (const monitor of this.monitors.splice(0)) monitor.stop();
     this.life.abort();
-    return engine;
+    return engines;
   }
 
-  private listenerOf(signal: AbortSignal): EngineListener & StartListener {
+  private listenerOf(signal: AbortSignal): RanksListener & StartListener {
     const { listener } = this;
     const heard =
       <A extends unknown[]>(tell: (...args: A) => void) =>
@@ -152,7 +154,7 @@ export class EngineLife {
       };
     return {
       tokens: heard((frames) => listener.tokens(frames)),
-      kvEvents: heard((events) => listener.kvEvents(events)),
+      kvEvents: heard((events, rank) => listener.kvEvents(events, rank)),
       prefilled: heard((request, progress) => listener.prefilled(request, progress)),
       failed: heard((request, error) => listener.failed(request, error)),
       adapter: heard((adapter) => listener.adapter(adapter)),

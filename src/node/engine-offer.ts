@@ -1,6 +1,6 @@
-import type { Engine, EngineListener } from '../engine/api.ts';
 import type { Card } from '../protocol/messages.ts';
 import type { Welcome } from './link.ts';
+import type { Ranks, RanksListener } from './ranks.ts';
 
 /** What a node is told while its engine starts. */
 export interface StartListener {
@@ -12,9 +12,9 @@ export interface StartListener {
 /** What an engine is made for. */
 export type EngineOffer = Pick<Welcome, 'model' | 'blockSize' | 'hashAlgo' | 'options'>;
 
-/** Makes the engine for what the hub offers. Rejects with the reason; `signal` ends the start early. */
+/** Makes the engines for what the hub offers. Rejects with the reason; `signal` ends the start early. */
 export type StartEngine = (
   offer: EngineOffer,
-  listener: EngineListener & StartListener,
+  listener: RanksListener & StartListener,
   signal: AbortSignal,
-) => Promise<Engine>;
+) => Promise<Ranks>;

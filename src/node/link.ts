@@ -19,7 +19,7 @@ import type { Connect, Socket } from './socket.ts';
  */
 export type LinkState = 'connecting' | 'greeting' | 'warming' | 'registered' | 'reconnecting' | 'left';
 
-type HubMessageOf<T extends HubMessage['type']> = Extract<HubMessage, { type: T }>;
+export type HubMessageOf<T extends HubMessage['type']> = Extract<HubMessage, { type: T }>;
 export type Welcome = HubMessageOf<'welcome'>;
 
 type WithoutEpoch<T> = T extends unknown ? Omit<T, 'epoch'> : never;

@@ -1,14 +1,14 @@
-import type { Engine } from '../engine/api.ts';
 import type { Clock } from '../protocol/clock.ts';
 import type { Link } from './link.ts';
+import type { Ranks } from './ranks.ts';
 
 const LOAD_MS = 1000;
 /** A change of load is told this much later, together with the changes beside it. */
 const LOAD_SOON_MS = 100;
 
-/** Tells the hub the engine's load, every second and soon after a change (rule L4). */
+/** Tells the hub the load of each rank, every second and soon after a change (rule L4). */
 export class LoadReport {
-  private engine: Pick<Engine, 'load'> | null = null;
+  private engines: Pick<Ranks, 'loads'> | null = null;
   private stopTimer: () => void = () => {};
   private soonPending = false;
 
@@ -17,16 +17,16 @@ export class LoadReport {
     private readonly clock: Clock,
   ) {}
 
-  /** Reports of `engine` from the next `now` on; null ends them. */
-  use(engine: Pick<Engine, 'load'> | null): void {
-    this.engine = engine;
-    if (engine === null) this.stopTimer();
+  /** Reports of `engines` from the next `now` on; null ends them. */
+  use(engines: Pick<Ranks, 'loads'> | null): void {
+    this.engines = engines;
+    if (engines === null) this.stopTimer();
   }
 
   now(): void {
     this.stopTimer();
-    if (!this.engine || this.link.state !== 'registered') return;
-    this.link.send({ type: 'load', load: this.engine.load() });
+    if (!this.engines || this.link.state !== 'registered') return;
+    for (const load of this.engines.loads()) this.link.send({ type: 'load', load });
     this.stopTimer = this.clock.after(LOAD_MS, () => this.now());
   }
 

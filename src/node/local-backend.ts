@@ -55,7 +55,7 @@ export class LocalBackend implements Backend {
     routing: RouteWish,
   ): AsyncGenerator<TokensFrame, void, undefined> {
     const engine = this.engine;
-    if (routing.node !== null)
+    if (routing.node !== null || routing.rank !== null)
       throw badRequest('This page computes alone: there is no node to name. Leave the name of the node out.');
     if (!engine)
       throw unavailable('The engine of this page is not ready. Wait until the model is loaded.', 'no_engine');

@@ -1,5 +1,5 @@
-import type { Engine } from '../engine/api.ts';
 import type { Clock } from '../protocol/clock.ts';
+import type { Ranks } from './ranks.ts';
 import { IDLE, type NodeSnapshot } from './snapshot.ts';
 
 /** At most ten snapshots a second, however often things change. */
@@ -10,7 +10,7 @@ const POLL_MS = 250;
 /** The newest snapshot of a node, and its way to the page. */
 export class SnapshotFeed {
   private snapshot: NodeSnapshot = IDLE;
-  private engine: Engine | null = null;
+  private engines: Ranks | null = null;
   private pending = false;
   private stopPoll: () => void = () => {};
 
@@ -33,17 +33,18 @@ export class SnapshotFeed {
     });
   }
 
-  /** Follows the load and the block map of `engine` until it is told null. */
-  follow(engine: Engine | null): void {
+  /** Follows the loads and the block maps of `engines` until it is told null. */
+  follow(engines: Ranks | null): void {
     this.stopPoll();
-    this.engine = engine;
-    if (engine) this.poll();
-    else this.update({ load: null, blockMap: null });
+    this.engines = engines;
+    if (engines) this.poll();
+    else this.update({ loads: null, blockMaps: null });
   }
 
   private poll(): void {
-    if (!this.engine) return;
-    this.update({ load: this.engine.load(), blockMap: this.engine.blockMap() });
+    const { engines } = this;
+    if (!engines) return;
+    this.update({ loads: engines.loads(), blockMaps: engines.engines.map((engine) => engine.blockMap()) });
     this.stopPoll = this.clock.after(POLL_MS, () => this.poll());
   }
 }

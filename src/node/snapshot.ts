@@ -42,9 +42,10 @@ export interface NodeSnapshot {
   readonly adapter: AdapterCard | null;
   /** From the moment the engine is ready. */
   readonly card: Card | null;
-  readonly load: Load | null;
+  /** Of each rank, lowest first, as are the block maps. */
+  readonly loads: readonly Load[] | null;
   /** One byte per block: 0 free, 1 free but cached, 2 in use, 3 in use and shared. */
-  readonly blockMap: Uint8Array | null;
+  readonly blockMaps: readonly Uint8Array[] | null;
   /** null for a node that hands nothing over. */
   readonly handedOver: HandedOver | null;
   /** Set while the stage is `refused` or `gone`, and after a try to reconnect failed. */
@@ -60,8 +61,8 @@ export const IDLE: NodeSnapshot = {
   roleRefusals: null,
   adapter: null,
   card: null,
-  load: null,
-  blockMap: null,
+  loads: null,
+  blockMaps: null,
   handedOver: null,
   problem: null,
 };

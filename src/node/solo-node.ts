@@ -1,12 +1,14 @@
+import { dataParallel } from '../config/data-parallel.ts';
+import { OptionError } from '../config/option.ts';
 import { pageOptions } from '../config/options.ts';
-import type { Engine, EngineListener } from '../engine/api.ts';
-import { EngineError } from '../engine/api.ts';
+import { EngineError, type StepRecord } from '../engine/api.ts';
 import type { ModelFiles, Notice } from '../engine/files/source.ts';
 import { ModelOffer } from '../protocol/messages.ts';
 import { cardOf } from './card.ts';
 import type { EngineOffer, StartListener } from './engine-offer.ts';
 import { LocalBackend } from './local-backend.ts';
 import { Progress } from './progress.ts';
+import type { Ranks, RanksListener } from './ranks.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';
 import { createSoloApi, type SoloApi } from './solo-api.ts';
 
@@ -20,15 +22,15 @@ export interface SoloPlace {
   openFiles(offer: ModelOffer, baseUrl: string, signal: AbortSignal, onNotice: Notice): Promise<ModelFiles>;
   startEngine(
     request: { offer: EngineOffer; files: ModelFiles; progress: Progress },
-    listener: EngineListener & Pick<StartListener, 'adapter'>,
-  ): Promise<Engine>;
+    listener: RanksListener & Pick<StartListener, 'adapter'>,
+  ): Promise<Ranks>;
 }
 
 /** The engine of this page alone, with the OpenAI API on top. One life: start once, leave once. */
 export class SoloNode {
   private readonly starting = new AbortController();
   private readonly backend = new LocalBackend();
-  private engine: Engine | null = null;
+  private engines: Ranks | null = null;
   private api: SoloApi | null = null;
 
   constructor(private readonly place: SoloPlace) {}
@@ -59,8 +61,8 @@ export class SoloNode {
     return Response.json({ error }, { status: 503 });
   }
 
-  steps(): ReturnType<Engine['steps']> {
-    return this.engine?.steps() ?? [];
+  steps(): StepRecord[] {
+    return this.engines?.engines[0].steps() ?? [];
   }
 
   async leave(): Promise<void> {
@@ -73,6 +75,8 @@ export class SoloNode {
     const { place } = this;
     const { feed, manifestUrl } = place;
     const options = pageOptions(new URLSearchParams(place.query), {});
+    if (dataParallel(options).engines > 1)
+      throw new OptionError('data-parallel-size: a page alone has one engine. Leave it out, or join a hub.');
     feed.update({ stage: 'joining', detail: 'reading the manifest of the model', problem: null });
     const model = await readManifest(manifestUrl, this.starting.signal);
     feed.update({ model: model.name });
@@ -89,17 +93,18 @@ export class SoloNode {
         'prefix-caching-hash-seed': options['prefix-caching-hash-seed'],
       },
     };
-    const engine = await place.startEngine({ offer, files, progress }, listener);
+    const engines = await place.startEngine({ offer, files, progress }, listener);
+    const [engine] = engines.engines;
     const api = await createSoloApi(files, engine, this.backend, generationConfig);
-    if (this.starting.signal.aborted) return engine.close();
-    this.engine = engine;
+    if (this.starting.signal.aborted) return engines.close();
+    this.engines = engines;
     this.api = api;
     this.backend.use(engine);
-    feed.update({ stage: 'ready', detail: '', progress: null, card: cardOf(engine.info, offer.hashAlgo) });
-    feed.follow(engine);
+    feed.update({ stage: 'ready', detail: '', progress: null, card: cardOf(engines, offer.hashAlgo) });
+    feed.follow(engines);
   }
 
-  private listener(): EngineListener & StartListener {
+  private listener(): RanksListener & StartListener {
     const { feed } = this.place;
     const { signal } = this.starting;
     return {
@@ -122,12 +127,12 @@ export class SoloNode {
   }
 
   private async stop(): Promise<void> {
-    const engine = this.engine;
-    this.engine = null;
+    const { engines } = this;
+    this.engines = null;
     this.api = null;
     this.backend.use(null);
     this.place.feed.follow(null);
-    await engine?.close();
+    await engines?.close();
   }
 }
 

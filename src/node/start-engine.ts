@@ -1,7 +1,8 @@
+import { dataParallel } from '../config/data-parallel.ts';
 import { pageOptions } from '../config/options.ts';
 import type { PageOptions } from '../config/table.ts';
-import { type Engine, EngineError, type EngineListener } from '../engine/api.ts';
-import { createEngine, type EngineOptions } from '../engine/create-engine.ts';
+import { EngineError } from '../engine/api.ts';
+import { createEngines, type EngineOptions } from '../engine/create-engine.ts';
 import { type ModelFiles, readModelJson } from '../engine/files/source.ts';
 import { openGpu } from '../engine/gpu/device.ts';
 import type { ShaderLibrary } from '../engine/gpu/shader-source.ts';
@@ -11,6 +12,7 @@ import { loadWeights } from '../engine/weights/weights.ts';
 import { blockHasherOf, hashSeedOf } from './block-hasher.ts';
 import type { EngineOffer, StartListener } from './engine-offer.ts';
 import type { Progress } from './progress.ts';
+import { listenerOf, Ranks, type RanksListener } from './ranks.ts';
 
 /** What of the browser an engine is made with. */
 export interface EnginePlace {
@@ -30,14 +32,14 @@ export interface EngineRequest {
 }
 
 /**
- * Opens the GPU, loads the offered model into it and makes an engine that has passed its self-test.
+ * Opens the GPU, loads the offered model into it and makes the node's engines, which have passed their self-test.
  * Rejects with `EngineError` or `OptionError`; nothing of the GPU is held then.
  */
 export async function startEngine(
   place: EnginePlace,
   request: EngineRequest,
-  listener: EngineListener & Pick<StartListener, 'adapter'>,
-): Promise<Engine> {
+  listener: RanksListener & Pick<StartListener, 'adapter'>,
+): Promise<Ranks> {
   const { offer, files, progress } = request;
   const options = optionsFor(request);
   progress.say('reading the configuration of the model');
@@ -50,7 +52,8 @@ export async function startEngine(
     });
     progress.warming('compiling shaders, checking the adapter, measuring its step budget');
     const golden = await optionalJson(files, 'self-test.json');
-    return await createEngine({
+    const { first } = dataParallel(options);
+    const engines = await createEngines({
       gpu,
       shaders: place.shaders,
       spec,
@@ -60,9 +63,10 @@ export async function startEngine(
       hasher: await blockHasherOf(offer),
       golden: golden === null ? null : Golden.parse(golden),
       options: engineOptions(options),
-      listener,
+      listener: (i) => listenerOf(listener, first + i),
       now: place.now,
     });
+    return new Ranks(engines, first);
   } catch (error) {
     gpu.device.destroy();
     throw error;
@@ -90,6 +94,7 @@ function refuseOther<T>(name: string, asked: T, fixed: T): void {
 
 function engineOptions(options: PageOptions): EngineOptions {
   return {
+    engines: dataParallel(options).engines,
     blockSize: options['block-size'],
     kvCacheDtype: kvCacheDtype(options),
     maxModelLen: options['max-model-len'],

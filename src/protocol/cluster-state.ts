@@ -22,8 +22,9 @@ export const ClusterNode = z.object({
   model: z.string(),
   /** null until the node has registered. */
   card: Card.nullable(),
-  load: Load.nullable(),
-  /** Requests and sequences that the hub has on this node now (its own count, ahead of `load`). */
+  /** Of each data-parallel rank, lowest first; those that have not told it are left out. */
+  loads: z.array(Load),
+  /** Requests and sequences that the hub has on this node now (its own count, ahead of `loads`). */
   activeRequests: count,
   activeSequences: count,
   /** Of all its ranks: KV events taken in order, and gaps found in them. */
@@ -49,6 +50,7 @@ export const Happening = z.discriminatedUnion('kind', [
     ...happened,
     kind: z.literal('routed'),
     node: text,
+    rank: count,
     prefillNode: text.nullable(),
     attempt: count,
     overlapBlocks: count,

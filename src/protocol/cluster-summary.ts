@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { adapterName } from './adapter-name.ts';
 import { ClusterNode, ClusterState } from './cluster-state.ts';
+import { loadSum } from './load-sum.ts';
 import { NodeStage, Role } from './messages.ts';
 
 const count = z.number().int().min(0);
@@ -86,12 +87,12 @@ function groupsOf(nodes: readonly ClusterNode[]): NodeGroup[] {
     }
     group.nodes += 1;
     group.activeRequests += node.activeRequests;
-    group.maxSequences += node.card?.maxNumSeqs ?? 0;
-    if (node.load === null) continue;
-    group.tokensPerSecond += node.load.tokensPerSecond;
-    group.sequences += node.load.running + node.load.waiting;
-    group.usedBlocks += node.load.usedBlocks;
-    group.totalBlocks += node.load.totalBlocks;
+    group.maxSequences += (node.card?.maxNumSeqs ?? 0) * (node.card?.dpSize ?? 0);
+    const load = loadSum(node.loads);
+    group.tokensPerSecond += load.tokensPerSecond;
+    group.sequences += load.running + load.waiting;
+    group.usedBlocks += load.usedBlocks;
+    group.totalBlocks += load.totalBlocks;
   }
   return [...groups]
     .sort(([a, one], [b, other]) => other.nodes - one.nodes || (a < b ? -1 : 1))

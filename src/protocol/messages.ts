@@ -6,9 +6,18 @@ import { MAX_CREDIT, TransferId, TransferOutcome, TransportName, Wanted } from '
 /** WebSocket subprotocols this code speaks, best first. */
 export const VERSIONS = ['quire.v1'] as const;
 
+/** Most engines of one node, and most ranks of a group of nodes. */
+export const MAX_RANKS = 64;
+
 const text = z.string().max(4096);
 const count = z.number().int().min(0);
 const attempt = z.number().int().min(0).max(1024);
+/** A data-parallel rank. */
+const rank = z
+  .number()
+  .int()
+  .min(0)
+  .max(MAX_RANKS - 1);
 
 export const Role = z.enum(['agg', 'prefill', 'decode']);
 export type Role = z.infer<typeof Role>;
@@ -33,9 +42,12 @@ export const Card = z.object({
   /** Equal ids give bit-equal answers: adapter, driver, weight and KV dtype, reduction order. */
   numericsId: text,
   role: Role,
-  dpRank: count,
+  /** Its first data-parallel rank, and how many it has from there on: one engine each, with a pool and sequences of its own. */
+  dpRank: rank,
+  dpSize: z.number().int().min(1).max(MAX_RANKS),
   adapter: AdapterCard,
   blockSize: count,
+  /** Of each rank, as are the bounds that follow. */
   totalBlocks: count,
   maxModelLen: count,
   maxNumSeqs: count,
@@ -57,9 +69,8 @@ export const AdapterRoom = z.object({
 });
 export type AdapterRoom = z.infer<typeof AdapterRoom>;
 
-/** Counters of a node's engine since it started, and its state now. */
-export const Load = z.object({
-  rank: count,
+/** Counters of an engine since it started, and its state now. */
+export const EngineLoad = z.object({
   running: count,
   waiting: count,
   usedBlocks: count,
@@ -80,6 +91,10 @@ export const Load = z.object({
     preemptions: count,
   }),
 });
+export type EngineLoad = z.infer<typeof EngineLoad>;
+
+/** The same of the engine of one rank of a node. */
+export const Load = EngineLoad.extend({ rank });
 export type Load = z.infer<typeof Load>;
 
 export const NodeStage = z.enum(['joining', 'downloading', 'warming', 'ready', 'draining']);
@@ -140,8 +155,8 @@ export const NodeMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('register'), card: Card }),
   z.object({ type: z.literal('tokens'), epoch: count, frames: z.array(TokensFrame.extend({ attempt })).max(4096) }),
   z.object({ type: z.literal('failed'), epoch: count, request: RequestId, attempt, code: ErrorCode, message: text }),
-  z.object({ type: z.literal('kv_events'), rank: count, events: z.array(KvEvent).max(4096) }),
-  z.object({ type: z.literal('kv_snapshot'), rank: count, snapshot: KvSnapshotPart }),
+  z.object({ type: z.literal('kv_events'), rank, events: z.array(KvEvent).max(4096) }),
+  z.object({ type: z.literal('kv_snapshot'), rank, snapshot: KvSnapshotPart }),
   /** Decode node: it has taken blocks for the prompt, its end of the channel is open, and the prefill node may begin. */
   z.object({
     type: z.literal('transfer_open'),
@@ -194,6 +209,8 @@ export const HubMessage = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('generate'),
     attempt,
+    /** The rank that computes it. */
+    rank,
     generate: GenerateRequest,
     prefill: RemotePrefill.optional(),
   }),
@@ -201,6 +218,7 @@ export const HubMessage = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('prefill'),
     transfer: TransferId,
+    rank,
     /** `maxTokens` is 1 and the token is thrown away. `request` is the transfer's id. */
     generate: GenerateRequest,
     peer: text,
@@ -213,7 +231,7 @@ export const HubMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('transfer_cancel'), transfer: TransferId, message: text }),
   z.object({ type: z.literal('signal'), transfer: TransferId, data: signal }),
   z.object({ type: z.literal('cancel'), request: RequestId, attempt }),
-  z.object({ type: z.literal('kv_snapshot_request'), rank: count }),
+  z.object({ type: z.literal('kv_snapshot_request'), rank }),
   z.object({ type: z.literal('ping'), nonce: count }),
   z.object({ type: z.literal('drain'), reason: text, graceSeconds: z.number().min(0) }),
   z.object({ type: z.literal('error'), code: ErrorCode, message: text }),

@@ -85,7 +85,7 @@ function StepText({ step }: { step: Step }) {
     case 'routed':
       return (
         <>
-          to <NodeName id={step.node} />
+          to <NodeName id={step.node} rank={step.rank} />
           <Facts
             of={[step.overlapBlocks > 0 && `${count(step.overlapBlocks)} of ${blocks(step.promptBlocks)} cached`]}
           />

@@ -28,6 +28,8 @@ export type AnswerNvext = z.infer<typeof AnswerNvext>;
 export interface AnswerWay {
   /** The node that computes the answer now. */
   readonly node: string;
+  /** The data-parallel rank there; null where it went on elsewhere. */
+  readonly rank: number | null;
   /** Leading blocks of the prompt that the router knew in the node's prefix cache. */
   readonly overlapBlocks: number;
   /** What came of letting another node compute the prompt; null = none was asked to. */
@@ -41,7 +43,8 @@ export function wayOf(headers: Headers): AnswerWay | null {
   const node = headers.get('x-quire-node');
   if (node === null) return null;
   const overlapBlocks = Number(headers.get('x-quire-overlap-blocks') ?? 0) || 0;
-  return { node, overlapBlocks, transfer: null, migrations: [] };
+  const rank = Number(headers.get('x-quire-dp-rank') ?? 0) || 0;
+  return { node, rank, overlapBlocks, transfer: null, migrations: [] };
 }
 
 /** The way with what one more chunk tells of it. */
@@ -51,6 +54,7 @@ export function wayWith(way: AnswerWay | null, nvext: AnswerNvext | null): Answe
   return {
     ...way,
     node: migrations.at(-1)?.to_node ?? way.node,
+    rank: migrations.length > 0 ? null : way.rank,
     transfer: nvext.kv_transfer ?? way.transfer,
     migrations,
   };

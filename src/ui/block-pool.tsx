@@ -7,21 +7,22 @@ import { headless } from './state.ts';
 /** `cached` blocks are free as well: their contents stay of use until somebody needs the room. */
 const LEGEND = { free: 'free', cached: 'cached', used: 'in use', shared: 'shared' } as const;
 
-/** The KV cache's block pool: one square a block, with counts for those who cannot see it. */
-export function BlockPool({ map }: { map: Uint8Array }) {
+/** A KV cache's block pool: one square a block, with counts for those who cannot see it. rank: null = the node has one pool. */
+export function BlockPool({ map, rank }: { map: Uint8Array; rank: number | null }) {
   const counts = tally(map);
   const busy = counts.used + counts.shared;
   return (
     <div
       class="pool"
       data-testid="pool"
+      data-rank={rank ?? undefined}
       data-free={counts.free}
       data-cached={counts.cached}
       data-used={counts.used}
       data-shared={counts.shared}
     >
       <h3>
-        KV blocks
+        {rank === null ? 'KV blocks' : `KV blocks of rank ${rank}`}
         <span class="quiet">
           {count(busy)} of {count(map.length)} in use
         </span>

@@ -2,6 +2,8 @@ import { useState } from 'preact/hooks';
 import { adapterName } from '../protocol/adapter-name.ts';
 import type { ClusterNode } from '../protocol/cluster-state.ts';
 import { type ClusterSummary, groupKey, groupOf, type NodeGroup, shownStage } from '../protocol/cluster-summary.ts';
+import { loadSum } from '../protocol/load-sum.ts';
+import type { Card } from '../protocol/messages.ts';
 import { count, percent, rate, since } from './format.ts';
 import { NodeName } from './node-name.tsx';
 import { cluster, node } from './state.ts';
@@ -114,7 +116,8 @@ function GroupRow({ of }: { of: NodeGroup }) {
 }
 
 function NodeRow({ of, isOwn, now }: { of: ClusterNode; isOwn: boolean; now: number }) {
-  const { card, load, agent, activeRequests } = of;
+  const { card, loads, agent, activeRequests } = of;
+  const load = loadSum(loads);
   const stage = shownStage(of);
   const facts = [
     card ? agent : '',
@@ -128,16 +131,17 @@ function NodeRow({ of, isOwn, now }: { of: ClusterNode; isOwn: boolean; now: num
         <p class="name">
           {card ? adapterName(card.adapter) : agent}
           <RoleTag role={card?.role ?? null} />
+          {card && <RanksTag of={card} />}
           {isOwn && <span class="tag">this page</span>}
           {card?.adapter.software && <span class="tag warn">software</span>}
           <NodeName id={of.id} />
         </p>
         <p class="quiet">{facts.filter((fact) => fact !== '').join(' · ')}</p>
       </div>
-      {load && card ? (
+      {loads.length > 0 && card ? (
         <div class="loads">
           <Rate of={load.tokensPerSecond} />
-          <Bar name="sequences" value={load.running + load.waiting} max={card.maxNumSeqs} />
+          <Bar name="sequences" value={load.running + load.waiting} max={card.maxNumSeqs * card.dpSize} />
           <Bar name="KV blocks" value={load.usedBlocks} max={load.totalBlocks} />
         </div>
       ) : (
@@ -153,6 +157,12 @@ function RoleTag({ role }: { role: NodeGroup['role'] }) {
       {role}
     </span>
   );
+}
+
+/** Of a node that has not just the one rank that most have. */
+function RanksTag({ of }: { of: Pick<Card, 'dpRank' | 'dpSize'> }) {
+  if (of.dpSize > 1) return <span class="tag">{count(of.dpSize)} ranks</span>;
+  return of.dpRank === 0 ? null : <span class="tag">rank {of.dpRank}</span>;
 }
 
 function Rate({ of }: { of: number }) {

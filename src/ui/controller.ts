@@ -14,6 +14,7 @@ import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
 import type { WorkerApi } from '../node/worker-api.ts';
 import { ClusterSummary } from '../protocol/cluster-summary.ts';
 import { joinLinkOf, ticketOf } from '../protocol/join-link.ts';
+import { loadSum } from '../protocol/load-sum.ts';
 import type { Role } from '../protocol/messages.ts';
 import { Chat } from './chat.ts';
 import { watchCluster } from './cluster-watch.ts';
@@ -150,8 +151,9 @@ export class Controller {
   }
 
   private recordRate(): void {
-    const { load } = state.node.value;
-    if (load) state.rateHistory.value = [...state.rateHistory.value, load.tokensPerSecond].slice(-RATES_KEPT);
+    const { loads } = state.node.value;
+    if (loads)
+      state.rateHistory.value = [...state.rateHistory.value, loadSum(loads).tokensPerSecond].slice(-RATES_KEPT);
     else if (state.rateHistory.value.length > 0) state.rateHistory.value = [];
   }
 }

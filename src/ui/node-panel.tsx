@@ -1,4 +1,5 @@
 import type { PageStage } from '../node/snapshot.ts';
+import { loadSum } from '../protocol/load-sum.ts';
 import { AdapterFacts } from './adapter-facts.tsx';
 import { BlockPool } from './block-pool.tsx';
 import type { Controller } from './controller.ts';
@@ -10,7 +11,7 @@ import { Throughput } from './throughput.tsx';
 
 /** This page's node: where it is in its life, how fast it computes, and what its memory holds. */
 export function NodePanel({ controller }: { controller: Controller }) {
-  const { detail, load, blockMap, problem } = node.value;
+  const { detail, loads, blockMaps, card, problem } = node.value;
   const able = capability.value.ok;
   const stage: PageStage = able ? node.value.stage : 'refused';
   const { title, meaning } = STAGES[mode][stage];
@@ -35,8 +36,10 @@ export function NodePanel({ controller }: { controller: Controller }) {
       )}
       <CapabilityNotice />
       {problem && <ProblemNotice problem={problem} />}
-      {load && <Throughput load={load} />}
-      {blockMap && <BlockPool map={blockMap} />}
+      {loads && <Throughput load={loadSum(loads)} />}
+      {blockMaps?.map((map, i) => (
+        <BlockPool key={i} map={map} rank={blockMaps.length > 1 ? (card?.dpRank ?? 0) + i : null} />
+      ))}
       {able && <AdapterFacts controller={controller} />}
     </section>
   );

@@ -5,7 +5,7 @@ type Of<K extends Happening['kind']> = Extract<Happening, { kind: K }>;
 
 /** One step of a request's way. Nodes are named by their ids. */
 export type Step =
-  | { readonly kind: 'routed'; readonly node: string; readonly overlapBlocks: number; readonly promptBlocks: number }
+  | Pick<Of<'routed'>, 'kind' | 'node' | 'rank' | 'overlapBlocks' | 'promptBlocks'>
   /** Another node computes the prompt: `moving` as long as the hub knows the transfer, then `moved`; `planned` where no end was told. */
   | {
       readonly kind: 'planned' | 'moving' | 'moved';
@@ -73,11 +73,11 @@ function tell(steps: readonly Step[], happening: Happening): Step[] {
   const last = steps.at(-1);
   switch (happening.kind) {
     case 'routed': {
-      const { node, prefillNode, overlapBlocks, promptBlocks } = happening;
+      const { node, rank, prefillNode, overlapBlocks, promptBlocks } = happening;
       if (prefillNode !== null) return [...steps, planned(prefillNode, node)];
       // That a migrated request went to its new node was just said.
       if (last?.kind === 'migrated' && last.to === node) return [...steps.slice(0, -1), { ...last, overlapBlocks }];
-      return [...steps, { kind: 'routed', node, overlapBlocks, promptBlocks }];
+      return [...steps, { kind: 'routed', node, rank, overlapBlocks, promptBlocks }];
     }
     case 'prefilled': {
       const { node, decodeNode, computedTokens } = happening;

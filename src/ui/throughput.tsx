@@ -1,9 +1,9 @@
-import type { Load } from '../protocol/messages.ts';
+import type { LoadSum } from '../protocol/load-sum.ts';
 import { count, rate } from './format.ts';
 import { headless, rateHistory } from './state.ts';
 
 /** Tokens per second now and over the last minute, and the sequences behind them. */
-export function Throughput({ load }: { load: Load }) {
+export function Throughput({ load }: { load: LoadSum }) {
   return (
     <div class="throughput">
       <p class="figure main">

@@ -51,12 +51,13 @@ function Stats({ stats }: { stats: AnswerStats }) {
 }
 
 /** How the answer was made: by which nodes, what moved between them, and where it went on. */
-function Way({ way: { node, overlapBlocks, transfer, migrations } }: { way: AnswerWay }) {
+function Way({ way: { node, rank, overlapBlocks, transfer, migrations } }: { way: AnswerWay }) {
   const fellBack = transfer !== null && typeof transfer.fallback === 'string';
   return (
     <ul class="stats" data-testid="answer-way" data-node={node} data-migrations={migrations.length}>
       <li>
-        {transfer !== null && !fellBack ? 'decoded by' : 'computed by'} <NodeName id={node} />
+        {transfer !== null && !fellBack ? 'decoded by' : 'computed by'}{' '}
+        <NodeName id={node} {...(rank !== null && { rank })} />
         {overlapBlocks > 0 && ` with ${count(overlapBlocks)} ${overlapBlocks === 1 ? 'block' : 'blocks'} cached`}
       </li>
       {transfer !== null && (

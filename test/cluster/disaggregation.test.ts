@@ -17,7 +17,10 @@ describe('R1, R2: a prompt that another node computes', () => {
     expect(alone.body.nvext?.kv_transfer).toBeUndefined();
     expect(alone.headers.get('x-quire-prefill-node')).toBeNull();
     expect(answer.body.nvext).toEqual({
-      worker_id: { prefill_worker_id: prefill.id, decode_worker_id: decode.id },
+      worker_id: {
+        ...{ prefill_worker_id: prefill.id, prefill_dp_rank: 0 },
+        ...{ decode_worker_id: decode.id, decode_dp_rank: 0 },
+      },
       kv_transfer: {
         ...{ prefill_node: prefill.id, transport: 'relay', blocks: 6, bytes: 6 * BLOCK_BYTES },
         ...{ remote_tokens: 97, cached_tokens: 0, milliseconds: 0, numerics_changed: false },
@@ -77,7 +80,10 @@ describe('R1, R2: a prompt that another node computes', () => {
     first.local('refused');
     await prefill.next('transfer_cancel');
     answer();
-    expect((await answered).body.nvext?.worker_id).toEqual({ prefill_worker_id: node.id, decode_worker_id: node.id });
+    expect((await answered).body.nvext?.worker_id).toMatchObject({
+      prefill_worker_id: node.id,
+      decode_worker_id: node.id,
+    });
     await cluster.clean(prefill, node);
   });
 

@@ -131,7 +131,7 @@ describe('tokens', () => {
     other.tokens({ request, attempt: 0, choice: 0, offset: 0, tokens: [66], finish: 'stop' });
     other.send({ type: 'failed', epoch: 1, request, attempt: 0, code: 'engine', message: 'ha' });
     other.send({ type: 'load', load: { ...LOAD } });
-    await until(() => hub.state().nodes.some(({ load }) => load !== null));
+    await until(() => hub.state().nodes.some(({ loads }) => loads.length > 0));
     owner.tokens({ request, attempt: 0, choice: 0, offset: 0, tokens: [7], finish: 'stop', stopId: 7 });
     expect(await answer).toEqual([7]);
   });

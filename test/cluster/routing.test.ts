@@ -69,7 +69,7 @@ describe('KV-aware routing over real sockets', () => {
     await store(b!, PROMPT);
     const nvext = { extra_fields: ['worker_id', 'timing'] };
     const told = {
-      worker_id: { prefill_worker_id: b!.id, decode_worker_id: b!.id },
+      worker_id: { prefill_worker_id: b!.id, prefill_dp_rank: 0, decode_worker_id: b!.id, decode_dp_rank: 0 },
       timing: {
         request_received_ms: expect.any(Number),
         ttft_ms: expect.any(Number),

@@ -71,7 +71,7 @@ describe('the cluster’s state', () => {
     node.load({ steps: 7 }, { running: 2, usedBlocks: 5 });
     void complete(4).catch(() => {});
     await node.next('generate');
-    await until(() => hub.state().nodes[0]?.load !== null);
+    await until(() => hub.state().nodes[0]?.loads.length === 1);
     const state = ClusterState.parse((await json('/cluster/state')).body);
     expect(state).toMatchObject({
       inflightRequests: 1,
@@ -83,7 +83,7 @@ describe('the cluster’s state', () => {
           agent: 'scripted node',
           activeRequests: 1,
           activeSequences: 1,
-          load: { running: 2, usedBlocks: 5, counters: { steps: 7 } },
+          loads: [{ rank: 0, running: 2, usedBlocks: 5, counters: { steps: 7 } }],
           kvEvents: { count: 0, gaps: 0 },
         },
       ],
@@ -146,11 +146,11 @@ describe('metrics', () => {
     expect(await metric('dynamo_frontend_queued_requests')).toBe(1);
     const told = { steps: 9, mixedSteps: 2, submits: 11, overlappedSubmits: 10, decodeRows: 30 };
     node.load(told, { running: 3, waiting: 1, usedBlocks: 32, totalBlocks: 128 });
-    await until(() => hub.state().nodes[0]?.load !== null);
+    await until(() => hub.state().nodes[0]?.loads.length === 1);
     expect(await metric('vllm:num_requests_running{model_name="quire-pico"}')).toBe(3);
     expect(await metric('vllm:num_requests_waiting{model_name="quire-pico"}')).toBe(1);
     expect(await metric('vllm:kv_cache_usage_perc{model_name="quire-pico"}')).toBe(0.25);
-    const own = `{dynamo_namespace="dynamo",node="${node.id}",model_name="quire-pico"}`;
+    const own = `{dynamo_namespace="dynamo",node="${node.id}",dp_rank="0",model_name="quire-pico"}`;
     expect(await metric(`quire_node_steps_total${own}`)).toBe(9);
     expect(await metric(`quire_node_mixed_steps_total${own}`)).toBe(2);
     expect(await metric(`quire_node_overlapped_submits_total${own}`)).toBe(10);
@@ -163,7 +163,8 @@ describe('metrics', () => {
 
   it('the cluster’s preemptions never fall, though nodes come and go', async () => {
     const preemptions = () => metric('vllm:num_preemptions_total{model_name="quire-pico"}');
-    const loaded = (steps: number) => until(() => hub.state().nodes.some(({ load }) => load?.counters.steps === steps));
+    const loaded = (steps: number) =>
+      until(() => hub.state().nodes.some(({ loads }) => loads[0]?.counters.steps === steps));
     const first = await ScriptedNode.join(hub.url);
     first.load({ preemptions: 4, steps: 1 });
     await loaded(1);

@@ -26,7 +26,7 @@ export async function crowd<T, R>(items: readonly T[], width: number, task: (ite
  * a request's last token was taken after it.
  */
 export async function countersWhenIdle(hub: Hub): Promise<Load['counters']> {
-  const load = () => hub.state().nodes[0]?.load ?? null;
+  const load = () => hub.state().nodes[0]?.loads[0] ?? null;
   const before = load();
   let idle: Load['counters'] | null = null;
   const look = () => {

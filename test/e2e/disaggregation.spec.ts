@@ -46,7 +46,7 @@ function bytesOfBlock(hub: Hub, node: string): number {
   return 6 * 2 * BLOCK_SIZE * 2 * 64 * (dtype === 'f32' ? 4 : 2);
 }
 
-const counters = (hub: Hub, node: string) => hub.state().nodes.find(({ id }) => id === node)!.load!.counters;
+const counters = (hub: Hub, node: string) => hub.state().nodes.find(({ id }) => id === node)!.loads[0]!.counters;
 
 for (const transport of ['local', 'relay', 'webrtc'] satisfies TransportName[]) {
   test(`greedy answers are those of one node alone, over ${transport}, and the prefill node computed the prompts`, async ({

@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Engine, EngineError, EngineListener } from '../../src/engine/api.ts';
-import { createEngine, type EngineOptions } from '../../src/engine/create-engine.ts';
+import { createEngines, type EngineOptions } from '../../src/engine/create-engine.ts';
 import { type ModelFiles, readModelJson } from '../../src/engine/files/source.ts';
 import type { ShaderLibrary } from '../../src/engine/gpu/shader-source.ts';
 import { modelSpec } from '../../src/engine/model/config.ts';
 import { Golden } from '../../src/engine/self-test.ts';
 import { loadWeights } from '../../src/engine/weights/weights.ts';
-import type { GenerateRequest, TokenLogprob } from '../../src/protocol/generate.ts';
+import type { GenerateRequest, TokenLogprob, TokensFrame } from '../../src/protocol/generate.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import type { KvEvent } from '../../src/protocol/kv-events.ts';
 import { GREEDY, type SamplingParams } from '../../src/protocol/sampling.ts';
@@ -45,7 +45,8 @@ export interface TestEngineOptions extends Partial<EngineOptions> {
   readonly skipGolden?: boolean;
 }
 
-const DEFAULTS: EngineOptions = {
+export const DEFAULTS: EngineOptions = {
+  engines: 1,
   blockSize: 16,
   kvCacheDtype: 'f32',
   maxModelLen: null,
@@ -78,7 +79,7 @@ export class TestEngine {
     const weights = await loadWeights(gpu.device, spec, files);
     const hasGolden = !options.skipGolden && files.offer.files.some((f) => f.path === 'self-test.json');
     const self = new TestEngine(undefined as never);
-    self.engine = await createEngine({
+    [self.engine] = await createEngines({
       gpu,
       shaders: options.shaders ?? shaders,
       spec,
@@ -89,7 +90,7 @@ export class TestEngine {
       golden: hasGolden ? Golden.parse(await readModelJson(files, 'self-test.json')) : null,
       options: { ...DEFAULTS, ...options },
       now: () => performance.now(),
-      listener: {
+      listener: () => ({
         tokens: (frames) => {
           for (const frame of frames) self.take(frame);
         },
@@ -99,7 +100,7 @@ export class TestEngine {
         lost: (error) => {
           for (const request of [...self.waiting.keys()]) self.fail(request, error);
         },
-      },
+      }),
     });
     return self;
   }
@@ -136,7 +137,7 @@ export class TestEngine {
     return this.engine.close();
   }
 
-  private take(frame: Parameters<Parameters<typeof createEngine>[0]['listener']['tokens']>[0][number]): void {
+  private take(frame: TokensFrame): void {
     const request = this.waiting.get(frame.request);
     if (!request) return;
     let c = request.choices.get(frame.choice);

@@ -7,6 +7,7 @@ import type { StepPlan } from '../../src/engine/step-plan.ts';
 import { blockHasherOf } from '../../src/node/block-hasher.ts';
 import { ClusterNode } from '../../src/node/cluster-node.ts';
 import type { EngineOffer } from '../../src/node/engine-offer.ts';
+import { listenerOf, Ranks } from '../../src/node/ranks.ts';
 import { SnapshotFeed } from '../../src/node/snapshot-feed.ts';
 import type { Connect } from '../../src/node/socket.ts';
 import type { BulkConnect } from '../../src/node/transfer/bulk-link.ts';
@@ -79,7 +80,7 @@ export class GpulessNode {
       feed: this.#feed,
       openTransfers: transfersWith(options.clock, options.role ?? 'agg', this.#transports),
       leaveTimes: () => ({ graceMs: 0, timeoutMs: 60_000 }),
-      startEngine: (offer, listener) => this.#start(offer, listener),
+      startEngine: async (offer, listener) => new Ranks([await this.#start(offer, listenerOf(listener, 0))]),
     });
     this.#node.join();
   }

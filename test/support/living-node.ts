@@ -2,6 +2,7 @@ import { WebSocket } from 'ws';
 import type { EngineListener } from '../../src/engine/api.ts';
 import { ClusterNode } from '../../src/node/cluster-node.ts';
 import type { LeaveTimes } from '../../src/node/departure.ts';
+import { listenerOf, Ranks } from '../../src/node/ranks.ts';
 import type { NodeSnapshot } from '../../src/node/snapshot.ts';
 import { SnapshotFeed } from '../../src/node/snapshot-feed.ts';
 import type { Connect } from '../../src/node/socket.ts';
@@ -71,9 +72,13 @@ export class LivingNode {
       feed: this.#feed,
       leaveTimes: () => options.leaveTimes ?? { graceMs: 5000, timeoutMs: 60_000 },
       startEngine: async ({ model, blockSize }, listener) => {
-        const engine = new LivingEngine(listener, { fingerprint: model.fingerprint, blockSize }, options);
+        const engine = new LivingEngine(
+          listenerOf(listener, 0),
+          { fingerprint: model.fingerprint, blockSize },
+          options,
+        );
         this.engines.push(engine);
-        return engine;
+        return new Ranks([engine]);
       },
     });
     this.node.join();

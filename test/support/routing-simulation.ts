@@ -77,11 +77,11 @@ export class RoutingSimulation {
       choices: [{ choice: 0, generated: [] }],
       sampling: GREEDY,
     };
-    const candidates = this.#members.map((member) => ({ id: member.node.id, card: member.card, member }));
-    const route = this.#router.choose(request, candidates, { node: null, knobs: {} });
+    const candidates = this.#members.map((member) => ({ id: member.node.id, rank: 0, card: member.card, member }));
+    const route = this.#router.choose(request, candidates, { node: null, rank: null, knobs: {} });
     if (route.kind !== 'chosen') throw new Error(`no route: ${route.kind}`);
     const { member } = route.candidate;
-    this.#router.added(member.node.id, request, route);
+    this.#router.added(route.candidate, request, route);
     const sentAt = this.clock.now();
     this.clock.after(Math.max(0, member.freeAt - sentAt), () => this.#prefill(member, request, answer, sentAt, done));
     // Only an estimate of its own queue: `prefill` sets it straight as each prompt begins.
@@ -118,12 +118,15 @@ export class RoutingSimulation {
     const { id, speed } = member.node;
     const tokens = answer.slice(offset, offset + count);
     this.tokens.set(id, (this.tokens.get(id) ?? 0) + tokens.length);
-    this.#router.tokens(id, { request: request.request, choice: 0, offset, tokens: [...tokens], cachedTokens });
+    this.#router.tokens(
+      { id, rank: 0 },
+      { request: request.request, choice: 0, offset, tokens: [...tokens], cachedTokens },
+    );
     const next = offset + tokens.length;
     if (next >= answer.length) {
       member.cache.compute([...request.prompt, ...answer]);
       member.rank.append(member.cache.takeEvents());
-      this.#router.freed(id, request);
+      this.#router.freed({ id, rank: 0 }, request);
       done();
       return;
     }
@@ -142,6 +145,7 @@ export function cardOf({ blocks }: SimulatedNode, blockSize: number): Card {
     numericsId: 'n',
     role: 'agg',
     dpRank: 0,
+    dpSize: 1,
     transports: [],
     localScope: null,
     adapter: { vendor: '', architecture: '', device: '', description: '', software: false, features: [] },

@@ -8,7 +8,7 @@ import {
 } from '../../src/engine/api.ts';
 import type { GenerateRequest, TokensFrame } from '../../src/protocol/generate.ts';
 import type { KvSnapshot } from '../../src/protocol/kv-events.ts';
-import type { Load } from '../../src/protocol/messages.ts';
+import type { EngineLoad } from '../../src/protocol/messages.ts';
 import type { KvSection } from '../../src/protocol/transfer.ts';
 import { ScriptedKv } from './scripted-kv.ts';
 
@@ -130,9 +130,8 @@ export class ScriptedEngine implements Engine {
     this.listener.lost(error);
   }
 
-  load(): Load {
+  load(): EngineLoad {
     return {
-      rank: 0,
       running: this.running.length,
       waiting: 0,
       usedBlocks: this.running.length + this.kv.reserved,

@@ -111,6 +111,7 @@ export class ScriptedNode {
       numericsId: 'scripted',
       role: 'agg',
       dpRank: 0,
+      dpSize: 1,
       transports: [],
       localScope: null,
       adapter: {

@@ -149,6 +149,7 @@ const CARD: Card = {
   numericsId: 'scripted',
   role: 'agg',
   dpRank: 0,
+  dpSize: 1,
   transports: [],
   localScope: null,
   hashAlgo: 'xxh3',

@@ -18,6 +18,8 @@ const DEFAULT_UTILIZATION = { software: 0.25, hardware: 0.9 };
 
 /** The options that memory depends on, as the options table has them; null = choose. */
 export interface MemoryOptions {
+  /** Engines that share the adapter and the weights (`--data-parallel-size`); all else is each one's own. */
+  readonly engines: number;
   readonly blockSize: number;
   readonly maxModelLen: number | null;
   readonly maxNumSeqs: number;
@@ -62,7 +64,7 @@ export function memoryBudget({ maxBufferSize, software }: AdapterRoom, utilizati
 
 /**
  * Whether an engine of the model finds room: weights, activations, and KV blocks for one sequence of the longest kind (or as many as
- * `--num-gpu-blocks-override` says). weightBytes: of its weight files. An estimate before anything is loaded; the engine itself counts exactly.
+ * `--num-gpu-blocks-override` says) in each engine. weightBytes: of its weight files. An estimate before anything is loaded; the engine itself counts exactly.
  */
 export function fitsAdapter(
   { spec, weightBytes }: { readonly spec: ModelSpec; readonly weightBytes: number },
@@ -80,6 +82,6 @@ export function fitsAdapter(
   const activations = buffers.reduce((a, b) => a + b, 0);
   const largest = Math.max(...values.map((each) => each * perValue), ...buffers, layerBlockBytes(kvShape) * blocks);
   if (largest > Math.min(room.maxBufferSize, room.maxStorageBufferBindingSize)) return false;
-  const needed = weightBytes + activations + blocks * blockBytes(kvShape);
+  const needed = weightBytes + options.engines * (activations + blocks * blockBytes(kvShape));
   return needed <= memoryBudget(room, options.gpuMemoryUtilization);
 }

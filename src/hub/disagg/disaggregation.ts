@@ -5,6 +5,7 @@ import { MAX_EVENT_BLOCKS } from '../../protocol/kv-events.ts';
 import type { Card, RemotePrefill } from '../../protocol/messages.ts';
 import type { TransferOutcome, TransportName } from '../../protocol/transfer.ts';
 import type { ActiveRequest, Attempt } from '../active-request.ts';
+import { type NodeCandidate, ranksOf } from '../candidates.ts';
 import type { DisaggregationConfig } from '../config.ts';
 import type { NewHappening } from '../happenings.ts';
 import type { NodeSocket } from '../node-socket.ts';
@@ -38,11 +39,8 @@ export interface DisaggregationOptions extends Omit<TransfersOptions, 'timeoutMs
   readonly happened: (happening: NewHappening) => void;
 }
 
-/** A node that could compute a prompt for another one, and the ways between them. */
-interface Choice {
-  readonly id: string;
-  readonly card: Card;
-  readonly socket: NodeSocket;
+/** A rank that could compute a prompt for another node, and the ways between them. */
+interface Choice extends NodeCandidate {
   readonly transports: readonly TransportName[];
 }
 
@@ -87,16 +85,17 @@ export class Disaggregation {
   /** An attempt begins on its node, by the route that the router gave: counts its load, and gives what the node is told of remote prefill. */
   begin(active: ActiveRequest, attempt: Attempt, route: Placement): RemotePrefill | null {
     const { router, clock } = this.#options;
-    const { socket, generate } = attempt;
+    const { socket, place, generate } = attempt;
     const prefill = this.#choose(active, attempt, route);
     if (prefill === null) {
-      router.added(socket.id, generate, route);
+      router.added(place, generate, route);
       return null;
     }
-    router.added(socket.id, generate, { ...route, remotePrefill: true });
+    router.added(place, generate, { ...route, remotePrefill: true });
     const begun = this.transfers.begin({
       decode: socket,
       prefill: prefill.choice.socket,
+      prefillRank: prefill.choice.rank,
       transports: prefill.choice.transports,
       generate,
       opened: () => this.#opened(going),
@@ -122,7 +121,7 @@ export class Disaggregation {
     };
     this.#going.set(id, going);
     this.#current.set(generate.request, going);
-    router.added(prefill.choice.id, asked, prefill);
+    router.added(prefill.choice, asked, prefill);
     return begun.prefill;
   }
 
@@ -139,9 +138,10 @@ export class Disaggregation {
     this.#pairs.forget(socket.id);
   }
 
-  /** Steps of the node that computes the request's prompt now, for whoever wants to see it move. */
+  /** Steps of the rank that computes the request's prompt now, for whoever wants to see it move. */
   prefillSteps(request: string): number {
-    return this.#current.get(request)?.prefill.socket.load?.counters.steps ?? 0;
+    const prefill = this.#current.get(request)?.prefill;
+    return prefill?.socket.steps(prefill.rank) ?? 0;
   }
 
   /** now: Unix milliseconds. */
@@ -159,7 +159,7 @@ export class Disaggregation {
       }));
   }
 
-  #choose(active: ActiveRequest, { socket, generate }: Attempt, route: Placement): Decided | null {
+  #choose(active: ActiveRequest, { socket, place, generate }: Attempt, route: Placement): Decided | null {
     const { config, blockSize, router } = this.#options;
     const { prompt, sampling } = generate;
     const { card } = socket;
@@ -167,10 +167,10 @@ export class Disaggregation {
     // Prompt logprobs are made where the prompt is computed.
     if (sampling.promptLogprobs !== null) return null;
     const wanted = transferableBlocks(prompt.length, blockSize) - route.overlapBlocks;
-    if (wanted <= 0 || wanted > MAX_EVENT_BLOCKS) return null;
+    if (wanted > MAX_EVENT_BLOCKS) return null;
     const choices = this.#choices(active.model, socket.id, card, prompt.length);
     if (choices.length === 0) return null;
-    const load = router.load(socket.id);
+    const load = router.load(place);
     return decide<Decided>({
       promptTokens: prompt.length,
       blockSize,
@@ -193,7 +193,7 @@ export class Disaggregation {
     });
   }
 
-  /** Prefill nodes whose blocks the decode node can use, by a way that both have; those whose numbers are the same bit for bit before others. */
+  /** Ranks of prefill nodes whose blocks the decode node can use, by a way that both have; those whose numbers are the same bit for bit before others. */
   #choices(model: string, decode: string, card: Card, promptTokens: number): Choice[] {
     const choices: Choice[] = [];
     for (const socket of this.#options.prefillers(model)) {
@@ -203,7 +203,7 @@ export class Disaggregation {
       // As in routing: a software adapter does not serve where hardware is.
       if (own.adapter.software && !card.adapter.software) continue;
       const transports = this.#options.config.transports.filter((name) => reaches(name, own, card));
-      if (transports.length > 0) choices.push({ id, card: own, socket, transports });
+      if (transports.length > 0) choices.push(...ranksOf(socket).map((each) => ({ ...each, transports })));
     }
     const alike = choices.filter((choice) => choice.card.numericsId === card.numericsId);
     return alike.length > 0 ? alike : choices;
@@ -215,8 +215,8 @@ export class Disaggregation {
     going.openedAt = clock.now();
     this.#pairs.opened(prefill.id, attempt.socket.id, going.openedAt - startedAt);
     // Counted anew, so that its rate is measured from here.
-    router.freed(prefill.id, asked);
-    router.added(prefill.id, asked, askedPlacement);
+    router.freed(prefill, asked);
+    router.added(prefill, asked, askedPlacement);
   }
 
   #prefilled(
@@ -228,7 +228,7 @@ export class Disaggregation {
     const { prompt } = attempt.generate;
     const computed = Math.min(computedTokens, prompt.length);
     // Where it had most of the prompt, the time went into sending.
-    if (computed * 2 >= prompt.length) router.prefilled(prefill.id, transfer.id, prompt.length - computed);
+    if (computed * 2 >= prompt.length) router.prefilled(prefill, transfer.id, prompt.length - computed);
     const { number: request, model } = active;
     const nodes = { node: prefill.id, decodeNode: attempt.socket.id };
     happened({ kind: 'prefilled', request, model, ...nodes, computedTokens: computed, blocks, bytes });
@@ -266,7 +266,7 @@ export class Disaggregation {
     happened({ kind: 'transferred', request, model, ...nodes, transport, blocks, bytes, milliseconds });
     this.#tell(going, {
       kind: 'done',
-      ...{ prefillNode: prefill.id, transport, blocks, bytes, milliseconds },
+      ...{ prefillNode: prefill.id, prefillRank: prefill.rank, transport, blocks, bytes, milliseconds },
       remoteTokens: told.computedTokens,
       cachedTokens: told.cachedTokens,
       numericsChanged: prefill.card.numericsId !== attempt.socket.card?.numericsId,
@@ -278,8 +278,8 @@ export class Disaggregation {
     const transport = told.transport ?? null;
     const { active, attempt, prefill, route } = going;
     const { router, happened } = this.#options;
-    router.freed(attempt.socket.id, attempt.generate);
-    router.added(attempt.socket.id, attempt.generate, route);
+    router.freed(attempt.place, attempt.generate);
+    router.added(attempt.place, attempt.generate, route);
     const nodes = { node: attempt.socket.id, prefillNode: prefill.id };
     const { number: request, model } = active;
     happened({ kind: 'fell_back', request, model, ...nodes, transport, why, message });
@@ -295,7 +295,7 @@ export class Disaggregation {
     this.#going.delete(transfer.id);
     const { request } = attempt.generate;
     if (this.#current.get(request) === going) this.#current.delete(request);
-    this.#options.router.freed(prefill.id, asked);
+    this.#options.router.freed(prefill, asked);
   }
 }
 

@@ -24,6 +24,8 @@ export type Ending = TransferOutcome | { readonly kind: 'cancelled' };
 export interface TransferOrder {
   readonly decode: TransferEnd;
   readonly prefill: TransferEnd;
+  /** The rank of the prefill node that computes the prompt. */
+  readonly prefillRank: number;
   /** In the order to try them; at least one. */
   readonly transports: readonly TransportName[];
   /** What the decode node is asked. */
@@ -205,7 +207,8 @@ export class Transfers {
     const { timeoutMs } = this.#options;
     const generate = promptOnly(order.generate, id);
     const peer = order.decode.id;
-    order.prefill.send({ type: 'prefill', transfer: id, generate, peer, transport, wanted, credit, timeoutMs });
+    const { prefillRank: rank } = order;
+    order.prefill.send({ type: 'prefill', transfer: id, rank, generate, peer, transport, wanted, credit, timeoutMs });
     return null;
   }
 

@@ -23,6 +23,8 @@ interface Probe {
 }
 
 interface Watched {
+  /** Probes so far. */
+  probes: number;
   /** When the node was last seen at work, or probed. */
   at: number;
   probe: Probe | null;
@@ -84,7 +86,7 @@ export class HealthChecks {
   #look(socket: NodeSocket, busy: boolean): void {
     const now = this.#options.clock.now();
     const known = this.#watched.get(socket);
-    if (known === undefined) this.#watched.set(socket, { at: now, probe: null });
+    if (known === undefined) this.#watched.set(socket, { at: now, probe: null, probes: 0 });
     else if (known.probe !== null) return;
     else if (busy) known.at = now;
     else if (now - known.at >= this.#options.config.waitMs) this.#probe(socket, known);
@@ -102,7 +104,10 @@ export class HealthChecks {
       this.#over(socket, watched, alive ? null : `no answer to a health check within ${config.timeoutMs / 1000} s`);
     });
     watched.probe = { request, stopTimer };
-    socket.send({ type: 'generate', attempt: 0, generate: { request, ...payload(socket.model) } });
+    // Its ranks in turn.
+    const { dpRank = 0, dpSize = 1 } = socket.card ?? {};
+    const rank = dpRank + (watched.probes++ % dpSize);
+    socket.send({ type: 'generate', attempt: 0, rank, generate: { request, ...payload(socket.model) } });
   }
 
   #over(socket: NodeSocket, watched: Watched, ill: string | null): void {

@@ -1,7 +1,7 @@
 import { type BrowserContext, chromium, type Page } from 'playwright';
-import type { NodeRole } from '../../config/kv-transfer.ts';
 import { isSoftwareAdapter } from '../../protocol/adapter-name.ts';
 import type { Clock } from '../../protocol/clock.ts';
+import type { Role } from '../../protocol/messages.ts';
 import { type AdapterChoice, chromiumArgs } from './chromium-args.ts';
 import { Keeper, type Running } from './keeper.ts';
 
@@ -12,7 +12,7 @@ export interface HeadlessOptions {
   readonly hubUrl: string;
   readonly joinToken: string | null;
   /** Nodes to start, at least one, by role (null = as hub and `query` say); each is a page of one browser, so that they share downloaded weights. */
-  readonly roles: readonly (NodeRole | null)[];
+  readonly roles: readonly (Role | null)[];
   /** Options that every page gets in its address. */
   readonly query: Readonly<Record<string, string>>;
   readonly isRoot: boolean;
@@ -197,7 +197,7 @@ async function leavePage(page: Page, timeoutMs: number): Promise<void> {
 function nodeUrl(
   { hubUrl, joinToken, query }: Pick<HeadlessOptions, 'hubUrl' | 'joinToken' | 'query'>,
   adapter: AdapterChoice,
-  role: NodeRole | null,
+  role: Role | null,
 ): string {
   const software = adapter === 'software' ? { 'allow-software-adapter': 'true' } : {};
   const own = role === null ? {} : { 'disaggregation-mode': role };

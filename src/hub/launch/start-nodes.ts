@@ -1,5 +1,5 @@
-import type { NodeRole } from '../../config/kv-transfer.ts';
 import { systemClock } from '../../protocol/clock.ts';
+import type { Role } from '../../protocol/messages.ts';
 import { type HeadlessNodes, launchNodes } from './headless-nodes.ts';
 import { ensureChromium } from './install-chromium.ts';
 import { thisInstaller } from './installer.ts';
@@ -11,7 +11,7 @@ const READY_TIMEOUT_MS = 600_000;
 
 export interface StartNodes {
   /** Role of each node; null = as hub and `query` say. */
-  readonly nodes: readonly (NodeRole | null)[];
+  readonly nodes: readonly (Role | null)[];
   /** `--chromium`; null = look for one. */
   readonly chromium: string | null;
   /** Install one without asking. */

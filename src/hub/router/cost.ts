@@ -1,37 +1,55 @@
+import type { Choice } from './mode.ts';
+import { rateNow } from './rate.ts';
+
 /** Dynamo's knobs of its KV router. */
 export interface CostKnobs {
   /** How much of its prefill a block in the prefix cache saves, 0 to 1. */
   readonly overlapScoreCredit: number;
   /** Weight of prefill blocks beside decode blocks. */
   readonly prefillLoadScale: number;
-  /** 0 takes the lowest cost; more spreads requests over nodes of near cost. */
+  /** 0 takes the lowest cost; more spreads requests over ranks of near cost. */
   readonly temperature: number;
 }
 
-export interface CostTerms {
-  /** Prompt blocks that the node still has to compute for others. */
-  readonly prefillBlocks: number;
-  /** Blocks of the node's running requests. */
-  readonly decodeBlocks: number;
-  /** Blocks of the new request's prompt. */
-  readonly newBlocks: number;
-  /** Leading ones of them that are in the node's prefix cache. */
-  readonly overlapBlocks: number;
-  /** Leading ones of them that its running requests hold. */
-  readonly sharedBlocks: number;
-  /** The node's measured rates as parts of the fastest node's: 1 = as fast. */
-  readonly prefillSpeed: number;
-  readonly decodeSpeed: number;
+/**
+ * What the request would cost on each candidate, in blocks of the fastest one. Dynamo's formula, both loads as they would be with the
+ * request there, blocks that it shares with running requests counted once, each term divided by the rank's speed:
+ *
+ *   prefill_load_scale x max(0, prefill blocks + new blocks - credit x overlap blocks) / prefill speed
+ *   + (decode blocks + new blocks - shared blocks) / decode speed
+ *
+ * Speeds are measured rates as parts of the fastest candidate's; one without a measurement counts as the fastest, so that it gets
+ * requests to be measured by.
+ */
+export function costsOf(choice: Choice, knobs: CostKnobs): Float64Array {
+  const { loads, slots, now, newBlocks, overlapBlocks, sharedBlocks } = choice;
+  const { prefillBlocks, decodeBlocks, prefillRate, prefillRateAt, decodeRate, decodeRateAt } = loads;
+  const { overlapScoreCredit, prefillLoadScale } = knobs;
+  const prefillTop = fastest(slots, prefillRate, prefillRateAt, now);
+  const decodeTop = fastest(slots, decodeRate, decodeRateAt, now);
+  const costs = new Float64Array(slots.length);
+  // There may be thousands, for each request: numbers alone, and no object or call that would hold them.
+  for (let i = 0; i < slots.length; i++) {
+    const slot = slots[i]!;
+    const prefill = prefillBlocks[slot]! + newBlocks - overlapScoreCredit * overlapBlocks[i]!;
+    const decode = decodeBlocks[slot]! + newBlocks - sharedBlocks[i]!;
+    const prefillOwn = rateNow(prefillRate[slot]!, prefillRateAt[slot]!, now);
+    const decodeOwn = rateNow(decodeRate[slot]!, decodeRateAt[slot]!, now);
+    const prefillTimes = prefillOwn === 0 ? 1 : prefillTop / prefillOwn;
+    const decodeTimes = decodeOwn === 0 ? 1 : decodeTop / decodeOwn;
+    costs[i] = (prefill > 0 ? prefillLoadScale * prefill * prefillTimes : 0) + decode * decodeTimes;
+  }
+  return costs;
 }
 
-/**
- * What a request would cost on a node, in blocks of the fastest node. Dynamo's formula (prefill_load_scale x prefill blocks + decode
- * blocks, both as they would be with the request there, shared blocks once), each term divided by the node's speed.
- */
-export function nodeCost(terms: CostTerms, { overlapScoreCredit, prefillLoadScale }: CostKnobs): number {
-  const { prefillBlocks, decodeBlocks, newBlocks, overlapBlocks, sharedBlocks, prefillSpeed, decodeSpeed } = terms;
-  const prefill = Math.max(0, prefillBlocks + newBlocks - overlapScoreCredit * overlapBlocks);
-  return (prefillLoadScale * prefill) / prefillSpeed + (decodeBlocks + newBlocks - sharedBlocks) / decodeSpeed;
+function fastest(slots: Int32Array, rates: Float64Array, sampledAt: Float64Array, now: number): number {
+  let most = 0;
+  for (let i = 0; i < slots.length; i++) {
+    const slot = slots[i]!;
+    const rate = rateNow(rates[slot]!, sampledAt[slot]!, now);
+    if (rate > most) most = rate;
+  }
+  return most;
 }
 
 /** Probabilities p ~ exp(-(cost - min) / ((max - min) x temperature)), as Dynamo's softmax; temperature above 0. */

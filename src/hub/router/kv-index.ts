@@ -4,6 +4,7 @@ import type { Card } from '../../protocol/messages.ts';
 import type { KvFollower } from './kv-follower.ts';
 import { KvRank } from './kv-rank.ts';
 import { KvTree } from './kv-tree.ts';
+import type { Place } from './mode.ts';
 
 /** Most blocks that the hub remembers of one rank. */
 const MAX_RANK_BLOCKS = 1 << 20;
@@ -12,8 +13,8 @@ const MAX_RANK_BLOCKS = 1 << 20;
 export interface Match {
   /** Hashes of those that anybody holds, from the first on. */
   readonly known: readonly bigint[];
-  /** How many of them a (node, rank) holds. */
-  overlap(node: string, rank: number): number;
+  /** Ranks that hold any of them, and how many. */
+  readonly holders: readonly { readonly place: Place; readonly blocks: number }[];
 }
 
 /**
@@ -22,7 +23,9 @@ export interface Match {
  */
 export class KvIndex {
   readonly #trees = new Map<string, KvTree>();
-  readonly #holders = new Map<string, Map<number, KvRank>>();
+  readonly #ranks = new Map<string, Map<number, KvRank>>();
+  /** By their names in the trees. */
+  readonly #places = new Map<number, Place>();
   #lastHolder = 0;
 
   constructor(
@@ -44,33 +47,39 @@ export class KvIndex {
       maxBlocks: Math.min(card.totalBlocks, MAX_RANK_BLOCKS),
       ...(follower && { changed: (changes) => follower.changed(node, rank, fingerprint, changes) }),
     });
-    const ranks = this.#holders.get(node) ?? new Map<number, KvRank>();
-    ranks.get(rank)?.close();
+    const ranks = this.#ranks.get(node) ?? new Map<number, KvRank>();
+    this.#close(ranks.get(rank));
     ranks.set(rank, opened);
-    this.#holders.set(node, ranks);
+    this.#ranks.set(node, ranks);
+    this.#places.set(opened.holder, { id: node, rank });
     return opened;
   }
 
   /** The node is gone, or its engine is. */
   close(node: string): void {
-    for (const rank of this.#holders.get(node)?.values() ?? []) rank.close();
-    this.#holders.delete(node);
+    for (const rank of this.#ranks.get(node)?.values() ?? []) this.#close(rank);
+    this.#ranks.delete(node);
   }
 
   /** What the prefix caches have of a prompt. */
   match(fingerprint: string, request: GenerateRequest): Match {
     const known: bigint[] = [];
     const found = this.#tree(fingerprint).match(this.#hashes(request, known));
+    const holders: { place: Place; blocks: number }[] = [];
     let longest = 0;
-    for (const depth of found.values()) longest = Math.max(longest, depth);
+    for (const [holder, blocks] of found) {
+      longest = Math.max(longest, blocks);
+      const place = this.#places.get(holder);
+      if (place !== undefined) holders.push({ place, blocks });
+    }
     known.length = longest;
-    return {
-      known,
-      overlap: (node, rank) => {
-        const holder = longest === 0 ? undefined : this.#holders.get(node)?.get(rank)?.holder;
-        return holder === undefined ? 0 : (found.get(holder) ?? 0);
-      },
-    };
+    return { known, holders };
+  }
+
+  #close(rank: KvRank | undefined): void {
+    if (rank === undefined) return;
+    rank.close();
+    this.#places.delete(rank.holder);
   }
 
   /** Chained hashes of all blocks of a prompt that a prefix cache can give, from the first on. */

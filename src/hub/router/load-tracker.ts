@@ -1,9 +1,11 @@
 import type { Clock } from '../../protocol/clock.ts';
 import type { GenerateRequest, TokensFrame } from '../../protocol/generate.ts';
+import { LoadTable } from './load-table.ts';
+import type { Place } from './mode.ts';
 import { Rate } from './rate.ts';
 
-/** What the hub has on a node now, by its own count: ahead of anything that the node reports, so that a burst does not herd. */
-export interface NodeLoad {
+/** What the hub has on a rank now, by its own count: ahead of anything that the node reports, so that a burst does not herd. */
+export interface RankLoad {
   readonly sequences: number;
   /** Blocks of prompts without their first token, less those that its prefix cache gives. */
   readonly prefillBlocks: number;
@@ -13,8 +15,6 @@ export interface NodeLoad {
   readonly prefillRate: number | null;
   /** Tokens of one sequence per millisecond; null = not measured. */
   readonly decodeRate: number | null;
-  /** Grows with each request given to any node; 0 = never had one. */
-  readonly lastChosen: number;
 }
 
 /** What the router knew of a prompt when it chose. */
@@ -32,7 +32,7 @@ interface Running {
   readonly known: readonly bigint[];
   /** Own prompt blocks to compute. */
   readonly prefill: number;
-  /** All prompt blocks that the node had to compute until this prompt was done, as of its start. */
+  /** All prompt blocks that the rank had to compute until this prompt was done, as of its start. */
   readonly ahead: number;
   readonly addedAt: number;
   readonly remotePrefill: boolean;
@@ -42,7 +42,7 @@ interface Running {
   tokens: number;
 }
 
-class Node {
+class Tracked {
   readonly running = new Map<string, Running>();
   readonly prefillRate = new Rate();
   readonly decodeRate = new Rate();
@@ -53,11 +53,24 @@ class Node {
   /** Blocks whose hash is not known. */
   otherBlocks = 0;
   lastChosen = 0;
+
+  constructor(readonly slot: number) {}
+
+  get decodeBlocks(): number {
+    return this.otherBlocks + this.active.size;
+  }
 }
 
-/** Load and measured rates of each node: a request is added, its prefill is done with its first token, and it is freed. */
+/** Load and measured rates of each rank: a request is added, its prefill is done with its first token, and it is freed. */
 export class LoadTracker {
-  readonly #nodes = new Map<string, Node>();
+  /** The figures of all ranks, for choices. */
+  readonly table = new LoadTable();
+  /** Changes when slots of the table change hands. */
+  generation = 0;
+  /** Of each node, by rank. */
+  readonly #nodes = new Map<string, Map<number, Tracked>>();
+  /** Ranks with running requests whose prompts begin with a block. */
+  readonly #holders = new Map<bigint, Set<Tracked>>();
   #added = 0;
 
   constructor(
@@ -65,121 +78,188 @@ export class LoadTracker {
     private readonly blockSize: number,
   ) {}
 
-  /** The request now is the node's, which has `overlapBlocks` leading blocks of its prompt. `known`: hashes of those that anybody has. */
+  /** The request now is the rank's, which has `overlapBlocks` leading blocks of its prompt. `known`: hashes of those that anybody has. */
   added(
-    id: string,
+    place: Place,
     { request, prompt, choices }: GenerateRequest,
     { overlapBlocks, known, remotePrefill = false }: Placement,
   ): void {
-    const node = this.#nodes.get(id) ?? new Node();
-    this.#nodes.set(id, node);
+    const rank = this.#take(place);
     this.#added += 1;
-    node.lastChosen = this.#added;
+    rank.lastChosen = this.#added;
     const blocks = promptBlocks(prompt.length, this.blockSize);
     const prefill = remotePrefill ? 0 : Math.max(0, blocks - overlapBlocks);
     const now = this.clock.now();
-    node.sequences += choices.length;
-    node.prefillBlocks += prefill;
-    node.otherBlocks += blocks - known.length;
-    for (const hash of known) node.active.set(hash, (node.active.get(hash) ?? 0) + 1);
-    node.running.set(request, {
+    rank.sequences += choices.length;
+    rank.prefillBlocks += prefill;
+    rank.otherBlocks += blocks - known.length;
+    for (const hash of known) rank.active.set(hash, (rank.active.get(hash) ?? 0) + 1);
+    if (known[0] !== undefined) this.#holdersOf(known[0]).add(rank);
+    rank.running.set(request, {
       sequences: choices.length,
       blocks,
       known,
       prefill,
-      ahead: node.prefillBlocks,
+      ahead: rank.prefillBlocks,
       addedAt: now,
       remotePrefill,
       firstAt: null,
       lastAt: now,
       tokens: 0,
     });
+    this.#write(rank);
   }
 
   /** Tokens came. The first ones end the prefill and measure it. */
-  tokens(id: string, { request, tokens, cachedTokens }: TokensFrame): void {
-    const node = this.#nodes.get(id);
-    const running = node?.running.get(request);
-    if (node === undefined || running === undefined || tokens.length === 0) return;
+  tokens(place: Place, { request, tokens, cachedTokens }: TokensFrame): void {
+    const rank = this.#find(place);
+    const running = rank?.running.get(request);
+    if (rank === undefined || running === undefined || tokens.length === 0) return;
     const now = this.clock.now();
-    if (running.firstAt === null) this.#prefilled(node, running, cachedTokens ?? 0, now);
+    if (running.firstAt === null) this.#prefilled(rank, running, cachedTokens ?? 0, now);
     else running.tokens += tokens.length;
     running.lastAt = now;
   }
 
   /** The prompt is computed, without any token of an answer. Unknown requests are ignored. */
-  prefilled(id: string, request: string, cachedTokens: number): void {
-    const node = this.#nodes.get(id);
-    const running = node?.running.get(request);
-    if (node === undefined || running === undefined || running.firstAt !== null) return;
-    this.#prefilled(node, running, cachedTokens, this.clock.now());
+  prefilled(place: Place, request: string, cachedTokens: number): void {
+    const rank = this.#find(place);
+    const running = rank?.running.get(request);
+    if (rank === undefined || running === undefined || running.firstAt !== null) return;
+    this.#prefilled(rank, running, cachedTokens, this.clock.now());
   }
 
-  #prefilled(node: Node, running: Running, cachedTokens: number, now: number): void {
+  #prefilled(rank: Tracked, running: Running, cachedTokens: number, now: number): void {
     running.firstAt = now;
-    node.prefillBlocks -= running.prefill;
+    rank.prefillBlocks -= running.prefill;
     // Time that another node took says nothing of this one.
-    if (running.remotePrefill) return;
-    const cached = Math.floor(cachedTokens / this.blockSize);
-    const computed = running.ahead - running.prefill + Math.max(0, running.blocks - cached);
-    node.prefillRate.sample(computed, now - running.addedAt, now);
+    if (!running.remotePrefill) {
+      const cached = Math.floor(cachedTokens / this.blockSize);
+      const computed = running.ahead - running.prefill + Math.max(0, running.blocks - cached);
+      rank.prefillRate.sample(computed, now - running.addedAt, now);
+    }
+    this.#write(rank);
   }
 
-  /** The request left the node: finished, failed or cancelled. Unknown ones are ignored. */
-  freed(id: string, request: string): void {
-    const node = this.#nodes.get(id);
-    const running = node?.running.get(request);
-    if (node === undefined || running === undefined) return;
-    node.running.delete(request);
-    node.sequences -= running.sequences;
-    node.otherBlocks -= running.blocks - running.known.length;
+  /** The request left the rank: finished, failed or cancelled. Unknown ones are ignored. */
+  freed(place: Place, request: string): void {
+    const rank = this.#find(place);
+    const running = rank?.running.get(request);
+    if (rank === undefined || running === undefined) return;
+    rank.running.delete(request);
+    rank.sequences -= running.sequences;
+    rank.otherBlocks -= running.blocks - running.known.length;
     for (const hash of running.known) {
-      const left = (node.active.get(hash) ?? 0) - 1;
-      if (left > 0) node.active.set(hash, left);
-      else node.active.delete(hash);
+      const left = (rank.active.get(hash) ?? 0) - 1;
+      if (left > 0) rank.active.set(hash, left);
+      else rank.active.delete(hash);
     }
-    if (running.firstAt === null) node.prefillBlocks -= running.prefill;
-    else node.decodeRate.sample(running.tokens / running.sequences, running.lastAt - running.firstAt, this.clock.now());
+    const [first] = running.known;
+    if (first !== undefined && !rank.active.has(first)) this.#noLongerHolds(rank, first);
+    if (running.firstAt === null) rank.prefillBlocks -= running.prefill;
+    else rank.decodeRate.sample(running.tokens / running.sequences, running.lastAt - running.firstAt, this.clock.now());
+    this.#write(rank);
   }
 
   /** The node left. */
   forget(id: string): void {
+    const ranks = this.#nodes.get(id);
+    if (ranks === undefined) return;
     this.#nodes.delete(id);
-  }
-
-  /** How many of the leading blocks `known` running requests of the node have already. */
-  shared(id: string, known: readonly bigint[]): number {
-    const active = this.#nodes.get(id)?.active;
-    if (active === undefined || active.size === 0) return 0;
-    // Whoever has a block has all before it, so half of what is left can be skipped each time.
-    let [low, high] = [0, known.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (active.has(known[middle] as bigint)) low = middle + 1;
-      else high = middle;
+    this.generation += 1;
+    for (const rank of ranks.values()) {
+      for (const { known } of rank.running.values()) if (known[0] !== undefined) this.#noLongerHolds(rank, known[0]);
+      this.table.release(rank.slot);
     }
-    return low;
   }
 
-  /** now: the clock's, read once where many are asked for. */
-  of(id: string, now = this.clock.now()): NodeLoad {
-    const node = this.#nodes.get(id);
-    if (node === undefined) return UNUSED;
-    const { sequences, prefillBlocks, lastChosen } = node;
-    const decodeBlocks = node.otherBlocks + node.active.size;
-    const prefillRate = node.prefillRate.at(now);
-    return { sequences, prefillBlocks, decodeBlocks, lastChosen, prefillRate, decodeRate: node.decodeRate.at(now) };
+  /** Slots of the ranks whose running requests have leading blocks of `known`, and how many. */
+  *shared(known: readonly bigint[]): Generator<{ slot: number; blocks: number }> {
+    const [first] = known;
+    if (first === undefined) return;
+    for (const { slot, active } of this.#holders.get(first) ?? []) {
+      // Whoever has a block has all before it, so half of what is left can be skipped each time.
+      let [low, high] = [1, known.length];
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (active.has(known[middle]!)) low = middle + 1;
+        else high = middle;
+      }
+      yield { slot, blocks: low };
+    }
+  }
+
+  /** Where the table tells of the rank; one that had nothing yet gets a slot. */
+  slotOf(place: Place): number {
+    return this.#take(place).slot;
+  }
+
+  /** The same of a rank that need not be a candidate. */
+  slotIfAny(place: Place): number | undefined {
+    return this.#find(place)?.slot;
+  }
+
+  of(place: Place): RankLoad {
+    const rank = this.#find(place);
+    if (rank === undefined) return UNUSED;
+    const { sequences, prefillBlocks, decodeBlocks } = rank;
+    const now = this.clock.now();
+    return {
+      ...{ sequences, prefillBlocks, decodeBlocks },
+      prefillRate: rank.prefillRate.at(now),
+      decodeRate: rank.decodeRate.at(now),
+    };
+  }
+
+  /** Of all ranks of a node. */
+  sequences(id: string): number {
+    let sequences = 0;
+    for (const rank of this.#nodes.get(id)?.values() ?? []) sequences += rank.sequences;
+    return sequences;
+  }
+
+  #find({ id, rank }: Place): Tracked | undefined {
+    return this.#nodes.get(id)?.get(rank);
+  }
+
+  #take(place: Place): Tracked {
+    const known = this.#find(place);
+    if (known !== undefined) return known;
+    const taken = new Tracked(this.table.take());
+    const ranks = this.#nodes.get(place.id);
+    if (ranks === undefined) this.#nodes.set(place.id, new Map([[place.rank, taken]]));
+    else ranks.set(place.rank, taken);
+    return taken;
+  }
+
+  #holdersOf(hash: bigint): Set<Tracked> {
+    const known = this.#holders.get(hash);
+    if (known !== undefined) return known;
+    const holders = new Set<Tracked>();
+    this.#holders.set(hash, holders);
+    return holders;
+  }
+
+  #noLongerHolds(rank: Tracked, hash: bigint): void {
+    const holders = this.#holders.get(hash);
+    holders?.delete(rank);
+    if (holders?.size === 0) this.#holders.delete(hash);
+  }
+
+  #write({ slot, sequences, prefillBlocks, decodeBlocks, prefillRate, decodeRate, lastChosen }: Tracked): void {
+    const { table } = this;
+    table.sequences[slot] = sequences;
+    table.prefillBlocks[slot] = prefillBlocks;
+    table.decodeBlocks[slot] = decodeBlocks;
+    table.prefillRate[slot] = prefillRate.last;
+    table.prefillRateAt[slot] = prefillRate.sampledAt;
+    table.decodeRate[slot] = decodeRate.last;
+    table.decodeRateAt[slot] = decodeRate.sampledAt;
+    table.lastChosen[slot] = lastChosen;
   }
 }
 
-const UNUSED: NodeLoad = {
-  sequences: 0,
-  prefillBlocks: 0,
-  decodeBlocks: 0,
-  prefillRate: null,
-  decodeRate: null,
-  lastChosen: 0,
-};
+const UNUSED: RankLoad = { sequences: 0, prefillBlocks: 0, decodeBlocks: 0, prefillRate: null, decodeRate: null };
 
 /** Blocks that hold a prompt, the last one perhaps in part. */
 export function promptBlocks(tokens: number, blockSize: number): number {

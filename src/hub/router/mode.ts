@@ -1,39 +1,59 @@
 import type { Card } from '../../protocol/messages.ts';
 import type { CostKnobs } from './cost.ts';
-import type { NodeLoad } from './load-tracker.ts';
+import type { LoadTable } from './load-table.ts';
 
 export type RouterModeName = 'kv' | 'round-robin' | 'random' | 'least-loaded' | 'direct';
 
-/** A ready node of the request's model, as a router sees it. */
-export interface Candidate {
+/** One data-parallel rank of a node: what has a pool, a prefix cache and a load of its own. */
+export interface Place {
+  /** Id of the node. */
   readonly id: string;
+  readonly rank: number;
+}
+
+/** A ready rank of the request's model, as a router sees it. */
+export interface Candidate extends Place {
   readonly card: Card;
 }
 
-/** A candidate with what a mode may want to know of it. */
-export interface Option<C extends Candidate> {
-  readonly candidate: C;
-  readonly load: NodeLoad;
+/** One or more candidates with what a mode may want to know of them; columns, since there may be thousands. */
+export interface Choice {
+  readonly candidates: readonly Candidate[];
+  readonly loads: LoadTable;
+  /** Of each candidate, in `loads`. */
+  readonly slots: Int32Array;
   /** Leading blocks of the prompt that are in its prefix cache. */
-  readonly overlapBlocks: number;
+  readonly overlapBlocks: Int32Array;
   /** Leading blocks of the prompt that its running requests hold. */
-  readonly sharedBlocks: number;
+  readonly sharedBlocks: Int32Array;
+  /** Blocks of the prompt. */
+  readonly newBlocks: number;
+  /** Milliseconds of the clock of `loads`. */
+  readonly now: number;
 }
 
-/** A way to choose among one or more nodes. */
+/** A way to choose: gives the number of the chosen candidate. */
 export interface RouterMode {
-  choose<O extends Option<Candidate>>(options: readonly [O, ...O[]], newBlocks: number, knobs: CostKnobs): O;
+  choose(choice: Choice, knobs: CostKnobs): number;
 }
 
-/** The one of least value; among equals the one that waits longest for a request. */
-export function least<O extends Option<Candidate>>(options: readonly [O, ...O[]], value: (option: O) => number): O {
-  let best = options[0];
-  let lowest = value(best);
-  for (const option of options) {
-    const own = value(option);
-    if (own > lowest || (own === lowest && option.load.lastChosen >= best.load.lastChosen)) continue;
-    best = option;
+/**
+ * The one of least value; among equals the one that waits longest for a request. values: one for each candidate; an array, since a
+ * function that gives them takes three times as long.
+ */
+export function least({ slots, loads }: Choice, values: Float64Array): number {
+  const { lastChosen } = loads;
+  let best = 0;
+  let lowest = Number.POSITIVE_INFINITY;
+  let waiting = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < slots.length; i++) {
+    const own = values[i]!;
+    if (own > lowest) continue;
+    const chosen = lastChosen[slots[i]!]!;
+    if (own === lowest && chosen >= waiting) continue;
+    best = i;
     lowest = own;
+    waiting = chosen;
   }
   return best;
 }

@@ -1,4 +1,4 @@
 import { least, type RouterMode } from './mode.ts';
 
-/** Each node in turn: the one that waits longest for a request. */
-export const roundRobin: RouterMode = { choose: (options) => least(options, () => 0) };
+/** Each rank in turn: the one that waits longest for a request. */
+export const roundRobin: RouterMode = { choose: (choice) => least(choice, new Float64Array(choice.slots.length)) };

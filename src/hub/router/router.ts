@@ -4,8 +4,8 @@ import type { CostKnobs } from './cost.ts';
 import { kvMode } from './kv.ts';
 import type { KvIndex } from './kv-index.ts';
 import { leastLoaded } from './least-loaded.ts';
-import { LoadTracker, type NodeLoad, type Placement, promptBlocks } from './load-tracker.ts';
-import type { Candidate, Option, RouterMode, RouterModeName } from './mode.ts';
+import { LoadTracker, type Placement, promptBlocks, type RankLoad } from './load-tracker.ts';
+import type { Candidate, Choice, Place, RouterMode, RouterModeName } from './mode.ts';
 import { randomMode } from './random.ts';
 import { roundRobin } from './round-robin.ts';
 
@@ -19,6 +19,8 @@ export interface RouterConfig {
 export interface RouteWish {
   /** The node that shall compute it; null = the router chooses. */
   readonly node: string | null;
+  /** The data-parallel rank; null = the router chooses. */
+  readonly rank: number | null;
   readonly knobs: Partial<CostKnobs>;
   /** It has lost its node: with `direct` too the router chooses the next. */
   readonly moved?: boolean;
@@ -30,6 +32,21 @@ export type Route<C extends Candidate> =
   /** no candidate / the wished one is none / `direct` and no wish */
   | { readonly kind: 'nobody' | 'absent' | 'unnamed' };
 
+/** A candidate as whoever weighs it by other rules than a mode sees it. */
+export interface Option<C extends Candidate> {
+  readonly candidate: C;
+  readonly load: RankLoad;
+  /** Leading blocks of the prompt that are in its prefix cache. */
+  readonly overlapBlocks: number;
+  readonly known: readonly bigint[];
+}
+
+interface Slots {
+  readonly generation: number;
+  readonly slots: Int32Array;
+  readonly numbers: ReadonlyMap<number, number>;
+}
+
 export interface RouterOptions {
   readonly config: RouterConfig;
   readonly index: KvIndex;
@@ -38,13 +55,14 @@ export interface RouterOptions {
   readonly random: () => number;
 }
 
-/** Chooses the node of each request, and keeps count of what each node has. */
+/** Chooses the node and rank of each request, and keeps count of what each rank has. */
 export class Router {
   readonly #options: RouterOptions;
   readonly #loads: LoadTracker;
   readonly #mode: RouterMode;
   /** Of lists of candidates, which are the same one while no node comes or goes. */
   readonly #hardware = new WeakMap<readonly Candidate[], readonly Candidate[]>();
+  readonly #kept = new WeakMap<readonly Candidate[], Slots>();
 
   constructor(options: RouterOptions) {
     this.#options = options;
@@ -55,41 +73,57 @@ export class Router {
   /** candidates: ready nodes of one model that can hold the request. */
   choose<C extends Candidate>(request: GenerateRequest, candidates: readonly C[], wish: RouteWish): Route<C> {
     const named =
-      wish.node === null ? this.#preferHardware(candidates) : candidates.filter(({ id }) => id === wish.node);
+      wish.node === null && wish.rank === null
+        ? this.#preferHardware(candidates)
+        : candidates.filter((candidate) => wished(candidate, wish));
     const first = named[0];
-    if (first === undefined) return { kind: wish.node === null ? 'nobody' : 'absent' };
-    const { index, config } = this.#options;
+    if (first === undefined) return { kind: named === candidates || candidates.length === 0 ? 'nobody' : 'absent' };
+    const { config } = this.#options;
     if (wish.node === null && config.mode === 'direct' && wish.moved !== true) return { kind: 'unnamed' };
-    const { known, option } = this.#match(first, request);
-    const blocks = promptBlocks(request.prompt.length, index.blockSize);
-    const options: [Option<C>, ...Option<C>[]] = [option(first)];
-    for (let i = 1; i < named.length; i++) options.push(option(named[i]!));
-    const { candidate, overlapBlocks } =
-      named.length === 1 ? options[0] : this.#mode.choose(options, blocks, { ...config.knobs, ...wish.knobs });
-    return { kind: 'chosen', candidate, overlapBlocks, known, promptBlocks: blocks };
+    const { known, choice } = this.#look(named, request);
+    const chosen = named.length === 1 ? 0 : this.#mode.choose(choice, { ...config.knobs, ...wish.knobs });
+    const candidate = named[chosen] ?? first;
+    const overlapBlocks = choice.overlapBlocks[chosen] ?? 0;
+    return { kind: 'chosen', candidate, overlapBlocks, known, promptBlocks: choice.newBlocks };
   }
 
   /** What is known of each candidate for a prompt: its load, and what it has of it. */
-  options<C extends Candidate>(
-    request: GenerateRequest,
-    candidates: readonly C[],
-  ): (Option<C> & Pick<Placement, 'known'>)[] {
-    const [first] = candidates;
-    if (first === undefined) return [];
-    const { known, option } = this.#match(first, request);
-    return candidates.map((candidate) => ({ ...option(candidate), known }));
+  options<C extends Candidate>(request: GenerateRequest, candidates: readonly C[]): Option<C>[] {
+    if (candidates.length === 0) return [];
+    const { known, choice } = this.#look(candidates, request);
+    return candidates.map((candidate, i) => {
+      const overlapBlocks = choice.overlapBlocks[i] ?? 0;
+      return { candidate, load: this.#loads.of(candidate), overlapBlocks, known };
+    });
   }
 
-  #match<C extends Candidate>({ card }: C, request: GenerateRequest) {
-    const { known, overlap } = this.#options.index.match(card.fingerprint, request);
-    const now = this.#options.clock.now();
-    const option = (candidate: C): Option<C> => ({
-      candidate,
-      load: this.#loads.of(candidate.id, now),
-      overlapBlocks: overlap(candidate.id, candidate.card.dpRank),
-      sharedBlocks: known.length === 0 ? 0 : this.#loads.shared(candidate.id, known),
-    });
-    return { known, option };
+  #look(candidates: readonly Candidate[], request: GenerateRequest): { known: readonly bigint[]; choice: Choice } {
+    const { index, clock } = this.#options;
+    const { slots, numbers } = this.#slots(candidates);
+    const overlapBlocks = new Int32Array(slots.length);
+    const sharedBlocks = new Int32Array(slots.length);
+    const { known, holders } = index.match(candidates[0]?.card.fingerprint ?? '', request);
+    const write = (column: Int32Array, slot: number | undefined, blocks: number) => {
+      const i = slot === undefined ? undefined : numbers.get(slot);
+      if (i !== undefined) column[i] = blocks;
+    };
+    for (const { place, blocks } of holders) write(overlapBlocks, this.#loads.slotIfAny(place), blocks);
+    for (const { slot, blocks } of this.#loads.shared(known)) write(sharedBlocks, slot, blocks);
+    const newBlocks = promptBlocks(request.prompt.length, index.blockSize);
+    const loads = this.#loads.table;
+    return { known, choice: { candidates, loads, slots, overlapBlocks, sharedBlocks, newBlocks, now: clock.now() } };
+  }
+
+  /** Where the loads of candidates stand, and whose each slot is; kept while the list lives. */
+  #slots(candidates: readonly Candidate[]): Slots {
+    const kept = this.#kept.get(candidates);
+    if (kept?.generation === this.#loads.generation) return kept;
+    const slots = Int32Array.from(candidates, (candidate) => this.#loads.slotOf(candidate));
+    const numbers = new Map<number, number>();
+    for (const [i, slot] of slots.entries()) numbers.set(slot, i);
+    const made = { generation: this.#loads.generation, slots, numbers };
+    this.#kept.set(candidates, made);
+    return made;
   }
 
   /** Software adapters serve only while no hardware node of the model is ready. */
@@ -103,24 +137,24 @@ export class Router {
     return hardware as readonly C[];
   }
 
-  /** The request now is the node's, by the route that `choose` gave. */
-  added(node: string, request: GenerateRequest, placement: Placement): void {
-    this.#loads.added(node, request, placement);
+  /** The request now is the rank's, by the route that `choose` gave. */
+  added(place: Place, request: GenerateRequest, placement: Placement): void {
+    this.#loads.added(place, request, placement);
   }
 
-  /** Tokens of a request came from its node. */
-  tokens(node: string, frame: TokensFrame): void {
-    this.#loads.tokens(node, frame);
+  /** Tokens of a request came from its rank. */
+  tokens(place: Place, frame: TokensFrame): void {
+    this.#loads.tokens(place, frame);
   }
 
-  /** A node has computed a prompt for another one. */
-  prefilled(node: string, request: string, cachedTokens: number): void {
-    this.#loads.prefilled(node, request, cachedTokens);
+  /** A rank has computed a prompt for another node. */
+  prefilled(place: Place, request: string, cachedTokens: number): void {
+    this.#loads.prefilled(place, request, cachedTokens);
   }
 
-  /** The request left the node: finished, failed or cancelled. */
-  freed(node: string, request: GenerateRequest): void {
-    this.#loads.freed(node, request.request);
+  /** The request left the rank: finished, failed or cancelled. */
+  freed(place: Place, request: GenerateRequest): void {
+    this.#loads.freed(place, request.request);
   }
 
   /** The node computes nothing any more of what it was given. */
@@ -128,9 +162,18 @@ export class Router {
     this.#loads.forget(node);
   }
 
-  load(node: string): NodeLoad {
-    return this.#loads.of(node);
+  load(place: Place): RankLoad {
+    return this.#loads.of(place);
   }
+
+  /** Sequences on all ranks of a node. */
+  sequences(node: string): number {
+    return this.#loads.sequences(node);
+  }
+}
+
+function wished({ id, rank }: Candidate, wish: RouteWish): boolean {
+  return (wish.node === null || id === wish.node) && (wish.rank === null || rank === wish.rank);
 }
 
 function modeOf(name: RouterModeName, random: () => number): RouterMode {

@@ -6,6 +6,7 @@ import type { HubMessage, RemotePrefill } from '../../protocol/messages.ts';
 import type { TransferOutcome } from '../../protocol/transfer.ts';
 import type { PayloadHash } from '../../protocol/transfer-frame.ts';
 import type { Link } from '../link.ts';
+import type { Ranks } from '../ranks.ts';
 import type { HandedOver } from '../snapshot.ts';
 import { Fetch } from './fetch.ts';
 import type { NodeTransports } from './node-transports.ts';
@@ -28,7 +29,7 @@ export class Transfers {
   private readonly fetches = new Map<string, Fetch>();
   /** By transfer: prompts computed for other nodes. */
   private readonly senders = new Map<string, Sender>();
-  private engine: Engine | null = null;
+  private engines: Pick<Ranks, 'at'> | null = null;
   private taken = 0;
   private given = 0;
 
@@ -49,19 +50,14 @@ export class Transfers {
     return role === 'agg' ? null : { active, taken, given, lateFrames };
   }
 
-  /** null: the engine is gone, and what it held with it. */
-  use(engine: Engine | null): void {
-    if (engine === null) this.dropAll('The engine of this node ended.');
-    this.engine = engine;
+  /** null: the engines are gone, and what they held with them. */
+  use(engines: Pick<Ranks, 'at'> | null): void {
+    if (engines === null) this.dropAll('The engine of this node ended.');
+    this.engines = engines;
   }
 
-  /** Decode side: gets the prompt's blocks, or does not; then calls `go` in either case, unless `stop` came first. */
-  fetch(request: GenerateRequest, remote: RemotePrefill, go: () => void): void {
-    const { engine } = this;
-    if (!engine) {
-      go();
-      return;
-    }
+  /** Decode side: gets the prompt's blocks for `engine`, or does not; then calls `go` in either case, unless `stop` came first. */
+  fetch(engine: Engine, request: GenerateRequest, remote: RemotePrefill, go: () => void): void {
     const { link, clock, transports, payloadHash, changed } = this.options;
     const fetch: Fetch = new Fetch({
       request,
@@ -98,9 +94,9 @@ export class Transfers {
   prefill(order: PrefillOrder, closed: string | null): void {
     const { transfer } = order;
     if (this.senders.has(transfer)) return;
-    const { engine } = this;
+    const engine = this.engines?.at(order.rank);
     if (!engine || closed !== null) {
-      const failed = closed ?? 'This node has no engine now.';
+      const failed = closed ?? `This node has no engine of rank ${order.rank} now.`;
       this.tellClosed(transfer, { computedTokens: 0, blocks: 0, bytes: 0, failed });
       return;
     }

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { dataParallel } from '../../../src/config/data-parallel.ts';
 import { transportsOf } from '../../../src/config/kv-transfer.ts';
 import { nearest } from '../../../src/config/nearest.ts';
 import { OptionError } from '../../../src/config/option.ts';
@@ -202,8 +203,6 @@ describe('what cannot be obeyed is refused in one line', () => {
     '--kv-cache-dtype int8',
     '--quantization int8',
     '--dtype f32',
-    '--data-parallel-size 2',
-    '--data-parallel-rank 1',
     '--tensor-parallel-size 2',
     '--pipeline-parallel-size 2',
     '--enable-expert-parallel',
@@ -228,6 +227,15 @@ describe('what cannot be obeyed is refused in one line', () => {
       expect(() => parse(line)).not.toThrow();
     },
   );
+
+  test('a rank outside its group is refused, on the command line and in the address of a page', () => {
+    const why = 'a group of data-parallel-size 2 has the ranks 0 to 1';
+    expect(() => parse('--data-parallel-size 2 --data-parallel-rank 2')).toThrow(why);
+    expect(() => page('data-parallel-rank=2', { 'data-parallel-size': '2' })).toThrow(why);
+    const pinned = page('data-parallel-rank=1', { 'data-parallel-size': '2' });
+    expect(dataParallel(pinned)).toEqual({ first: 1, engines: 1 });
+    expect(dataParallel(parse('--data-parallel-size 3'))).toEqual({ first: 0, engines: 3 });
+  });
 
   test('a variable is named as such', () => {
     expect(() => parse('', { DYN_DISCOVERY_BACKEND: 'etcd' })).toThrow(/^DYN_DISCOVERY_BACKEND=etcd: not yet/);

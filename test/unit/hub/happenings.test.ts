@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { HappeningLog } from '../../../src/hub/happenings.ts';
 import { MAX_HAPPENINGS } from '../../../src/protocol/cluster-state.ts';
 
-const plain = { kind: 'routed' as const, model: 'm', node: 'a', prefillNode: null, attempt: 0 };
+const plain = { kind: 'routed' as const, model: 'm', node: 'a', rank: 0, prefillNode: null, attempt: 0 };
 const routed = (request: number) => ({ ...plain, request, overlapBlocks: 0, promptBlocks: 1 });
 const moved = (request: number, bytes: number) => ({
   ...{ kind: 'transferred' as const, model: 'm', request, from: 'p', to: 'd', transport: 'relay' as const },

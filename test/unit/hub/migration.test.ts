@@ -148,6 +148,7 @@ describe('G7: migration', () => {
             const migrated = (migration: Migration) => migrations.push(migration);
             for await (const frame of backend.generate(whole, new AbortController().signal, {
               node: null,
+              rank: null,
               knobs: {},
               routed() {},
               transferred() {},
@@ -191,7 +192,7 @@ describe('G7: migration', () => {
         }
         expect(migrations).toHaveLength(cluster.migrations.length);
         for (const { type } of cluster.migrations) count(type);
-        for (const { id } of cluster.nodes) expect(cluster.router.load(id).sequences).toBe(0);
+        for (const { id } of cluster.nodes) expect(cluster.router.sequences(id)).toBe(0);
       },
     );
     await fc.assert(schedules, { numRuns: 3000 });

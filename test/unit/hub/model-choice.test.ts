@@ -72,6 +72,7 @@ describe('J11: the model that a page is offered', () => {
 
 test('fitsAdapter counts weights, activations and one longest sequence, and the largest single buffer', () => {
   const options: MemoryOptions = {
+    engines: 1,
     blockSize: 16,
     maxModelLen: null,
     maxNumSeqs: 32,

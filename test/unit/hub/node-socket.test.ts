@@ -6,7 +6,7 @@ import { type FrameSink, type NodeDesk, NodeSocket, type Refusal, type Wire } fr
 import { KvIndex } from '../../../src/hub/router/kv-index.ts';
 import { CLOSE, closeReason } from '../../../src/protocol/close-codes.ts';
 import { createBlockHasher } from '../../../src/protocol/hashes.ts';
-import { type Card, encode, HubMessage, type NodeMessage } from '../../../src/protocol/messages.ts';
+import { type Card, encode, HubMessage, type Load, type NodeMessage } from '../../../src/protocol/messages.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 
 const CARD: Card = {
@@ -15,6 +15,7 @@ const CARD: Card = {
   numericsId: 'n',
   role: 'agg',
   dpRank: 0,
+  dpSize: 2,
   transports: [],
   localScope: null,
   adapter: { vendor: '', architecture: '', device: '', description: '', software: false, features: [] },
@@ -28,6 +29,13 @@ const CARD: Card = {
 };
 const HELLO: NodeMessage = { type: 'hello', versions: ['quire.v1'], agent: 'test' };
 const REGISTER: NodeMessage = { type: 'register', card: CARD };
+const LOAD: Load = {
+  ...{ rank: 0, running: 0, waiting: 0, usedBlocks: 0, totalBlocks: 8, tokensPerSecond: 0 },
+  counters: {
+    ...{ steps: 0, mixedSteps: 0, submits: 0, overlappedSubmits: 0, rows: 0, decodeRows: 0, prefillRows: 0 },
+    ...{ sampledTokens: 0, cachedTokens: 0, preemptions: 0 },
+  },
+};
 
 const hasher = await createBlockHasher('xxh3');
 
@@ -188,6 +196,19 @@ describe('running', () => {
     ]);
     say({ type: 'kv_snapshot', rank: 1, snapshot: { lastEventId: 4, part: 0, parts: 1, blocks: [] } }, cleared(5));
     expect(sent.filter(({ type }) => type === 'kv_snapshot_request')).toHaveLength(1);
+  });
+
+  it.each<[string, NodeMessage]>([
+    ['KV events', { type: 'kv_events', rank: 2, events: [] }],
+    ['the load', { type: 'load', load: { ...LOAD, rank: 2 } }],
+  ])('J5: %s of a rank that is not on the card break the protocol', (what, message) => {
+    const { say, sent } = setUp();
+    say(HELLO, REGISTER, message);
+    expect(sent.at(-1)).toMatchObject({
+      type: 'error',
+      code: 'protocol',
+      message: `${what} of rank 2, which the node has not`,
+    });
   });
 
   it('closing is leaving, once', () => {

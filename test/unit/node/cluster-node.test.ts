@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { EngineError } from '../../../src/engine/api.ts';
+import { listenerOf, Ranks } from '../../../src/node/ranks.ts';
 import { CLOSE } from '../../../src/protocol/close-codes.ts';
 import { ScriptedEngine, scriptedToken } from '../../support/scripted-engine.ts';
 import { WELCOME } from './fake-socket.ts';
@@ -14,13 +15,13 @@ describe('a node', () => {
     expect(sockets.last().of('register')[0]?.card).toMatchObject({ model: 'scripted', role: 'agg', hashAlgo: 'xxh3' });
     expect(sockets.last().of('register')[0]?.card).not.toHaveProperty('vocabSize');
     expect(feed.current).toMatchObject({ stage: 'ready', node: 'node-1', model: 'scripted', problem: null });
-    expect(feed.current.blockMap).toHaveLength(engine.info.totalBlocks);
+    expect(feed.current.blockMaps).toEqual([new Uint8Array(engine.info.totalBlocks)]);
   });
 
   test('G1, T1: computes what it is asked for, under the attempt it was asked', async () => {
     const { sockets, ready } = setUp();
     const engine = await ready();
-    sockets.last().say({ type: 'generate', attempt: 2, generate: request('r', 2, 2) });
+    sockets.last().say({ type: 'generate', attempt: 2, rank: 0, generate: request('r', 2, 2) });
     engine.step();
     engine.step();
     const frames = sockets
@@ -38,8 +39,8 @@ describe('a node', () => {
   test('G1: a newer attempt ends the older one; G4: cancel of the older does nothing', async () => {
     const { sockets, ready } = setUp();
     const engine = await ready();
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 100) });
-    sockets.last().say({ type: 'generate', attempt: 1, generate: request('r', 100) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('r', 100) });
+    sockets.last().say({ type: 'generate', attempt: 1, rank: 0, generate: request('r', 100) });
     expect(engine.cancelled).toEqual(['r']);
     sockets.last().say({ type: 'cancel', request: 'r', attempt: 0 });
     engine.step();
@@ -59,7 +60,7 @@ describe('a node', () => {
     const { sockets, ready } = setUp();
     await ready();
     const long = { ...request('long'), prompt: Array.from({ length: 300 }, () => 1) };
-    sockets.last().say({ type: 'generate', attempt: 0, generate: long });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: long });
     const [failed] = sockets.last().of('failed');
     expect(failed).toMatchObject({ request: 'long', attempt: 0, epoch: 1, code: 'invalid_request' });
     expect(failed?.message).toMatch(/300.*256/);
@@ -71,8 +72,8 @@ describe('a node', () => {
     expect(sockets.last().of('load')).toHaveLength(1);
     clock.advance(3000);
     expect(sockets.last().of('load')).toHaveLength(4);
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('a', 100) });
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('b', 100) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('a', 100) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('b', 100) });
     clock.advance(100);
     expect(sockets.last().of('load')).toHaveLength(5);
     expect(sockets.last().of('load').at(-1)?.load.running).toBe(2);
@@ -81,7 +82,7 @@ describe('a node', () => {
   test('J9: a lost connection ends its requests; back again it registers with the same engine', async () => {
     const { clock, sockets, engines, feed, ready } = setUp();
     const engine = await ready();
-    sockets.last().say({ type: 'generate', attempt: 3, generate: request('r', 100) });
+    sockets.last().say({ type: 'generate', attempt: 3, rank: 0, generate: request('r', 100) });
     sockets.last().drop(1006);
     expect(feed.current.stage).toBe('reconnecting');
     expect(engine.cancelled).toEqual(['r']);
@@ -125,12 +126,12 @@ describe('a node', () => {
   test('J10: a lost engine is out of discovery at once, and the next one registers on the same connection', async () => {
     const { clock, sockets, feed, engines, ready } = setUp();
     const engine = await ready();
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 100) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('r', 100) });
     engine.lose('The GPU device was lost.');
     const [stage] = sockets.last().of('stage');
     expect(stage).toMatchObject({ stage: 'warming', detail: 'The GPU device was lost. It is started again in 1 s.' });
-    expect(feed.current).toMatchObject({ stage: 'warming', problem: null, load: null, blockMap: null });
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('late') });
+    expect(feed.current).toMatchObject({ stage: 'warming', problem: null, loads: null, blockMaps: null });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('late') });
     expect(sockets.last().of('failed')).toMatchObject([{ request: 'late', code: 'overloaded' }]);
     clock.advance(999);
     await settled();
@@ -143,7 +144,7 @@ describe('a node', () => {
     expect(feed.current).toMatchObject({ stage: 'ready', problem: null });
     expect(sockets.last().of('kv_snapshot')).toHaveLength(2);
     // What the first engine still says is of no meaning.
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('next') });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('next') });
     const before = sockets.last().of('tokens').length;
     engine.step();
     expect(sockets.last().of('tokens')).toHaveLength(before);
@@ -221,8 +222,11 @@ describe('a node', () => {
     let tell: (count: number) => void = () => {};
     const { sockets } = setUp(async (_offer, listener) => {
       tell = (count) =>
-        listener.kvEvents(Array.from({ length: count }, (_, i) => ({ type: 'cleared', eventId: i + 1 }) as const));
-      return new ScriptedEngine(listener);
+        listener.kvEvents(
+          Array.from({ length: count }, (_, i) => ({ type: 'cleared', eventId: i + 1 }) as const),
+          0,
+        );
+      return new Ranks([new ScriptedEngine(listenerOf(listener, 0))]);
     });
     sockets.last().listener.opened();
     sockets.last().say(WELCOME);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EngineError } from '../../../src/engine/api.ts';
 import { EngineLife } from '../../../src/node/engine-life.ts';
+import { listenerOf, Ranks } from '../../../src/node/ranks.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { ScriptedEngine } from '../../support/scripted-engine.ts';
 import { WELCOME } from './fake-socket.ts';
@@ -20,9 +21,9 @@ function setUp(fails: (Error | null)[] = []) {
       startEngine: async (_offer, listener) => {
         const error = fails[starts++];
         if (error) throw error;
-        const engine = new ScriptedEngine(listener);
+        const engine = new ScriptedEngine(listenerOf(listener, 0));
         engines.push(engine);
-        return engine;
+        return new Ranks([engine]);
       },
     },
     {
@@ -57,13 +58,13 @@ describe('the life of an engine', () => {
     expect(heard).toEqual(['started']);
     engines[0]!.beating = false;
     await pass(10_000);
-    expect(life.current).toBe(engines[0]);
+    expect(life.current?.engines).toEqual([engines[0]]);
     await pass(4000);
     expect(heard[1]).toMatch(/^broken: The engine hangs: its GPU answered nothing for 10 seconds/);
     expect(engines[0]!.closed).toBe(true);
     await pass(1000);
     expect(heard.at(-1)).toBe('started');
-    expect(life.current).toBe(engines[1]);
+    expect(life.current?.engines).toEqual([engines[1]]);
   });
 
   test('one that is slow to answer, and computes, does not hang', async () => {

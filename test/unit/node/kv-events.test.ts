@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { EngineListener } from '../../../src/engine/api.ts';
 import { KvIndex } from '../../../src/hub/router/kv-index.ts';
 import { ClusterNode } from '../../../src/node/cluster-node.ts';
+import { listenerOf, Ranks } from '../../../src/node/ranks.ts';
 import { SnapshotFeed } from '../../../src/node/snapshot-feed.ts';
 import { createBlockHasher, type HashAlgo } from '../../../src/protocol/hashes.ts';
 import { NodeMessage } from '../../../src/protocol/messages.ts';
@@ -9,7 +10,7 @@ import { FakeClock } from '../../support/fake-clock.ts';
 import { transfersWith } from '../../support/open-transfers.ts';
 import { ScriptedEngine } from '../../support/scripted-engine.ts';
 import { type Arrival, simulate } from '../engine/simulation.ts';
-import { node, request } from '../hub/router/setup.ts';
+import { node, overlapOf, request } from '../hub/router/setup.ts';
 import { fakeSockets, WELCOME } from './fake-socket.ts';
 
 /** Conversations with shared beginnings, more than the pool holds: blocks are stored, hit and evicted. */
@@ -49,8 +50,8 @@ async function told(algo: HashAlgo, query = ''): Promise<string[]> {
     openTransfers: transfersWith(clock),
     leaveTimes: () => ({ graceMs: 0, timeoutMs: 0 }),
     startEngine: async (_offer, listener) => {
-      engine = listener;
-      return new ScriptedEngine(listener, { blockSize: 4 });
+      engine = listenerOf(listener, 0);
+      return new Ranks([new ScriptedEngine(engine, { blockSize: 4 })]);
     },
   }).join();
   sockets.last().listener.opened();
@@ -85,7 +86,7 @@ describe.each<HashAlgo>(['xxh3', 'sha256'])('KV events through the link, %s', (a
     }
     expect(rank.ledger.gaps).toBe(0);
     const last = ARRIVALS.at(-1)!;
-    expect(index.match('f', request([...last.prompt])).overlap('a', 0)).toBe(3);
+    expect(overlapOf(index.match('f', request([...last.prompt])), 'a')).toBe(3);
   });
 });
 

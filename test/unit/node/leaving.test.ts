@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { Ranks } from '../../../src/node/ranks.ts';
 import { ScriptedEngine } from '../../support/scripted-engine.ts';
 import { type fakeSockets, WELCOME } from './fake-socket.ts';
 import { request, settled, setUp } from './one-node.ts';
@@ -14,13 +15,13 @@ describe('a node that leaves', () => {
   test('D1: leaving it takes what was on its way until the hub has unregistered it, and ends with its last request', async () => {
     const { sockets, feed, node, ready } = setUp();
     const engine = await ready();
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 2) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('r', 2) });
     const leaving = node.leave('drain');
     expect(sockets.last().of('drain')).toHaveLength(1);
     expect(feed.current.stage).toBe('draining');
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('crossing', 3) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('crossing', 3) });
     sockets.last().say({ type: 'unregistered' });
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('late') });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('late') });
     expect(sockets.last().of('failed')).toMatchObject([{ request: 'late', code: 'overloaded' }]);
     engine.step();
     engine.step();
@@ -40,9 +41,9 @@ describe('a node that leaves', () => {
     const leaving = node.leave('drain');
     clock.advance(4999);
     await settled();
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('in time', 1) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('in time', 1) });
     clock.advance(1);
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('late', 1) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('late', 1) });
     expect(sockets.last().of('failed')).toMatchObject([{ request: 'late', code: 'overloaded' }]);
     engine.step();
     await leaving;
@@ -61,7 +62,7 @@ describe('a node that leaves', () => {
   test('D2: what has not ended when the time for it is over is left behind', async () => {
     const { clock, sockets, node, ready } = setUp();
     const engine = await ready();
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 100) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('r', 100) });
     const leaving = node.leave('drain');
     sockets.last().say({ type: 'unregistered' });
     for (let i = 0; i < 59; i++) {
@@ -82,7 +83,7 @@ describe('a node that leaves', () => {
     async (what) => {
       const { sockets, feed, node, ready } = setUp();
       const engine = await ready();
-      sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 100) });
+      sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('r', 100) });
       const leaving = node.leave('drain');
       if (what === 'asked again') void node.leave('now');
       else if (what === 'without an engine') engine.lose('The GPU device was lost.');
@@ -99,7 +100,7 @@ describe('a node that leaves', () => {
     const engine = await ready();
     sockets.last().say({ type: 'drain', reason: 'the hub stops', graceSeconds: 5 });
     expect(feed.current).toMatchObject({ stage: 'draining', detail: 'the hub stops' });
-    sockets.last().say({ type: 'generate', attempt: 0, generate: request('r', 1) });
+    sockets.last().say({ type: 'generate', attempt: 0, rank: 0, generate: request('r', 1) });
     engine.step();
     expect(finishes(sockets)).toEqual(['r']);
   });
@@ -110,7 +111,7 @@ describe('a node that leaves', () => {
       (_offer, listener, signal) =>
         new Promise((resolve) => {
           listener.progress('downloading', 'weights', 5, 10);
-          late.push({ resolve: (engine) => resolve(engine), signal });
+          late.push({ resolve: (engine) => resolve(new Ranks([engine])), signal });
         }),
     );
     sockets.last().listener.opened();

@@ -7,7 +7,7 @@ import { FakeClock } from '../../support/fake-clock.ts';
 import { SCRIPTED_INFO } from '../../support/scripted-engine.ts';
 import { fakeSockets, WELCOME } from './fake-socket.ts';
 
-const CARD = cardOf(SCRIPTED_INFO, 'xxh3');
+const CARD = cardOf({ info: SCRIPTED_INFO, first: 0, size: 1 }, 'xxh3');
 
 function setUp(options: { ticket?: string; random?: () => number } = {}) {
   const clock = new FakeClock();

@@ -12,7 +12,7 @@ const request = (id: string, maxTokens: number, choices = 1): GenerateRequest =>
   sampling: { ...GREEDY, maxTokens },
 });
 
-const ANYWHERE = { node: null, knobs: {} };
+const ANYWHERE = { node: null, rank: null, knobs: {} };
 
 function setUp() {
   const backend = new LocalBackend();
@@ -126,7 +126,7 @@ describe('the local backend', () => {
 
   test('a request that names a node is a 400: here is none', async () => {
     const { backend } = setUp();
-    const named = backend.generate(request('r', 1), new AbortController().signal, { node: 'n', knobs: {} });
+    const named = backend.generate(request('r', 1), new AbortController().signal, { node: 'n', rank: null, knobs: {} });
     await expect(collect(named)).rejects.toMatchObject({ status: 400 });
   });
 });

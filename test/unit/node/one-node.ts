@@ -1,5 +1,6 @@
 import { ClusterNode } from '../../../src/node/cluster-node.ts';
 import type { StartEngine } from '../../../src/node/engine-offer.ts';
+import { listenerOf, Ranks } from '../../../src/node/ranks.ts';
 import type { NodeSnapshot } from '../../../src/node/snapshot.ts';
 import { SnapshotFeed } from '../../../src/node/snapshot-feed.ts';
 import type { GenerateRequest } from '../../../src/protocol/generate.ts';
@@ -39,9 +40,9 @@ export function setUp(startEngine?: StartEngine) {
     startEngine:
       startEngine ??
       (async (_offer, listener) => {
-        const engine = new ScriptedEngine(listener);
+        const engine = new ScriptedEngine(listenerOf(listener, 0));
         engines.push(engine);
-        return engine;
+        return new Ranks([engine]);
       }),
   });
   node.join();

@@ -21,7 +21,7 @@ function setUp() {
   const engine: ScriptedEngine = new ScriptedEngine({
     tokens() {},
     kvEvents() {},
-    prefilled: (request, progress) => canary.prefilled(engine, request, progress),
+    prefilled: (request, progress) => canary.prefilled(request, progress),
     failed() {},
     lost() {},
   });
@@ -38,9 +38,7 @@ test('H1: a prefill node computes the prompt in prefill form, answers with an en
     { request: 'canary-1', attempt: 0, choice: 0, offset: 0, tokens: [], cachedTokens: 0, finish: 'length' },
   ]);
   expect(engine.kv.prefills.size).toBe(0);
-  expect(canary.prefilled(engine, 'a-transfer', { blocks: 1, done: true, computedTokens: 1, cachedTokens: 0 })).toBe(
-    false,
-  );
+  expect(canary.prefilled('a-transfer', { blocks: 1, done: true, computedTokens: 1, cachedTokens: 0 })).toBe(false);
 });
 
 test('a prompt that the engine gives up, and a node without an engine, say so', () => {
@@ -51,14 +49,14 @@ test('a prompt that the engine gives up, and a node without an engine, say so', 
   canary.start(null, 1, REQUEST);
   expect(sent).toEqual([
     ['canary-1', 0, 'engine', 'It broke.'],
-    ['canary-1', 1, 'overloaded', 'This node has no engine now.'],
+    ['canary-1', 1, 'overloaded', 'This node has no such engine now.'],
   ]);
 });
 
 test('cancelled, it keeps nothing and says nothing', () => {
   const { sent, canary, engine } = setUp();
   canary.start(engine, 0, REQUEST);
-  canary.cancel(engine, 'canary-1');
+  canary.cancel('canary-1');
   expect(engine.kv.prefills.size).toBe(0);
   engine.step();
   expect(sent).toEqual([]);

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { EngineError, type EngineListener } from '../../../src/engine/api.ts';
 import type { EngineOffer } from '../../../src/node/engine-offer.ts';
+import { listenerOf, Ranks } from '../../../src/node/ranks.ts';
 import { SnapshotFeed } from '../../../src/node/snapshot-feed.ts';
 import { SoloNode } from '../../../src/node/solo-node.ts';
 import type { ModelOffer } from '../../../src/protocol/messages.ts';
@@ -47,9 +48,10 @@ function setUp(
     openFiles: async () => files,
     startEngine: async ({ offer }, listener) => {
       offers.push(offer);
-      const engine = start ? await start(listener) : new ScriptedEngine(listener, { vocabSize: 4096 });
+      const owner = listenerOf(listener, 0);
+      const engine = start ? await start(owner) : new ScriptedEngine(owner, { vocabSize: 4096 });
       engines.push(engine);
-      return engine;
+      return new Ranks([engine]);
     },
   });
   return { feed, engines, offers, node };
@@ -130,7 +132,7 @@ describe('a page without a hub', () => {
     const { feed, engines, node } = setUp();
     await node.start();
     engines[0]?.lose('The GPU device was lost.');
-    expect(feed.current).toMatchObject({ stage: 'gone', load: null, problem: { code: 'device_lost' } });
+    expect(feed.current).toMatchObject({ stage: 'gone', loads: null, problem: { code: 'device_lost' } });
     expect((await node.fetch(chat({}))).status).toBe(503);
   });
 });

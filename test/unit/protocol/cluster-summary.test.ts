@@ -21,10 +21,10 @@ function node(at: number, role: 'agg' | 'prefill', device: string): ClusterNode 
     },
     ...{ model: 'm', activeRequests: 1, activeSequences: 1, kvEvents: { count: 0, gaps: 0 } },
     card: {
-      ...{ model: 'm', fingerprint: 'f', numericsId: 'n', role, dpRank: 0, adapter, ...shape },
+      ...{ model: 'm', fingerprint: 'f', numericsId: 'n', role, dpRank: 0, dpSize: 1, adapter, ...shape },
       ...{ kvCacheDtype: 'f32', hashAlgo: 'xxh3', transports: [], localScope: null },
     },
-    load: { ...load, counters: { ...COUNTERS, sampledTokens: 0, cachedTokens: 0, preemptions: 0 } },
+    loads: [{ ...load, counters: { ...COUNTERS, sampledTokens: 0, cachedTokens: 0, preemptions: 0 } }],
   };
 }
 
@@ -37,7 +37,7 @@ function state(nodes: ClusterNode[]): ClusterState {
 }
 
 test('nodes that are alike are one group, whose figures are those of all of them', () => {
-  const joining: ClusterNode = { ...node(9, 'agg', 'x'), stage: 'joining', card: null, load: null };
+  const joining: ClusterNode = { ...node(9, 'agg', 'x'), stage: 'joining', card: null, loads: [] };
   const nodes = [node(1, 'agg', 'x'), node(2, 'agg', 'x'), node(3, 'prefill', 'x'), node(4, 'agg', 'y'), joining];
   const summary = summaryOf(state(nodes), 77);
   expect(summary).toMatchObject({ now: 77, nodeCount: 5, readyNodes: 4 });

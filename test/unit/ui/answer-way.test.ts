@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { AnswerNvext, wayOf, wayWith } from '../../../src/ui/answer-way.ts';
 
-const HEADERS = new Headers({ 'x-quire-node': 'd', 'x-quire-overlap-blocks': '3' });
+const HEADERS = new Headers({ 'x-quire-node': 'd', 'x-quire-dp-rank': '1', 'x-quire-overlap-blocks': '3' });
 const migration = (from: string, to: string) => ({
   ...{ attempt: 1, from_node: from, to_node: to, completion_tokens: 41, numerics_changed: false },
 });
 
 describe('the way of an answer', () => {
   test('is the node of its headers, and none where no node is named', () => {
-    expect(wayOf(HEADERS)).toEqual({ node: 'd', overlapBlocks: 3, transfer: null, migrations: [] });
+    expect(wayOf(HEADERS)).toEqual({ node: 'd', rank: 1, overlapBlocks: 3, transfer: null, migrations: [] });
     expect(wayOf(new Headers())).toBeNull();
     expect(wayWith(null, AnswerNvext.parse({ migrations: [migration('a', 'b')] }))).toBeNull();
   });

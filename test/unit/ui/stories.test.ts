@@ -9,7 +9,7 @@ const log = (...told: New<Happening>[]): Happening[] =>
   told.map((each, i) => ({ ...each, number: i + 1, at: 1000 + i, model: 'm' }));
 
 const routed = (request: number, node: string, prefillNode: string | null = null, overlapBlocks = 0, attempt = 0) => ({
-  ...{ kind: 'routed' as const, request, node, prefillNode, attempt, overlapBlocks, promptBlocks: 12 },
+  ...{ kind: 'routed' as const, request, node, rank: 0, prefillNode, attempt, overlapBlocks, promptBlocks: 12 },
 });
 const prefilled = (request: number, node: string, decodeNode: string) => ({
   ...{ kind: 'prefilled' as const, request, node, decodeNode, computedTokens: 97, blocks: 6, bytes: 6144 },
@@ -29,7 +29,12 @@ const MOVED = { transport: 'relay', blocks: 6, bytes: 6144, milliseconds: 84, co
 describe('what happened, request by request', () => {
   test('a request that one node computes has one step', () => {
     expect(storiesOf(log(routed(1, 'a', null, 3)), [])).toEqual([
-      { request: 1, model: 'm', at: 1000, steps: [{ kind: 'routed', node: 'a', overlapBlocks: 3, promptBlocks: 12 }] },
+      {
+        request: 1,
+        model: 'm',
+        at: 1000,
+        steps: [{ kind: 'routed', node: 'a', rank: 0, overlapBlocks: 3, promptBlocks: 12 }],
+      },
     ]);
   });
 

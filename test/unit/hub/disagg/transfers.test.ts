@@ -63,7 +63,7 @@ function setUp() {
     const endings: Ending[] = [];
     let over = 0;
     const begun = transfers.begin({
-      ...{ decode, prefill, transports: ['relay', 'webrtc'], generate: GENERATE },
+      ...{ decode, prefill, prefillRank: 2, transports: ['relay', 'webrtc'], generate: GENERATE },
       opened() {},
       prefilled() {},
       ended: (ending) => void endings.push(ending),
@@ -101,7 +101,7 @@ describe('R3 to R7: the state of transfers', () => {
     expect(transfers.receive(d, open(id))).toBeNull();
     expect(p.told).toEqual([
       {
-        ...{ type: 'prefill', transfer: id, peer: 'd', transport: 'relay', credit: 4, timeoutMs: 1000 },
+        ...{ type: 'prefill', transfer: id, rank: 2, peer: 'd', transport: 'relay', credit: 4, timeoutMs: 1000 },
         wanted: { firstBlock: 1, hashes: [22n, 33n] },
         generate: {
           ...{ request: id, prompt: GENERATE.prompt, cacheSalt: 'salt' },

@@ -6,7 +6,7 @@ const [FIRST, SECOND, THIRD] = [14643705804678351452n, 4945711292740353085n, 125
 const block = (blockHash: bigint, tokens: number[]) => ({ blockHash, tokensHash: 0n, tokens });
 const bytes = (hex: string) => Uint8Array.from(Buffer.from(hex, 'hex'));
 
-// Made with Python's msgspec 0.22.0 from structs declared as in vLLM 0.11.0.
+// Made with Python's msgspec 0.22.0, and read back by the structs of vLLM 0.11.0 itself (`vllm/distributed/kv_events.py` of the release).
 describe('a batch is, byte for byte, what msgspec makes of it', () => {
   it('two stored blocks at the start of a prompt', () => {
     const blocks = [block(FIRST, [1, 2, 3, 4]), block(SECOND, [5, 200, 70000, 4294967295])];

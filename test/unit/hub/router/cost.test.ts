@@ -1,5 +1,7 @@
 import { expect, it } from 'vitest';
-import { nodeCost, softmax } from '../../../../src/hub/router/cost.ts';
+import { costsOf, softmax } from '../../../../src/hub/router/cost.ts';
+import { LoadTable } from '../../../../src/hub/router/load-table.ts';
+import { node } from './setup.ts';
 
 const DEFAULT = { overlapScoreCredit: 1, prefillLoadScale: 1, temperature: 0 };
 const IDLE = {
@@ -12,9 +14,29 @@ const IDLE = {
   decodeSpeed: 1,
 };
 
+/** Cost of a rank, beside one that has speed 1. */
+function cost(terms: typeof IDLE, knobs: typeof DEFAULT): number {
+  const loads = new LoadTable();
+  const slots = Int32Array.from([loads.take(), loads.take()]);
+  const [, slot] = slots;
+  loads.prefillRate.set([0.5, 0.5 * terms.prefillSpeed]);
+  loads.decodeRate.set([0.02, 0.02 * terms.decodeSpeed]);
+  loads.prefillBlocks[slot!] = terms.prefillBlocks;
+  loads.decodeBlocks[slot!] = terms.decodeBlocks;
+  const costs = costsOf(
+    {
+      ...{ candidates: [node('fast'), node('own')], loads, slots, newBlocks: terms.newBlocks, now: 0 },
+      overlapBlocks: Int32Array.from([0, terms.overlapBlocks]),
+      sharedBlocks: Int32Array.from([0, terms.sharedBlocks]),
+    },
+    knobs,
+  );
+  return costs[1]!;
+}
+
 it.each([
   // prefill + decode
-  ['an idle node: 10 + 10', IDLE, DEFAULT, 20],
+  ['an idle rank: 10 + 10', IDLE, DEFAULT, 20],
   ['4 of 10 blocks cached: 6 + 10', { ...IDLE, overlapBlocks: 4 }, DEFAULT, 16],
   ['load: (5 + 10 - 4) + (20 + 10)', { ...IDLE, overlapBlocks: 4, prefillBlocks: 5, decodeBlocks: 20 }, DEFAULT, 41],
   ['3 blocks shared with what runs: 10 + (20 + 10 - 3)', { ...IDLE, decodeBlocks: 20, sharedBlocks: 3 }, DEFAULT, 37],
@@ -23,8 +45,9 @@ it.each([
   ['prefill does not count: 0 + 10', IDLE, { ...DEFAULT, prefillLoadScale: 0 }, 10],
   ['a quarter of the prefill speed: 10 / 0.25 + 10', { ...IDLE, prefillSpeed: 0.25 }, DEFAULT, 50],
   ['a twentieth of both: 20 x (10 + 10)', { ...IDLE, prefillSpeed: 0.05, decodeSpeed: 0.05 }, DEFAULT, 400],
-])('%s', (_, terms, knobs, cost) => {
-  expect(nodeCost(terms, knobs)).toBeCloseTo(cost, 9);
+  ['never measured, it counts as the fastest: 10 + 10', { ...IDLE, prefillSpeed: 0, decodeSpeed: 0 }, DEFAULT, 20],
+])('%s', (_, terms, knobs, wanted) => {
+  expect(cost(terms, knobs)).toBeCloseTo(wanted, 9);
 });
 
 it('a cost of 10, 20 and 30 at temperature 1 is drawn like 1 : e^-0.5 : e^-1', () => {

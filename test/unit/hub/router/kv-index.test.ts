@@ -5,7 +5,7 @@ import { KvTree } from '../../../../src/hub/router/kv-tree.ts';
 import { createBlockHasher } from '../../../../src/protocol/hashes.ts';
 import { type KvEvent, snapshotParts } from '../../../../src/protocol/kv-events.ts';
 import { PrefixCache } from '../../../support/prefix-cache.ts';
-import { node, prompt, request } from './setup.ts';
+import { node, overlapOf, prompt, request } from './setup.ts';
 
 const hasher = await createBlockHasher('xxh3');
 const SALTS = [undefined, 'tenant-a'] as const;
@@ -83,9 +83,9 @@ describe('the index of prefix caches', () => {
           }
           for (const probe of probes) {
             for (const salt of SALTS) {
-              const { overlap } = index.match('f', request(probe, 1, salt));
+              const match = index.match('f', request(probe, 1, salt));
               for (const [id, cache] of caches)
-                expect(overlap(id, 0)).toBe(gone.has(id) ? 0 : cache.leading(probe, salt));
+                expect(overlapOf(match, id)).toBe(gone.has(id) ? 0 : cache.leading(probe, salt));
             }
           }
         },
@@ -101,7 +101,7 @@ describe('the index of prefix caches', () => {
     const long = Array.from({ length: 40 }, (_, i) => i);
     cache.compute(long);
     rank.append(cache.takeEvents());
-    const blocks = () => index.match('f', request(long)).overlap('a', 0);
+    const blocks = () => overlapOf(index.match('f', request(long)), 'a');
     expect(blocks()).toBe(9);
     cache.clear();
     cache.takeEvents();
@@ -167,8 +167,9 @@ describe('the index of prefix caches', () => {
     caches.get('a')!.compute(prompt(1, 4));
     send('a', caches.get('a')!.takeEvents());
     const asked = request(prompt(1, 4));
-    expect(index.match('f', asked).overlap('a', 0)).toBe(3);
-    expect(index.match('f', { ...asked, sampling: { ...asked.sampling, promptLogprobs: 0 } }).overlap('a', 0)).toBe(0);
+    expect(overlapOf(index.match('f', asked), 'a')).toBe(3);
+    const scored = { ...asked, sampling: { ...asked.sampling, promptLogprobs: 0 } };
+    expect(overlapOf(index.match('f', scored), 'a')).toBe(0);
   });
 
   it('another model has another tree', () => {
@@ -176,7 +177,7 @@ describe('the index of prefix caches', () => {
     join('a');
     caches.get('a')!.compute(prompt(1, 4));
     send('a', caches.get('a')!.takeEvents());
-    expect(index.match('other', request(prompt(1, 4))).overlap('a', 0)).toBe(0);
+    expect(overlapOf(index.match('other', request(prompt(1, 4))), 'a')).toBe(0);
   });
 });
 

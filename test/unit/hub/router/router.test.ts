@@ -12,7 +12,8 @@ import { node, prompt, request } from './setup.ts';
 
 const hasher = await createBlockHasher('xxh3');
 const NEW = { overlapBlocks: 0, known: [] };
-const ANY = { node: null, knobs: {} };
+const ANY = { node: null, rank: null, knobs: {} };
+const at = (id: string, rank = 0) => ({ id, rank });
 
 function setUp(mode: RouterModeName, draws: number[] = []) {
   const clock = new FakeClock();
@@ -27,7 +28,7 @@ function setUp(mode: RouterModeName, draws: number[] = []) {
   ) => {
     const route = router.choose(wanted, nodes, wish);
     if (route.kind !== 'chosen') return route.kind;
-    router.added(route.candidate.id, wanted, route);
+    router.added(route.candidate, wanted, route);
     return route.candidate.id;
   };
   /** Tells the index that a node has computed a prompt. */
@@ -45,11 +46,11 @@ describe('every mode', () => {
   it.each<RouterModeName>(['kv', 'round-robin', 'random', 'least-loaded', 'direct'])('%s', (mode) => {
     const { send } = setUp(mode);
     expect(send([])).toBe('nobody');
-    expect(send(nodes, request(), { node: 'b', knobs: {} })).toBe('b');
-    expect(send(nodes, request(), { node: 'z', knobs: {} })).toBe('absent');
+    expect(send(nodes, request(), { node: 'b', rank: null, knobs: {} })).toBe('b');
+    expect(send(nodes, request(), { node: 'z', rank: null, knobs: {} })).toBe('absent');
     const software = node('cpu', { software: true });
     expect(send([software, node('gpu')])).toBe(mode === 'direct' ? 'unnamed' : 'gpu');
-    expect(send([software, node('gpu')], request(), { node: 'cpu', knobs: {} })).toBe('cpu');
+    expect(send([software, node('gpu')], request(), { node: 'cpu', rank: null, knobs: {} })).toBe('cpu');
     if (mode !== 'direct') expect(send([software])).toBe('cpu');
   });
 });
@@ -61,8 +62,8 @@ describe('kv', () => {
     // With k requests on b: (k + 1) to prefill, 10 shared + k + 1 to decode, so 12 + 2k against 11 + 11 elsewhere.
     const sent = Array.from({ length: 6 }, (_, i) => request([...prompt(1, 10), 20 + i]));
     expect(sent.map((each) => send(nodes, each))).toEqual(['b', 'b', 'b', 'b', 'b', 'a']);
-    for (const each of sent.slice(0, 5)) router.freed('b', each);
-    expect(router.load('b')).toMatchObject({ prefillBlocks: 0, decodeBlocks: 0 });
+    for (const each of sent.slice(0, 5)) router.freed(at('b'), each);
+    expect(router.load(at('b'))).toMatchObject({ prefillBlocks: 0, decodeBlocks: 0 });
     expect(send(nodes, request([...prompt(1, 10), 7]))).toBe('b');
   });
 
@@ -78,14 +79,14 @@ describe('kv', () => {
   it('credit, scale and temperature of a request win over those of the hub', () => {
     const { send, cached, router } = setUp('kv', [0.9999]);
     cached('b', prompt(1, 4));
-    router.added('b', request(prompt(2, 3)), { overlapBlocks: 3, known: [] });
+    router.added(at('b'), request(prompt(2, 3)), { overlapBlocks: 3, known: [] });
     const wanted = () => request([...prompt(1, 4), 5]);
     // b: (5 - 4) + (3 + 5) = 9 against 5 + 5 = 10.
     expect(send(nodes, wanted())).toBe('b');
-    expect(send(nodes, wanted(), { node: null, knobs: { overlapScoreCredit: 0 } })).toBe('a');
-    expect(send(nodes, wanted(), { node: null, knobs: { prefillLoadScale: 0 } })).toBe('c');
+    expect(send(nodes, wanted(), { node: null, rank: null, knobs: { overlapScoreCredit: 0 } })).toBe('a');
+    expect(send(nodes, wanted(), { node: null, rank: null, knobs: { prefillLoadScale: 0 } })).toBe('c');
     // Very hot: each node a third of the chance, and the last third is c's.
-    expect(send(nodes, wanted(), { node: null, knobs: { temperature: 1000 } })).toBe('c');
+    expect(send(nodes, wanted(), { node: null, rank: null, knobs: { temperature: 1000 } })).toBe('c');
   });
 
   it('a node that is twenty times slower costs the fast one nothing: 95 % of its throughput over ten minutes, the first tries of both included', () => {
@@ -119,7 +120,7 @@ describe('the other modes', () => {
     const { send, router } = setUp('round-robin');
     const done = request();
     expect(send(nodes, done)).toBe('a');
-    router.freed('a', done);
+    router.freed(at('a'), done);
     expect(Array.from({ length: 5 }, () => send(nodes))).toEqual(['b', 'c', 'a', 'b', 'c']);
   });
 
@@ -132,11 +133,11 @@ describe('the other modes', () => {
     const { send, router } = setUp('least-loaded');
     const [small, large] = [node('small', { maxNumSeqs: 4 }), node('large', { maxNumSeqs: 64 })];
     const four = request([1], 4);
-    router.added('small', four, NEW);
-    router.added('large', request([1], 8), NEW);
+    router.added(at('small'), four, NEW);
+    router.added(at('large'), request([1], 8), NEW);
     expect(send([small, large])).toBe('large');
-    router.freed('small', four);
-    expect(router.load('small').sequences).toBe(0);
+    router.freed(at('small'), four);
+    expect(router.load(at('small')).sequences).toBe(0);
     expect(send([small, large])).toBe('small');
   });
 
@@ -150,20 +151,30 @@ describe('the count of loads', () => {
   it('a prefill counts until the first token, a request until it is freed, a node until it leaves', () => {
     const { router, clock } = setUp('kv');
     const long = request(prompt(1, 10), 2);
-    router.added('a', long, { overlapBlocks: 4, known: [] });
-    expect(router.load('a')).toMatchObject({ sequences: 2, prefillBlocks: 6, decodeBlocks: 10 });
+    router.added(at('a'), long, { overlapBlocks: 4, known: [] });
+    expect(router.load(at('a'))).toMatchObject({ sequences: 2, prefillBlocks: 6, decodeBlocks: 10 });
     clock.advance(30);
-    router.tokens('a', { request: long.request, choice: 0, offset: 0, tokens: [1], cachedTokens: 16 });
-    expect(router.load('a')).toMatchObject({ sequences: 2, prefillBlocks: 0, decodeBlocks: 10, prefillRate: 6 / 30 });
+    router.tokens(at('a'), { request: long.request, choice: 0, offset: 0, tokens: [1], cachedTokens: 16 });
+    expect(router.load(at('a'))).toMatchObject({
+      sequences: 2,
+      prefillBlocks: 0,
+      decodeBlocks: 10,
+      prefillRate: 6 / 30,
+    });
     clock.advance(100);
-    router.tokens('a', { request: long.request, choice: 1, offset: 0, tokens: [1, 2, 3, 4] });
-    router.freed('a', long);
-    expect(router.load('a')).toMatchObject({ sequences: 0, prefillBlocks: 0, decodeBlocks: 0, decodeRate: 2 / 100 });
+    router.tokens(at('a'), { request: long.request, choice: 1, offset: 0, tokens: [1, 2, 3, 4] });
+    router.freed(at('a'), long);
+    expect(router.load(at('a'))).toMatchObject({
+      sequences: 0,
+      prefillBlocks: 0,
+      decodeBlocks: 0,
+      decodeRate: 2 / 100,
+    });
     clock.advance(300_001);
-    expect(router.load('a')).toMatchObject({ prefillRate: null, decodeRate: null });
-    router.added('a', long, NEW);
+    expect(router.load(at('a'))).toMatchObject({ prefillRate: null, decodeRate: null });
+    router.added(at('a'), long, NEW);
     router.forget('a');
-    router.freed('a', long);
-    expect(router.load('a').sequences).toBe(0);
+    router.freed(at('a'), long);
+    expect(router.load(at('a')).sequences).toBe(0);
   });
 });

@@ -1,3 +1,4 @@
+import type { Match } from '../../../../src/hub/router/kv-index.ts';
 import type { GenerateRequest } from '../../../../src/protocol/generate.ts';
 import type { Card } from '../../../../src/protocol/messages.ts';
 import { GREEDY } from '../../../../src/protocol/sampling.ts';
@@ -11,6 +12,7 @@ export function node(id: string, { software = false, maxNumSeqs = 32, totalBlock
     numericsId: 'n',
     role: 'agg',
     dpRank: 0,
+    dpSize: 1,
     transports: [],
     localScope: null,
     adapter,
@@ -22,7 +24,7 @@ export function node(id: string, { software = false, maxNumSeqs = 32, totalBlock
     kvCacheDtype: 'f32',
     hashAlgo: 'xxh3',
   };
-  return { id, card };
+  return { id, rank: 0, card };
 }
 
 let requests = 0;
@@ -42,4 +44,9 @@ export function request(prompt: number[] = [1], choices = 1, cacheSalt?: string)
 /** `blocks` times four tokens, all of them `token`. */
 export function prompt(token: number, blocks: number): number[] {
   return Array.from({ length: 4 * blocks }, () => token);
+}
+
+/** How many leading blocks of a prompt rank 0 of a node has. */
+export function overlapOf({ holders }: Match, id: string): number {
+  return holders.find(({ place }) => place.id === id && place.rank === 0)?.blocks ?? 0;
 }

@@ -58,6 +58,7 @@ export function transferPair({
   });
   const order: PrefillOrder = {
     type: 'prefill',
+    rank: 0,
     transfer: TRANSFER,
     generate: { request: TRANSFER, prompt: [1], choices: [{ choice: 0, generated: [] }], sampling: GREEDY },
     peer: 'node-d',

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ClusterNode } from '../../../../src/node/cluster-node.ts';
+import { listenerOf, Ranks } from '../../../../src/node/ranks.ts';
 import { SnapshotFeed } from '../../../../src/node/snapshot-feed.ts';
 import { LocalTransport } from '../../../../src/node/transfer/local.ts';
 import type { GenerateRequest } from '../../../../src/protocol/generate.ts';
@@ -40,9 +41,9 @@ async function node(role: Role, id: string, transports: LocalTransport[]) {
     feed,
     leaveTimes: () => ({ graceMs: 5000, timeoutMs: 60_000 }),
     startEngine: async (_offer, listener) => {
-      const engine = new ScriptedEngine(listener, { maxNumBatchedTokens: 32 });
+      const engine = new ScriptedEngine(listenerOf(listener, 0), { maxNumBatchedTokens: 32 });
       engines.push(engine);
-      return engine;
+      return new Ranks([engine]);
     },
     openTransfers: transfersWith(clock, role, transports),
   });
@@ -67,6 +68,7 @@ async function cluster() {
     decode.hub.say({
       type: 'generate',
       attempt: 0,
+      rank: 0,
       generate: generateOf(request),
       prefill: { transfer: TRANSFER, node: PREFILL, transports, timeoutMs: 5000 },
     });
@@ -76,7 +78,7 @@ async function cluster() {
     if (!open) throw new Error('the decode node opened nothing');
     const { transport, wanted, credit } = open;
     prefill.hub.say({
-      ...{ type: 'prefill', transfer: TRANSFER, peer: DECODE, transport, credit, timeoutMs: 5000 },
+      ...{ type: 'prefill', rank: 0, transfer: TRANSFER, peer: DECODE, transport, credit, timeoutMs: 5000 },
       generate: generateOf(TRANSFER),
       // As it reads in the JSON that a node sends.
       wanted: { firstBlock: wanted.firstBlock, hashes: wanted.hashes.map(String) as unknown as bigint[] },
@@ -250,7 +252,7 @@ describe('X: a decode node and a prefill node', () => {
     await settled();
     expect(isLeft).toBe(false);
     prefill.hub.say({
-      ...{ type: 'prefill', transfer: 't-2', peer: DECODE, transport: 'local', credit: 1, timeoutMs: 5000 },
+      ...{ type: 'prefill', rank: 0, transfer: 't-2', peer: DECODE, transport: 'local', credit: 1, timeoutMs: 5000 },
       generate: generateOf('t-2'),
       wanted: { firstBlock: 0, hashes: ['1' as unknown as bigint] },
     });
@@ -269,7 +271,7 @@ describe('X: a decode node and a prefill node', () => {
   test('X4: a prefill node does nothing for blocks that are not those of the prompt', async () => {
     const { prefill } = await cluster();
     prefill.hub.say({
-      ...{ type: 'prefill', transfer: TRANSFER, peer: DECODE, transport: 'local', credit: 1, timeoutMs: 5000 },
+      ...{ type: 'prefill', rank: 0, transfer: TRANSFER, peer: DECODE, transport: 'local', credit: 1, timeoutMs: 5000 },
       generate: generateOf(TRANSFER),
       wanted: { firstBlock: 0, hashes: ['1' as unknown as bigint] },
     });

@@ -1,0 +1,58 @@
+/** Rooms of a new table. */
+const FIRST_ROOMS = 64;
+
+/**
+ * What a choice among thousands of ranks reads of each: one column a figure, one slot a rank. Rates are work per millisecond as of
+ * their last sample; one that was never measured is 0.
+ */
+export class LoadTable {
+  sequences = new Float64Array(FIRST_ROOMS);
+  prefillBlocks = new Float64Array(FIRST_ROOMS);
+  decodeBlocks = new Float64Array(FIRST_ROOMS);
+  prefillRate = new Float64Array(FIRST_ROOMS);
+  prefillRateAt = new Float64Array(FIRST_ROOMS);
+  decodeRate = new Float64Array(FIRST_ROOMS);
+  decodeRateAt = new Float64Array(FIRST_ROOMS);
+  /** Grows with each request given to any rank; 0 = never had one. */
+  lastChosen = new Float64Array(FIRST_ROOMS);
+  readonly #free: number[] = [];
+  #used = 0;
+
+  /** A slot of zeros. */
+  take(): number {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    if (this.#used === this.sequences.length) this.#grow();
+    this.#used += 1;
+    return this.#used - 1;
+  }
+
+  release(slot: number): void {
+    for (const name of COLUMNS) this[name][slot] = 0;
+    this.#free.push(slot);
+  }
+
+  /** Slots that were ever in use: each is below it. */
+  get size(): number {
+    return this.#used;
+  }
+
+  #grow(): void {
+    for (const name of COLUMNS) {
+      const grown = new Float64Array(2 * this[name].length);
+      grown.set(this[name]);
+      this[name] = grown;
+    }
+  }
+}
+
+const COLUMNS = [
+  'sequences',
+  'prefillBlocks',
+  'decodeBlocks',
+  'prefillRate',
+  'prefillRateAt',
+  'decodeRate',
+  'decodeRateAt',
+  'lastChosen',
+] as const;
