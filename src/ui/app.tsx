@@ -52,16 +52,17 @@ function Summary() {
   return (
     <HubStatus
       state="reached"
+      dot={ready > 0 ? 'reached' : 'waiting'}
       text={`${names} · ${count(ready)} ${ready === 1 ? 'node' : 'nodes'} ready`}
       more={requests}
     />
   );
 }
 
-function HubStatus({ state, text, more }: { state: string; text: string; more?: string }) {
+function HubStatus({ state, dot, text, more }: { state: string; dot?: string; text: string; more?: string }) {
   return (
     <p class="summary" role="status" aria-live="off" data-testid="hub" data-state={state}>
-      <span class="dot" data-state={state} />
+      <span class="dot" data-state={dot ?? state} />
       {text}
       {more !== undefined && <span class="wide"> · {more}</span>}
     </p>

@@ -12,6 +12,7 @@ const ROLES: readonly { readonly role: Role; readonly words: string }[] = [
 export function RoleField({ controller }: { controller: Controller }) {
   const { card, stage, roleRefusals } = node.value;
   const shown = roleAsked.value ?? card?.role ?? 'agg';
+  const lends = stage !== 'idle' && stage !== 'refused' && stage !== 'gone';
   const refused = ROLES.map(({ role }) => roleRefusals?.[role] ?? null).filter((reason) => reason !== null);
   return (
     <div class="role-field">
@@ -37,7 +38,9 @@ export function RoleField({ controller }: { controller: Controller }) {
       <p class="quiet" id="role-hint" data-testid="role-hint">
         {refused.length > 0
           ? [...new Set(refused)].join(' ')
-          : 'Another role: the node finishes its answers, leaves and joins anew.'}
+          : lends
+            ? 'Another role: the node finishes its answers, leaves and joins anew.'
+            : 'Another role counts when this page joins again.'}
       </p>
     </div>
   );
