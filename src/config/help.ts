@@ -76,8 +76,7 @@ function defaultOf({ default: value, defaultText, kind }: Option<unknown>): stri
 }
 
 /** What of an option does not work, and why; empty when all of it does. */
-function limits({ refused, unused, kind, default: fallback }: Option<unknown>): string {
-  if (unused) return `Not used yet: ${unused}.`;
+function limits({ refused, kind, default: fallback }: Option<unknown>): string {
   if (!refused) return '';
   const sentence = `${refused.reason[0]!.toUpperCase()}${refused.reason.slice(1)}.`;
   const values = kind.values?.filter((value) => refused.when(value, 'hub')) ?? [];

@@ -20,8 +20,6 @@ export interface Option<T> {
   readonly help: string;
   /** Values that cannot be had (yet), and why; asked only of values that somebody set. */
   readonly refused?: Refused<NoInfer<T>>;
-  /** Why nothing reads the variable, where other programs of the machine may have set it; said at start. */
-  readonly unused?: string;
 }
 
 export interface Refused<T> {

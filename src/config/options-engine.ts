@@ -3,6 +3,7 @@ import {
   choice,
   json,
   list,
+  matching,
   onOff,
   optionalDecimal,
   optionalText,
@@ -15,14 +16,25 @@ import { KvEventsConfig } from './kv-events-config.ts';
 import { KvTransferConfig } from './kv-transfer.ts';
 import { notYet, only, option } from './option.ts';
 
+const ENDPOINT = matching(
+  'URL',
+  'the address of a server, such as https://huggingface.co',
+  /^https?:\/\/[^\s/?#@]+(\/[^\s?#]*)?$/,
+);
+const SOURCE_HOST = matching(
+  'HOST',
+  'a host such as cdn.example.org, with :PORT where it is not the usual one, or *.example.org',
+  /^(\*\.)?([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?$/i,
+);
+
 /** vLLM's options, by vLLM's names. */
 export const engineOptions = {
   model: option({
     group: 'Engine',
-    kind: list(text('FOLDER')),
+    kind: list(text('MODEL')),
     default: ['quire-pico'],
     where: 'hub',
-    help: 'Folder in the Hugging Face layout, or quire-pico, the model that comes with Quire. Repeatable: each page gets one that fits it.',
+    help: 'Folder in the Hugging Face layout, or org/name[@revision] to fetch, or quire-pico, the model that comes with Quire. Repeatable: each page gets one that fits it.',
     refused: {
       reason: 'not yet: models are read from folders, not from GGUF files',
       when: (models) => models.some((model) => model.endsWith('.gguf')),
@@ -38,12 +50,11 @@ export const engineOptions = {
   }),
   'hf-endpoint': option({
     group: 'Engine',
-    kind: optionalText('URL'),
-    default: null,
+    kind: ENDPOINT,
+    default: 'https://huggingface.co',
     env: 'HF_ENDPOINT',
     where: 'hub',
     help: 'Where models named org/name come from.',
-    unused: 'models are read from folders only',
   }),
   'hf-token': option({
     group: 'Engine',
@@ -51,8 +62,25 @@ export const engineOptions = {
     default: null,
     env: 'HF_TOKEN',
     where: 'hub',
-    help: 'Token for models named org/name.',
-    unused: 'models are read from folders only',
+    help: 'Token for models named org/name. It stays on the hub and goes to --hf-endpoint alone.',
+  }),
+  'hf-allowed-hosts': option({
+    group: 'Engine',
+    kind: list(SOURCE_HOST, ','),
+    default: [],
+    defaultText: '*.huggingface.co and *.hf.co with the default --hf-endpoint, none with another',
+    env: 'QUIRE_HF_ALLOWED_HOSTS',
+    where: 'hub',
+    help: 'Hosts to which --hf-endpoint may send on for files, as HOST[:PORT] or *.DOMAIN. Repeatable.',
+  }),
+  'download-dir': option({
+    group: 'Engine',
+    kind: optionalText('FOLDER'),
+    default: null,
+    defaultText: 'quire/models in $XDG_CACHE_HOME or ~/.cache',
+    env: 'QUIRE_DOWNLOAD_DIR',
+    where: 'hub',
+    help: 'Where models named org/name are kept.',
   }),
   dtype: option({
     group: 'Engine',

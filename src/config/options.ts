@@ -38,8 +38,7 @@ export function parseArgs(argv: readonly string[], env: Readonly<Record<string, 
     const row = rowOf(name);
     const text = row.env === undefined ? undefined : env[row.env];
     if (text === undefined || text === '') continue;
-    if (row.unused) notices.push(`${row.env} is set and not used: ${row.unused}.`);
-    else given.set(name, { texts: [text], source: `${row.env}=${text}` });
+    given.set(name, { texts: [text], source: `${row.env}=${text}` });
   }
   for (const [name, texts] of flags(argv)) given.set(name, { texts, source: flagSource(name, texts) });
   const options = readAll<Options>(given, 'hub');
@@ -152,7 +151,6 @@ function readOne(row: Option<unknown>, { texts, source }: Given, place: Place): 
   } catch (error) {
     throw new OptionError(`${source}: ${error instanceof Error ? error.message : String(error)}.`);
   }
-  if (row.unused) throw new OptionError(`${source}: not yet: ${row.unused}. Leave it out.`);
   if (row.refused?.when(value, place)) {
     const working = row.kind.values?.filter((v) => !row.refused?.when(v, place));
     const next = working?.length && !row.kind.isSwitch ? `What works: ${working.join(', ')}.` : 'Leave it out.';

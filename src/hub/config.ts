@@ -9,6 +9,8 @@ export interface ModelConfig {
   readonly folder: string;
   /** Name in the API and in `/models/<name>/`; null = the folder's name. */
   readonly servedName: string | null;
+  /** SHA-256 of each of its files, where they were known before; a folder with other bytes is refused. */
+  readonly hashes?: ReadonlyMap<string, string>;
 }
 
 /** When idle nodes are probed. */

@@ -15,6 +15,7 @@ import type { HeadlessNodes } from './launch/headless-nodes.ts';
 import { hubConfig } from './launch/hub-config.ts';
 import { lendTo } from './launch/lend.ts';
 import { thisMachine } from './launch/machine.ts';
+import { defaultModelCache } from './launch/models.ts';
 import { lanAddresses, origin, reachableHosts } from './launch/network.ts';
 import { build, isStale } from './launch/page-build.ts';
 import { closeOnSignals, endWithNpm } from './launch/shutdown.ts';
@@ -47,6 +48,8 @@ async function main(): Promise<void> {
     hostname: os.hostname(),
     lanAddresses: lan,
     now: () => new Date(),
+    modelCache: defaultModelCache(process.env, os.homedir()),
+    say,
   });
   if (isStale(ROOT, 'page')) {
     say('Building the page ...');

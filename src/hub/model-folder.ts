@@ -5,6 +5,7 @@ import { basename, join, resolve, sep } from 'node:path';
 import { modelSpec } from '../engine/model/config.ts';
 import { longestSequence } from '../engine/model/context.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
+import { checkCheckpoint, checkpointFiles, INDEX } from '../engine/weights/checkpoint.ts';
 import type { ChatTokenizer } from '../frontend/tokenizer.ts';
 import { loadChatTokenizer } from '../frontend/tokenizer.ts';
 import { fingerprint } from '../protocol/fingerprint.ts';
@@ -39,7 +40,11 @@ export interface ModelFolder {
 /** Files that a page may need; nothing else of a folder is served. */
 const SERVED =
   /^(config|generation_config|self-test|tokenizer|tokenizer_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|\.safetensors$/;
-const MAX_JSON_BYTES = 64 << 20;
+/** Whether a page may need a file of this name. */
+export const isServed = (path: string): boolean => SERVED.test(path);
+
+/** Most bytes of a file that is read whole. */
+export const MAX_JSON_BYTES = 64 << 20;
 const MAX_FILES = 1024;
 const NAME = /^[\w.-]+(\/[\w.-]+)?$/;
 
@@ -57,18 +62,15 @@ export async function readModelFolder(model: ModelConfig, config: HubConfig): Pr
   }
   try {
     const files = await modelManifest(folder);
-    const generation = await readJson(files, 'generation_config.json');
-    const spec = modelSpec(await readJson(files, 'config.json'), generation);
-    const maxModelLen = longestSequence(spec, config.maxModelLen);
+    if (model.hashes) refuseDamaged(files, model.hashes);
+    const facts = await modelFacts(files, config);
+    await checkWeights(name, facts.spec, files);
     return {
       name,
       fingerprint: await fingerprint(files),
       files,
-      spec,
       weightBytes: files.reduce((sum, { path, size }) => sum + (path.endsWith('.safetensors') ? size : 0), 0),
-      maxModelLen,
-      tokenizer: config.skipTokenizerInit ? null : await readTokenizer(files, config.chatTemplate),
-      generationDefaults: config.generationConfig === 'auto' ? generationDefaults(generation ?? {}) : {},
+      ...facts,
     };
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
@@ -78,15 +80,64 @@ export async function readModelFolder(model: ModelConfig, config: HubConfig): Pr
   }
 }
 
-async function readTokenizer(files: readonly ManifestFile[], override: string | null): Promise<ChatTokenizer> {
-  const tokenizerJson = await readJson(files, 'tokenizer.json');
+/** A file of a model, on this machine. */
+type Placed = Pick<ManifestFile, 'path' | 'location'>;
+
+/** What the small files of a model say of it, and whether they can be served. Throws `Error`. */
+export async function modelFacts(
+  files: readonly Placed[],
+  config: Pick<HubConfig, 'maxModelLen' | 'skipTokenizerInit' | 'chatTemplate' | 'generationConfig'>,
+): Promise<Pick<ModelFolder, 'spec' | 'maxModelLen' | 'tokenizer' | 'generationDefaults'>> {
+  const generation = await readModelFile(files, 'generation_config.json');
+  const spec = modelSpec(await readModelFile(files, 'config.json'), generation);
+  return {
+    spec,
+    maxModelLen: longestSequence(spec, config.maxModelLen),
+    tokenizer: config.skipTokenizerInit ? null : await readTokenizer(files, config.chatTemplate),
+    generationDefaults: config.generationConfig === 'auto' ? generationDefaults(generation ?? {}) : {},
+  };
+}
+
+/** Throws `Error` where the weights are not those of the model, by their headers. */
+async function checkWeights(name: string, spec: ModelSpec, files: readonly ManifestFile[]): Promise<void> {
+  const paths = await checkpointFiles(
+    name,
+    files.map(({ path }) => path),
+    () => readModelFile(files, INDEX),
+  );
+  const weights = files.filter(({ path }) => paths.includes(path));
+  const readable = weights.map(({ path, size, location }) => ({
+    path,
+    size,
+    read: async (begin: number, end: number) => {
+      const parts: Buffer[] = [];
+      if (begin === end) return Buffer.alloc(0);
+      for await (const part of createReadStream(location, { start: begin, end: end - 1 })) parts.push(part as Buffer);
+      return Buffer.concat(parts);
+    },
+  }));
+  await checkCheckpoint(spec, readable, name);
+}
+
+/** Throws `Error` that names a file whose bytes are not those that were fetched. */
+function refuseDamaged(files: readonly ManifestFile[], hashes: ReadonlyMap<string, string>): void {
+  for (const { path, sha256, location } of files) {
+    if (hashes.get(path) === sha256) continue;
+    throw new Error(
+      `${path} is not what was fetched (SHA-256 ${sha256}, ${hashes.get(path) ?? 'none'} then). Remove ${location} and start again: it is fetched anew.`,
+    );
+  }
+}
+
+async function readTokenizer(files: readonly Placed[], override: string | null): Promise<ChatTokenizer> {
+  const tokenizerJson = await readModelFile(files, 'tokenizer.json');
   if (tokenizerJson === undefined) {
     throw new Error('it has no tokenizer.json. Add one, or start with --skip-tokenizer-init to serve token ids only.');
   }
   const chatTemplate = override ?? (await readText(files, 'chat_template.jinja'));
   return loadChatTokenizer({
     tokenizerJson,
-    tokenizerConfig: (await readJson(files, 'tokenizer_config.json')) ?? {},
+    tokenizerConfig: (await readModelFile(files, 'tokenizer_config.json')) ?? {},
     ...(chatTemplate === null ? {} : { chatTemplate }),
   });
 }
@@ -100,7 +151,7 @@ export async function modelManifest(folder: string): Promise<ManifestFile[]> {
     throw new Error('there is no such folder. Give --model a folder in Hugging Face layout.');
   });
   if (!(await stat(root)).isDirectory()) throw new Error('it is a file. Give --model a folder in Hugging Face layout.');
-  const names = (await readdir(root)).filter((name) => SERVED.test(name)).sort();
+  const names = (await readdir(root)).filter(isServed).sort();
   if (!names.includes('config.json'))
     throw new Error('it has no config.json. Give --model a folder in Hugging Face layout.');
   if (!names.some((name) => name.endsWith('.safetensors')))
@@ -128,13 +179,13 @@ async function manifestFile(root: string, path: string): Promise<ManifestFile> {
   return { path, size, sha256: hash.digest('hex'), location, modified: mtimeMs };
 }
 
-async function readText(files: readonly ManifestFile[], path: string): Promise<string | null> {
+async function readText(files: readonly Placed[], path: string): Promise<string | null> {
   const file = files.find((each) => each.path === path);
   return file === undefined ? null : await readFile(file.location, 'utf8');
 }
 
 /** undefined where the folder has no such file. */
-async function readJson(files: readonly ManifestFile[], path: string): Promise<unknown> {
+export async function readModelFile(files: readonly Placed[], path: string): Promise<unknown> {
   const text = await readText(files, path);
   if (text === null) return undefined;
   try {

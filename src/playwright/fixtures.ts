@@ -1,3 +1,4 @@
+import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type {
   BrowserContext,
@@ -11,6 +12,7 @@ import { pino } from 'pino';
 import { parseArgs } from '../config/options.ts';
 import { type Hub, startHub } from '../hub/hub.ts';
 import { hubConfig } from '../hub/launch/hub-config.ts';
+import { defaultModelCache } from '../hub/launch/models.ts';
 import { adapterName } from '../protocol/adapter-name.ts';
 import { joinLinkOf } from '../protocol/join-link.ts';
 import { launchOptionsFor } from './browser.ts';
@@ -37,7 +39,14 @@ export const quireFixtures: Fixtures<
   quireHub: async ({ context, quireAdapter, quireFlags }, use, testInfo) => {
     const defaults = ['--http-port', '0', '--log-level', 'error'];
     const parsed = parseArgs([...defaults, ...quireFlags], {});
-    const here = { root: ROOT, hostname: 'localhost', lanAddresses: [], now: () => new Date() };
+    const here = {
+      root: ROOT,
+      hostname: 'localhost',
+      lanAddresses: [],
+      now: () => new Date(),
+      modelCache: defaultModelCache(process.env, os.homedir()),
+      say: (line: string) => console.log(line),
+    };
     const config = { ...(await hubConfig(parsed, here)), staticDir: await builtPage(ROOT) };
     const hub = await startHub(config, { log: pino({ level: parsed.options['log-level'] }, pino.destination(2)) });
     const open = nodeOpener(hub, context, config.joinToken, quireAdapter, testInfo);

@@ -1,3 +1,4 @@
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type Logger, pino } from 'pino';
 import { parseArgs } from '../../src/config/options.ts';
@@ -21,7 +22,14 @@ export async function startTestHub(
   log: Logger = pino({ level: 'silent' }),
   clock: Clock = systemClock,
 ): Promise<Hub> {
-  const here = { root: ROOT, hostname: 'test', lanAddresses: [], now: () => new Date() };
+  const here = {
+    root: ROOT,
+    hostname: 'test',
+    lanAddresses: [],
+    now: () => new Date(),
+    modelCache: path.join(tmpdir(), 'quire-test-models'),
+    say: () => {},
+  };
   const defaults = await hubConfig(parseArgs(['--http-port', '0'], {}), here);
   const whole = { ...defaults, staticDir: null, graceSeconds: 0, drainSeconds: 0, ...config };
   return startHub({ ...whole, limits: { ...defaults.limits, ...limits } }, { log, clock });

@@ -2,9 +2,10 @@ import { EngineError } from '../api.ts';
 import { type ModelFiles, offeredFile, readModelFile, readModelJson } from '../files/source.ts';
 import type { ModelSpec, TensorRole, WeightSpec } from '../model/spec.ts';
 import { modelError } from '../model-error.ts';
+import { checkpointFiles, INDEX } from './checkpoint.ts';
 import { ChunkReader } from './chunk-reader.ts';
 import { widen } from './float16.ts';
-import { headerLength, PREFIX_BYTES, parseHeader, shardNames } from './safetensors.ts';
+import { headerLength, PREFIX_BYTES, parseHeader } from './safetensors.ts';
 import { type DtypeOption, type Placement, type WeightDtype, WeightPlan } from './weight-plan.ts';
 
 /** One weight on the GPU: `rows` x `cols` values, row-major, packed into u32 words as `dtype` says. */
@@ -32,9 +33,6 @@ export interface LoadOptions {
   readonly onProgress?: (loaded: number, total: number) => void;
 }
 
-const SINGLE = 'model.safetensors';
-const INDEX = 'model.safetensors.index.json';
-
 /** Bytes handed to the queue between two waits for it: bounds the copies that the browser holds. */
 const BYTES_IN_FLIGHT = 64 * 1024 * 1024;
 
@@ -53,7 +51,9 @@ export async function loadWeights(
   files: ModelFiles,
   options: LoadOptions = {},
 ): Promise<LoadedWeights> {
-  const paths = await weightFiles(files);
+  const { offer } = files;
+  const names = offer.files.map(({ path }) => path);
+  const paths = await checkpointFiles(offer.name, names, () => readModelJson(files, INDEX));
   const total = paths.reduce((sum, path) => sum + offeredFile(files.offer, path).size, 0);
   const loader = new Loader(device, spec, options);
   // The header of a later shard is not known yet when the first one allocates; the size of the files is, and is close.
@@ -69,14 +69,6 @@ export async function loadWeights(
     loader.destroy();
     throw error;
   }
-}
-
-/** The model's safetensors files in the order in which they load. */
-async function weightFiles(files: ModelFiles): Promise<string[]> {
-  const offered = new Set(files.offer.files.map((f) => f.path));
-  if (offered.has(SINGLE)) return [SINGLE];
-  if (!offered.has(INDEX)) throw modelError(files.offer.name, `the model has neither ${SINGLE} nor ${INDEX}.`);
-  return shardNames(await readModelJson(files, INDEX), INDEX);
 }
 
 class Loader {

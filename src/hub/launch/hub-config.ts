@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createSecureContext } from 'node:tls';
 import type { KvEventsConfig } from '../../config/kv-events-config.ts';
@@ -9,6 +9,7 @@ import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
 import { readCanaryPayload } from '../health/payload.ts';
 import type { ZmqConfig } from '../kv-publisher/zmq-publisher.ts';
 import { newSecret } from '../ticket.ts';
+import { modelsOf } from './models.ts';
 import { isLoopback, isWildcard } from './network.ts';
 import { selfSigned, type TlsFiles } from './tls.ts';
 
@@ -20,17 +21,21 @@ export interface Surroundings {
   /** Addresses under which other machines reach this one. */
   readonly lanAddresses: readonly string[];
   readonly now: () => Date;
+  /** Where models that are fetched are kept, unless an option says otherwise. */
+  readonly modelCache: string;
+  /** Hears how a model that is fetched gets on. */
+  readonly say: (line: string) => void;
 }
 
 /**
  * The hub's configuration from the options. A hub that other machines reach gets an API key and a join token, made here unless given.
- * Throws `OptionError` when a file that an option names is not there.
+ * Models by name are fetched, last of all. Throws `OptionError` when a file that an option names is not there, `HubStartError` when a model cannot be had.
  */
 export async function hubConfig({ options, given }: Parsed, here: Surroundings): Promise<HubConfig> {
   const host = options['http-host'];
   const open = !isLoopback(host);
   const names = [here.hostname, ...here.lanAddresses];
-  return {
+  const config = {
     host,
     port: options['http-port'],
     metricsPort: options['metrics-endpoint-port'],
@@ -43,10 +48,6 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
       names,
       here.now(),
     ),
-    models: options.model.map((model, at) => ({
-      folder: modelFolder(model, here.root),
-      servedName: options['served-model-name'][at] ?? null,
-    })),
     apiKeys: open && options['api-key'].length === 0 ? [newSecret()] : options['api-key'],
     joinToken: options['join-token'] ?? (open ? newSecret() : null),
     allowedOrigins: options['allowed-origins'],
@@ -88,6 +89,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     migrationLimit: options['migration-limit'],
     limits: DEFAULT_LIMITS,
   };
+  return { ...config, models: await modelsOf(options, here, config) };
 }
 
 /** vLLM's defaults for what is left out; null = no events beyond the hub. */
@@ -101,17 +103,6 @@ function zmqConfig(config: KvEventsConfig | null): ZmqConfig | null {
     maxQueueSize: config.max_queue_size ?? 100_000,
     topic: config.topic || 'kv',
   };
-}
-
-/** A folder as it is, or one of the models that come with Quire. */
-function modelFolder(model: string, root: string): string {
-  if (existsSync(model)) return path.resolve(model);
-  const own = path.join(root, 'models', model);
-  if (!model.includes('..') && existsSync(own)) return own;
-  const hint = /^[\w.-]+\/[\w.-]+$/.test(model) ? ' Models named org/name are not fetched yet: download it first.' : '';
-  throw new OptionError(
-    `--model ${model}: there is no such folder.${hint} Name a folder in the Hugging Face layout, or quire-pico.`,
-  );
 }
 
 function readNamed(flag: string, file: string): string {

@@ -167,7 +167,6 @@ describe('what cannot be obeyed is refused in one line', () => {
     ['--tls-cert-path a', '--tls-key-path'],
     ['--tls self-signed --tls-cert-path a --tls-key-path b', 'not both'],
     ['--allow-software-adapter', 'Open the page with ?allow-software-adapter'],
-    ['--hf-token x', 'not yet'],
     ['--allowed-origins evil', 'expected an origin as browsers write it'],
     ['--allowed-origins https://ok.example,https://ok.example/path', '"https://ok.example/path"'],
     ['--allowed-hosts http://ok.example', 'expected a host name or address'],
@@ -242,12 +241,18 @@ describe('what cannot be obeyed is refused in one line', () => {
     expect(() => parse('', { DYN_HTTP_PORT: 'http' })).toThrow(/^DYN_HTTP_PORT=http: expected a whole number/);
   });
 
-  test('a variable of other programs that nothing reads is said, not obeyed and not hidden', () => {
-    const { notices, given } = parseArgs([], { HF_TOKEN: 'secret' });
-    expect(notices).toEqual([expect.stringMatching(/^HF_TOKEN is set and not used/)]);
-    expect(notices.join()).not.toContain('secret');
-    expect(given.size).toBe(0);
+  test('the token of other programs is taken, and no node is told of it', () => {
+    const { options, given } = parseArgs([], { HF_TOKEN: 'secret', HF_ENDPOINT: 'http://127.0.0.1:9/hf' });
+    expect(options).toMatchObject({ 'hf-token': 'secret', 'hf-endpoint': 'http://127.0.0.1:9/hf' });
+    expect(offeredOptions(given)).toEqual({});
   });
+
+  test.each(['--hf-endpoint ftp://x', '--hf-endpoint https://u:p@x', '--hf-allowed-hosts https://x'])(
+    '%s is refused',
+    (line) => {
+      expect(() => parse(line)).toThrow(/: expected (the address of a server|a host)/);
+    },
+  );
 });
 
 describe('roles and KV transfer', () => {

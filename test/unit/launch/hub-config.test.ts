@@ -15,7 +15,14 @@ beforeAll(() => {
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 const config = (...argv: string[]) =>
-  hubConfig(parseArgs(argv, {}), { root, hostname: 'lab-7', lanAddresses: ['192.168.1.5'], now: () => new Date() });
+  hubConfig(parseArgs(argv, {}), {
+    root,
+    hostname: 'lab-7',
+    lanAddresses: ['192.168.1.5'],
+    now: () => new Date(),
+    modelCache: path.join(root, 'cache'),
+    say: () => {},
+  });
 
 test('on loopback nothing is locked and nothing is made', async () => {
   const made = await config();
@@ -93,7 +100,7 @@ test('files that options name are read', async () => {
 test.each([
   [['--model', 'nowhere'], '--model nowhere: there is no such folder'],
   [['--model', '../models'], 'there is no such folder'],
-  [['--model', 'Qwen/Qwen3-0.6B'], 'not fetched yet'],
+  [['--model', 'org/name', '--model', 'nowhere'], '--model nowhere: there is no such folder'],
   [['--chat-template', '/nowhere.jinja'], '--chat-template /nowhere.jinja: the file is not there'],
   [['--tls-cert-path', import.meta.filename, '--tls-key-path', import.meta.filename], 'no certificate and its private'],
   [['--tls-cert-path', '/nowhere.pem', '--tls-key-path', '/nowhere.pem'], '--tls-cert-path /nowhere.pem'],

@@ -138,7 +138,7 @@ describe('several files', () => {
 
   test('one that is missing, or a tensor that is in both, is named', async () => {
     const { 'b.safetensors': _, ...without } = shards;
-    expect(await refusal(memoryFiles(without))).toContain('has no file b.safetensors');
+    expect(await refusal(memoryFiles(without))).toContain('names b.safetensors, and there is no such file');
     expect(await refusal(memoryFiles({ ...shards, 'b.safetensors': shard(Q, ...rest) }))).toContain(
       `${Q}: was already in another file`,
     );
