@@ -75,11 +75,11 @@ const api: WorkerApi = {
     node = joining;
     joining.join();
   },
-  async solo({ manifestUrl, query }) {
+  async solo({ source, query }) {
     await left;
     if (!begin()) return;
     const solo = new SoloNode({
-      manifestUrl,
+      source,
       query,
       feed,
       now,

@@ -10,6 +10,7 @@ import type { ChatTokenizer } from '../frontend/tokenizer.ts';
 import { loadChatTokenizer } from '../frontend/tokenizer.ts';
 import { fingerprint } from '../protocol/fingerprint.ts';
 import { type GenerationDefaults, generationDefaults } from '../protocol/generation-config.ts';
+import { isModelFile } from '../protocol/model-files.ts';
 import type { HubConfig, ModelConfig } from './config.ts';
 import { HubStartError } from './start-error.ts';
 
@@ -36,12 +37,6 @@ export interface ModelFolder {
   readonly tokenizer: ChatTokenizer | null;
   readonly generationDefaults: GenerationDefaults;
 }
-
-/** Files that a page may need; nothing else of a folder is served. */
-const SERVED =
-  /^(config|generation_config|self-test|tokenizer|tokenizer_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|\.safetensors$/;
-/** Whether a page may need a file of this name. */
-export const isServed = (path: string): boolean => SERVED.test(path);
 
 /** Most bytes of a file that is read whole. */
 export const MAX_JSON_BYTES = 64 << 20;
@@ -151,7 +146,7 @@ export async function modelManifest(folder: string): Promise<ManifestFile[]> {
     throw new Error('there is no such folder. Give --model a folder in Hugging Face layout.');
   });
   if (!(await stat(root)).isDirectory()) throw new Error('it is a file. Give --model a folder in Hugging Face layout.');
-  const names = (await readdir(root)).filter(isServed).sort();
+  const names = (await readdir(root)).filter(isModelFile).sort();
   if (!names.includes('config.json'))
     throw new Error('it has no config.json. Give --model a folder in Hugging Face layout.');
   if (!names.some((name) => name.endsWith('.safetensors')))

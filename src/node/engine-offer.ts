@@ -12,6 +12,11 @@ export interface StartListener {
 /** What an engine is made for. */
 export type EngineOffer = Pick<Welcome, 'model' | 'blockSize' | 'hashAlgo' | 'options'>;
 
+/** What of it an engine is told: not where its files come from. */
+export type EngineIdentity = Omit<EngineOffer, 'model'> & {
+  readonly model: Pick<EngineOffer['model'], 'name' | 'fingerprint'>;
+};
+
 /** Makes the engines for what the hub offers. Rejects with the reason; `signal` ends the start early. */
 export type StartEngine = (
   offer: EngineOffer,

@@ -1,6 +1,6 @@
 import { fetchFiles } from '../engine/files/http-files.ts';
 import { openOpfs, type StorageNavigator } from '../engine/files/opfs.ts';
-import type { ModelFiles, Notice } from '../engine/files/source.ts';
+import type { ModelFiles, Notice, OfferedFiles } from '../engine/files/source.ts';
 import { storedFiles } from '../engine/files/stored-files.ts';
 import type { ModelOffer } from '../protocol/messages.ts';
 
@@ -18,7 +18,7 @@ export interface FilesPlace {
 /** The model's files: from the page's store where they are kept, else over the network, keeping them. */
 export async function openModelFiles({ offer, baseUrl, storage, signal, onNotice }: FilesPlace): Promise<ModelFiles> {
   const remote = fetchFiles(offer, baseUrl, { onNotice });
-  const source: ModelFiles = {
+  const source: OfferedFiles = {
     ...remote,
     open: async (path, from) => {
       signal.throwIfAborted();

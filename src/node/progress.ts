@@ -1,4 +1,4 @@
-import type { ModelOffer } from '../protocol/messages.ts';
+import type { ModelListing } from '../engine/files/source.ts';
 import type { StartListener } from './engine-offer.ts';
 
 /** How long a notice stands while bytes come in. */
@@ -13,7 +13,7 @@ export class Progress {
 
   constructor(
     private readonly tellStage: StartListener['progress'],
-    files: ModelOffer['files'],
+    files: ModelListing['files'],
     private readonly now: () => number,
   ) {
     this.total = files.filter((file) => file.path.endsWith('.safetensors')).reduce((sum, file) => sum + file.size, 0);

@@ -1,5 +1,5 @@
 import type { Engine } from '../engine/api.ts';
-import { type ModelFiles, readModelJson } from '../engine/files/source.ts';
+import { type ModelFiles, readModelJson, readModelText } from '../engine/files/source.ts';
 import { modelSpec } from '../engine/model/config.ts';
 import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
@@ -34,7 +34,8 @@ export async function createSoloApi(
     maxModelLen: () => engine.info.maxModelLen,
     tokenizer: loadChatTokenizer({
       tokenizerJson: await readModelJson(files, 'tokenizer.json'),
-      tokenizerConfig: await readModelJson(files, 'tokenizer_config.json'),
+      tokenizerConfig: has('tokenizer_config.json') ? await readModelJson(files, 'tokenizer_config.json') : {},
+      ...(has('chat_template.jinja') && { chatTemplate: await readModelText(files, 'chat_template.jinja') }),
     }),
     eosIds: spec.eosIds,
     generationDefaults: generationConfig === 'auto' ? generationDefaults(generation) : {},

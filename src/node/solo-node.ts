@@ -2,26 +2,26 @@ import { dataParallel } from '../config/data-parallel.ts';
 import { OptionError } from '../config/option.ts';
 import { pageOptions } from '../config/options.ts';
 import { EngineError, type StepRecord } from '../engine/api.ts';
-import type { ModelFiles, Notice } from '../engine/files/source.ts';
-import { ModelOffer } from '../protocol/messages.ts';
+import type { ModelFiles } from '../engine/files/source.ts';
 import { cardOf } from './card.ts';
-import type { EngineOffer, StartListener } from './engine-offer.ts';
+import type { EngineIdentity, StartListener } from './engine-offer.ts';
 import { LocalBackend } from './local-backend.ts';
 import { Progress } from './progress.ts';
 import type { Ranks, RanksListener } from './ranks.ts';
 import type { SnapshotFeed } from './snapshot-feed.ts';
 import { createSoloApi, type SoloApi } from './solo-api.ts';
+import { findModel, type OpenFiles, type SoloSource } from './solo-model.ts';
 
 /** What a solo node needs of the worker around it. */
 export interface SoloPlace {
-  readonly manifestUrl: string;
+  readonly source: SoloSource;
   /** The page's query; a page alone has nobody else to take options from. */
   readonly query: string;
   readonly feed: SnapshotFeed;
   readonly now: () => number;
-  openFiles(offer: ModelOffer, baseUrl: string, signal: AbortSignal, onNotice: Notice): Promise<ModelFiles>;
+  readonly openFiles: OpenFiles;
   startEngine(
-    request: { offer: EngineOffer; files: ModelFiles; progress: Progress },
+    request: { offer: EngineIdentity; files: ModelFiles; progress: Progress },
     listener: RanksListener & Pick<StartListener, 'adapter'>,
   ): Promise<Ranks>;
 }
@@ -35,7 +35,7 @@ export class SoloNode {
 
   constructor(private readonly place: SoloPlace) {}
 
-  /** Loads the model beside the page and makes it answer; what went wrong shows in the snapshots. */
+  /** Loads the model and makes it answer; what went wrong shows in the snapshots. */
   async start(): Promise<void> {
     const { feed } = this.place;
     try {
@@ -73,19 +73,21 @@ export class SoloNode {
 
   private async load(): Promise<void> {
     const { place } = this;
-    const { feed, manifestUrl } = place;
+    const { feed, source } = place;
     const options = pageOptions(new URLSearchParams(place.query), {});
     if (dataParallel(options).engines > 1)
       throw new OptionError('data-parallel-size: a page alone has one engine. Leave it out, or join a hub.');
-    feed.update({ stage: 'joining', detail: 'reading the manifest of the model', problem: null });
-    const model = await readManifest(manifestUrl, this.starting.signal);
-    feed.update({ model: model.name });
+    const looking = source.kind === 'files' ? 'looking at the files' : 'reading the manifest of the model';
+    feed.update({ stage: 'joining', detail: looking, problem: null });
+    const model = await findModel(source, place.openFiles, this.starting.signal);
+    const { name, files: listed } = model.listing;
+    feed.update({ model: name });
     const listener = this.listener();
-    const progress = new Progress(listener.progress, model.files, place.now);
-    const files = await place.openFiles(model, manifestUrl, this.starting.signal, (notice) => progress.say(notice));
+    const progress = new Progress(listener.progress, listed, place.now);
+    const files = await model.open((notice) => progress.say(notice));
     const generationConfig = options['generation-config'];
-    const offer: EngineOffer = {
-      model,
+    const offer: EngineIdentity = {
+      model: { name, fingerprint: model.fingerprint },
       blockSize: options['block-size'],
       hashAlgo: options['prefix-caching-hash-algo'],
       options: {
@@ -134,17 +136,4 @@ export class SoloNode {
     this.place.feed.follow(null);
     await engines?.close();
   }
-}
-
-/** Throws `EngineError` code `model`. */
-async function readManifest(url: string, signal: AbortSignal): Promise<ModelOffer> {
-  const wrong = (why: string, cause?: unknown) =>
-    new EngineError('model', `${url}: ${why}. Was the whole folder of the solo build copied?`, { cause });
-  const response = await fetch(url, { signal, cache: 'no-cache' }).catch((cause: unknown) => {
-    throw wrong('the manifest of the model cannot be fetched', cause);
-  });
-  if (!response.ok) throw wrong(`the manifest of the model is not there (status ${response.status})`);
-  const manifest = ModelOffer.safeParse(await response.json().catch(() => null));
-  if (!manifest.success) throw wrong('the manifest of the model cannot be read');
-  return manifest.data;
 }

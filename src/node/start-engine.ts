@@ -7,10 +7,11 @@ import { type ModelFiles, readModelJson } from '../engine/files/source.ts';
 import { openGpu } from '../engine/gpu/device.ts';
 import type { ShaderLibrary } from '../engine/gpu/shader-source.ts';
 import { modelSpec } from '../engine/model/config.ts';
+import { weightRoom } from '../engine/model/memory.ts';
 import { Golden } from '../engine/self-test.ts';
 import { loadWeights } from '../engine/weights/weights.ts';
 import { blockHasherOf, hashSeedOf } from './block-hasher.ts';
-import type { EngineOffer, StartListener } from './engine-offer.ts';
+import type { EngineIdentity, StartListener } from './engine-offer.ts';
 import type { Progress } from './progress.ts';
 import { listenerOf, Ranks, type RanksListener } from './ranks.ts';
 
@@ -23,7 +24,7 @@ export interface EnginePlace {
 
 /** What is to be made, and from what. */
 export interface EngineRequest {
-  readonly offer: EngineOffer;
+  readonly offer: EngineIdentity;
   readonly files: ModelFiles;
   /** Shows what goes on; notices of `files` go to the same. */
   readonly progress: Progress;
@@ -47,7 +48,10 @@ export async function startEngine(
   const gpu = await openGpu(place.gpu, { allowSoftware: options['allow-software-adapter'] });
   listener.adapter(gpu.adapter);
   try {
+    const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
+    const room = { maxBufferSize, maxStorageBufferBindingSize, software: gpu.adapter.software };
     const weights = await loadWeights(gpu.device, spec, files, {
+      maxBytes: weightRoom(spec, engineOptions(options), room),
       onProgress: (loaded, total) => progress.loaded(loaded, total),
     });
     progress.warming('compiling shaders, checking the adapter, measuring its step budget');

@@ -1,5 +1,6 @@
 import type { StepRecord } from '../engine/api.ts';
 import type { NodeSnapshot } from './snapshot.ts';
+import type { SoloSource } from './solo-model.ts';
 
 export interface JoinOptions {
   /** Origin of the hub, e.g. `https://192.168.1.5:8080`. */
@@ -20,8 +21,7 @@ export interface PageServices {
 }
 
 export interface SoloOptions {
-  /** Absolute address of the model's `manifest.json`. */
-  readonly manifestUrl: string;
+  readonly source: SoloSource;
   readonly query: string;
 }
 

@@ -3,7 +3,7 @@ import { adapterName } from '../protocol/adapter-name.ts';
 import type { Controller } from './controller.ts';
 import { count } from './format.ts';
 import { RoleField } from './role-field.tsx';
-import { mode, node, nodeName } from './state.ts';
+import { alone, node, nodeName } from './state.ts';
 
 /** What computes here and what it computes; the node's own name can be changed. */
 export function AdapterFacts({ controller }: { controller: Controller }) {
@@ -23,8 +23,8 @@ export function AdapterFacts({ controller }: { controller: Controller }) {
           </Fact>
         )}
       </dl>
-      {mode === 'cluster' && <RoleField controller={controller} />}
-      {(card !== null || mode === 'cluster') && (
+      {!alone.value && <RoleField controller={controller} />}
+      {(card !== null || !alone.value) && (
         <details>
           <summary>More of this node</summary>
           <dl>
@@ -56,7 +56,7 @@ export function AdapterFacts({ controller }: { controller: Controller }) {
               </Fact>
             )}
           </dl>
-          {mode === 'cluster' && <NameField controller={controller} />}
+          {!alone.value && <NameField controller={controller} />}
         </details>
       )}
     </div>

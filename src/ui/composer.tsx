@@ -1,6 +1,6 @@
 import { useRef } from 'preact/hooks';
 import type { Chat } from './chat.ts';
-import { chatBusy, mode } from './state.ts';
+import { alone, chatBusy } from './state.ts';
 
 /** Where a question is written: Enter sends, Shift+Enter breaks the line, Escape stops the answer. */
 export function Composer({ chat }: { chat: Chat }) {
@@ -35,7 +35,7 @@ export function Composer({ chat }: { chat: Chat }) {
         data-testid="prompt"
         ref={field}
         rows={2}
-        placeholder={mode === 'solo' ? 'Ask the model …' : 'Ask the cluster …'}
+        placeholder={alone.value ? 'Ask the model …' : 'Ask the cluster …'}
         onKeyDown={onKeyDown}
       />
       {busy ? (

@@ -11,6 +11,7 @@ import { pageServices } from '../node/page/services.ts';
 import { SettingsStore } from '../node/page/settings.ts';
 import { type ApiFetch, workerFetch } from '../node/page/worker-fetch.ts';
 import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
+import type { SoloSource } from '../node/solo-model.ts';
 import type { WorkerApi } from '../node/worker-api.ts';
 import { ClusterSummary } from '../protocol/cluster-summary.ts';
 import { joinLinkOf, ticketOf } from '../protocol/join-link.ts';
@@ -18,6 +19,7 @@ import { loadSum } from '../protocol/load-sum.ts';
 import type { Role } from '../protocol/messages.ts';
 import { Chat } from './chat.ts';
 import { watchCluster } from './cluster-watch.ts';
+import type { PickedModel } from './picked-files.ts';
 import * as state from './state.ts';
 
 const SUMMARY_TIMEOUT_MS = 4000;
@@ -32,6 +34,8 @@ export class Controller {
   private letSleep: (() => void) | null = null;
   /** Leaves only to join anew. */
   private comesBack = false;
+  /** Takes the place of the model beside the page. */
+  private opened: SoloSource | null = null;
   private lastBytes: { at: number; bytes: number } | null = null;
 
   constructor(private readonly settings: SettingsStore) {
@@ -47,8 +51,9 @@ export class Controller {
         },
       });
     const hubFetch: ApiFetch = (path, { signal, ...init }) => fetch(path, { ...init, signal });
+    const ownFetch = workerFetch(this.worker);
     this.chat = new Chat(
-      state.mode === 'solo' ? workerFetch(this.worker) : hubFetch,
+      (path, init) => (state.alone.value ? ownFetch : hubFetch)(path, init),
       () => servedModel(),
       () => performance.now(),
     );
@@ -64,13 +69,13 @@ export class Controller {
     });
   }
 
-  /** Lends this page's GPU: to its hub, or in solo mode to the page itself. */
+  /** Lends this page's GPU: to its hub, or to the page itself. */
   join(): void {
     if (!state.capability.value.ok) return;
     this.letSleep ??= keepAlive(navigator.locks);
-    if (state.mode === 'solo') {
-      const manifestUrl = new URL('models/quire-pico/manifest.json', document.baseURI).href;
-      void this.worker.solo({ manifestUrl, query: location.search });
+    if (state.alone.value) {
+      const url = new URL('models/quire-pico/manifest.json', document.baseURI).href;
+      void this.worker.solo({ source: this.opened ?? { kind: 'manifest', url }, query: location.search });
     } else {
       const { joinToken } = this.settings.get();
       const agent = agentOf(state.nodeName.value, navigator.userAgent);
@@ -85,6 +90,30 @@ export class Controller {
     await this.worker.leave(state.node.value.stage === 'draining' ? 'now' : 'drain');
     this.letSleep?.();
     this.letSleep = null;
+    // A page of a hub lends to it when it starts again.
+    if (state.mode === 'cluster') state.alone.value = false;
+  }
+
+  /** Runs a model of a person's own, for this page alone, in the place of what runs here. */
+  async openModel({ name, files }: PickedModel): Promise<void> {
+    if (!state.capability.value.ok) return this.refuseModel(state.capability.value.message);
+    if (!state.canOpen.value)
+      return this.refuseModel('This page lends its GPU to the hub. Press Leave first, then drop the model again.');
+    this.chat.stop();
+    batch(() => {
+      state.openProblem.value = null;
+      state.alone.value = true;
+    });
+    const opened: SoloSource = { kind: 'files', name, files };
+    this.opened = opened;
+    await this.worker.leave('now');
+    // Another one may have been dropped meanwhile.
+    if (this.opened === opened) this.join();
+  }
+
+  /** Says why what was dropped is not opened. */
+  refuseModel(why: string): void {
+    state.openProblem.value = why;
   }
 
   /** Makes this page's node one of `role`: it leaves when its streams have ended, and joins anew. The address keeps the role. */
@@ -196,7 +225,7 @@ export async function startPage(): Promise<Controller> {
 
 function servedModel(): string | null {
   const own = state.node.value.model;
-  if (own !== null || state.cluster.value.status !== 'reached') return own;
+  if (own !== null || state.alone.value || state.cluster.value.status !== 'reached') return own;
   return state.cluster.value.state.models[0]?.name ?? null;
 }
 

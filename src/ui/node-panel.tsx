@@ -5,8 +5,9 @@ import { BlockPool } from './block-pool.tsx';
 import type { Controller } from './controller.ts';
 import { DownloadBar } from './download-bar.tsx';
 import { CapabilityNotice, ProblemNotice } from './notices.tsx';
+import { OpenModel } from './open-model.tsx';
 import { STAGES, WAY } from './stages.ts';
-import { capability, mode, node } from './state.ts';
+import { alone, capability, headless, node } from './state.ts';
 import { Throughput } from './throughput.tsx';
 
 /** This page's node: where it is in its life, how fast it computes, and what its memory holds. */
@@ -14,7 +15,7 @@ export function NodePanel({ controller }: { controller: Controller }) {
   const { detail, loads, blockMaps, card, problem } = node.value;
   const able = capability.value.ok;
   const stage: PageStage = able ? node.value.stage : 'refused';
-  const { title, meaning } = STAGES[mode][stage];
+  const { title, meaning } = STAGES[alone.value ? 'solo' : 'cluster'][stage];
   return (
     <section class="panel node" aria-labelledby="stage-title">
       <div class="stage" data-testid="stage" data-state={stage} data-node={node.value.node ?? undefined}>
@@ -41,6 +42,7 @@ export function NodePanel({ controller }: { controller: Controller }) {
         <BlockPool key={i} map={map} rank={blockMaps.length > 1 ? (card?.dpRank ?? 0) + i : null} />
       ))}
       {able && <AdapterFacts controller={controller} />}
+      {able && !headless.value && <OpenModel controller={controller} />}
     </section>
   );
 }
@@ -57,7 +59,7 @@ function Way({ stage }: { stage: PageStage }) {
           data-state={i < at ? 'done' : i === at ? 'now' : 'ahead'}
           aria-current={i === at ? 'step' : undefined}
         >
-          {STAGES[mode][step].title}
+          {STAGES[alone.value ? 'solo' : 'cluster'][step].title}
         </li>
       ))}
     </ol>
@@ -65,7 +67,7 @@ function Way({ stage }: { stage: PageStage }) {
 }
 
 function LifeButton({ stage, controller }: { stage: PageStage; controller: Controller }) {
-  const solo = mode === 'solo';
+  const solo = alone.value;
   if (stage === 'draining' && solo)
     return (
       <button type="button" disabled>

@@ -4,7 +4,7 @@ import { ChatDrawer } from './chat-drawer.tsx';
 import { Composer } from './composer.tsx';
 import type { Controller } from './controller.ts';
 import { EXAMPLES } from './examples.ts';
-import { apiKeyWanted, chatBusy, cluster, mode, node, turns } from './state.ts';
+import { alone, apiKeyWanted, chatBusy, cluster, node, turns } from './state.ts';
 import { Turn } from './turn.tsx';
 
 /** Pixels from the end within which the log follows new text. */
@@ -112,11 +112,12 @@ function KeyForm({ controller }: { controller: Controller }) {
 /** Whether something can answer now: a node of the hub, or this page's own. */
 function canAnswer(): boolean {
   if (node.value.stage === 'ready') return true;
+  if (alone.value) return false;
   return cluster.value.status === 'reached' && cluster.value.state.models.some((model) => model.readyNodes > 0);
 }
 
 function waitingFor(): string {
-  if (mode === 'solo') return 'Once the model is ready, begin with one of these.';
+  if (alone.value) return 'Once the model is ready, begin with one of these.';
   if (cluster.value.status === 'unreachable') return 'The hub is out of reach. It answers as soon as it is back.';
   return 'No node is ready yet. Once one is, begin with one of these.';
 }

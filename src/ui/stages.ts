@@ -28,8 +28,11 @@ export const STAGES: Readonly<Record<'cluster' | 'solo', Readonly<Record<PageSta
   },
   solo: {
     idle: { title: 'Stopped', meaning: 'The model is not loaded. Start it to chat.' },
-    joining: { title: 'Starting', meaning: 'Looking for the model beside this page.' },
-    downloading: { title: 'Downloading', meaning: KEPT },
+    joining: { title: 'Starting', meaning: 'Looking for the model.' },
+    downloading: {
+      title: 'Loading',
+      meaning: 'A model beside the page is downloaded once and kept; one of your own is read from this device.',
+    },
     warming: { title: 'Warming up', meaning: 'Compiling shaders, then a self-test of what they compute.' },
     ready: { title: 'Ready', meaning: 'The model runs on this GPU. Nothing that you type leaves the page.' },
     reconnecting: { title: 'Reconnecting', meaning: '' },

@@ -11,6 +11,9 @@ import type { AnswerWay } from './answer-way.ts';
 /** `cluster`: a page of a hub. `solo`: the engine of this page alone, no hub. */
 export const mode: 'cluster' | 'solo' = import.meta.env.MODE === 'solo' ? 'solo' : 'cluster';
 
+/** The engine runs for this page alone: without a hub always, on a page of a hub with a model of a person's own. */
+export const alone = signal(mode === 'solo');
+
 /** One question and what came back. */
 export interface ChatTurn {
   readonly question: string;
@@ -57,6 +60,17 @@ export const rateHistory = signal<readonly number[]>([]);
 /** Bytes per second while the model downloads; null before two measurements. */
 export const downloadRate = signal<number | null>(null);
 export const cluster = signal<ClusterView>({ status: 'unknown' });
+
+/** Whether a model of a person's own can take the GPU: the page lends it to no hub. */
+export const canOpen = computed(() => {
+  if (alone.value) return true;
+  const { stage } = node.value;
+  return stage === 'idle' || stage === 'refused' || stage === 'gone';
+});
+/** Files are held over the page. */
+export const dragged = signal(false);
+/** Why what was dropped was not opened. */
+export const openProblem = signal<string | null>(null);
 
 /** Role that the page's address asks for; null = the hub's. */
 export const roleAsked = signal<Role | null>(null);

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { createReadStream, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import type { ModelFiles } from '../../src/engine/files/source.ts';
+import type { OfferedFiles } from '../../src/engine/files/source.ts';
 import { offeredFile } from '../../src/engine/files/source.ts';
 
 /** The files of a folder of this machine (not of its subfolders) as a model, hashed when the offer is made. */
-export function folderFiles(folder: string): ModelFiles {
+export function folderFiles(folder: string): OfferedFiles {
   const paths = readdirSync(folder, { withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => entry.name)
@@ -29,7 +29,7 @@ export function folderFiles(folder: string): ModelFiles {
 export function memoryFiles(
   contents: Readonly<Record<string, Uint8Array>>,
   chunkSizes?: readonly number[],
-): ModelFiles {
+): OfferedFiles {
   const files = Object.entries(contents).map(([path, bytes]) => {
     return { path, size: bytes.byteLength, sha256: createHash('sha256').update(bytes).digest('hex') };
   });

@@ -2,7 +2,7 @@ import type { ModelOffer } from '../../protocol/messages.ts';
 import { EngineError } from '../api.ts';
 import { modelError } from '../model-error.ts';
 import type { OfferFile } from './file-check.ts';
-import { type ModelFiles, type Notice, offeredFile } from './source.ts';
+import { type Notice, type OfferedFiles, offeredFile } from './source.ts';
 import { chunksOf, dropFirst, toStream } from './stream.ts';
 
 /** Retries in a row that gain less than `PROGRESS_BYTES` each. */
@@ -26,7 +26,7 @@ export interface FetchOptions {
  * back-off; a server that knows no ranges is read from the start again. Statuses that waiting does not mend are final.
  * Throws `EngineError` code `model` for an offer whose paths could leave its base.
  */
-export function fetchFiles(offer: ModelOffer, baseUrl: string | URL, options: FetchOptions = {}): ModelFiles {
+export function fetchFiles(offer: ModelOffer, baseUrl: string | URL, options: FetchOptions = {}): OfferedFiles {
   const base = new URL(offer.base.endsWith('/') ? offer.base : `${offer.base}/`, baseUrl);
   if (base.protocol !== 'http:' && base.protocol !== 'https:') {
     throw modelError(offer.name, `its files are offered at ${base}; only http and https are fetched.`);

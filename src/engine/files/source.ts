@@ -1,13 +1,30 @@
 import type { ModelOffer } from '../../protocol/messages.ts';
 import { modelError } from '../model-error.ts';
-import { FileCheck, type OfferFile } from './file-check.ts';
+import { FileCheck } from './file-check.ts';
 import { chunksOf } from './stream.ts';
 
-/** Where the files of a model come from: the hub, a static folder, the page's store. */
-export interface ModelFiles {
+/** A model's name and what files it has. */
+export interface ModelListing {
+  readonly name: string;
+  readonly files: readonly { readonly path: string; readonly size: number }[];
+}
+
+/** Where the files of a model come from: the hub, a static folder, the page's store, a person's own disk. */
+export type ModelFiles = OfferedFiles | VerifiedFiles;
+
+/** Files with hashes, which `readModelFile` checks. */
+export interface OfferedFiles extends FileSource {
   readonly offer: ModelOffer;
-  /** Present where a stream from byte 0 errors at its end unless its bytes are those of the offer; else `readModelFile` checks. */
-  readonly verified?: true;
+  readonly verified?: undefined;
+}
+
+/** Files whose streams error at their end unless their bytes are those that were offered, or that have nothing to be checked against. */
+export interface VerifiedFiles extends FileSource {
+  readonly offer: ModelListing;
+  readonly verified: true;
+}
+
+interface FileSource {
   /**
    * Bytes of the offer's file `path` from byte `from` to its end.
    * Rejects, or the stream errors, with `EngineError` code `model` that names the file.
@@ -22,13 +39,21 @@ export type Notice = (text: string) => void;
 export const MAX_CHUNK_BYTES = 4 * 1024 * 1024;
 
 /** The offer's entry of a file. Throws `EngineError` code `model` when the model has no such file. */
-export function offeredFile(offer: ModelOffer, path: string): OfferFile {
+export function offeredFile<F extends { readonly path: string }>(
+  offer: { readonly name: string; readonly files: readonly F[] },
+  path: string,
+): F {
   const file = offer.files.find((f) => f.path === path);
   if (!file) {
     const known = offer.files.map((f) => f.path).join(', ');
     throw modelError(offer.name, `the model has no file ${path}; it has: ${known || 'none'}.`);
   }
   return file;
+}
+
+/** The same of any files, without the hash that some have. */
+function listedFile({ offer }: ModelFiles, path: string): ModelListing['files'][number] {
+  return offeredFile<ModelListing['files'][number]>(offer, path);
 }
 
 /**
@@ -40,8 +65,8 @@ export async function* readModelFile(
   path: string,
   onProgress: (loaded: number, total: number) => void = () => {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const file = offeredFile(files.offer, path);
-  const check = files.verified ? null : await FileCheck.start(file);
+  const file = listedFile(files, path);
+  const check = files.verified ? null : await FileCheck.start(offeredFile(files.offer, path));
   let loaded = 0;
   for await (const part of chunksOf(await files.open(path, 0))) {
     for (let at = 0; at < part.byteLength; at += MAX_CHUNK_BYTES) {
@@ -57,12 +82,12 @@ export async function* readModelFile(
 }
 
 /** Most bytes of a file that is read whole (configs, tokenizers, indexes). */
-const MAX_JSON_BYTES = 64 * 1024 * 1024;
+const MAX_WHOLE_BYTES = 64 * 1024 * 1024;
 
-/** A small file as JSON, checked against the offer's hash first. Throws `EngineError` code `model`. */
-export async function readModelJson(files: ModelFiles, path: string): Promise<unknown> {
-  const { size } = offeredFile(files.offer, path);
-  if (size > MAX_JSON_BYTES) throw modelError(path, `has ${size} bytes; at most ${MAX_JSON_BYTES} are read as JSON.`);
+/** A small file as text, checked against the offer's hash first. Throws `EngineError` code `model`. */
+export async function readModelText(files: ModelFiles, path: string): Promise<string> {
+  const { size } = listedFile(files, path);
+  if (size > MAX_WHOLE_BYTES) throw modelError(path, `has ${size} bytes; at most ${MAX_WHOLE_BYTES} are read whole.`);
   const bytes = new Uint8Array(size);
   let at = 0;
   for await (const chunk of readModelFile(files, path)) {
@@ -70,8 +95,18 @@ export async function readModelJson(files: ModelFiles, path: string): Promise<un
     at += chunk.byteLength;
   }
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw modelError(path, 'is not JSON in UTF-8.', { cause });
+    throw modelError(path, 'is not text in UTF-8.', { cause });
+  }
+}
+
+/** A small file as JSON, checked as `readModelText` does. Throws `EngineError` code `model`. */
+export async function readModelJson(files: ModelFiles, path: string): Promise<unknown> {
+  const text = await readModelText(files, path);
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw modelError(path, 'is not JSON.', { cause });
   }
 }

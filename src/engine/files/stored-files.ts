@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { modelError } from '../model-error.ts';
 import { FileCheck, type OfferFile } from './file-check.ts';
-import { type ModelFiles, type Notice, offeredFile } from './source.ts';
+import { type Notice, type OfferedFiles, offeredFile, type VerifiedFiles } from './source.ts';
 import type { LockMode, ModelStore, StoreWriter } from './store.ts';
 import { chunksOf, dropFirst, toStream } from './stream.ts';
 
@@ -17,7 +17,7 @@ const lockName = (sha256: string): string => `quire-model-${sha256}`;
  * bytes that are there; a file counts as kept only once its SHA-256 was right.
  * Where the store has no room, or fails, the file streams through without being kept, and a notice says so.
  */
-export function storedFiles(source: ModelFiles, store: ModelStore, onNotice: Notice): ModelFiles {
+export function storedFiles(source: OfferedFiles, store: ModelStore, onNotice: Notice): VerifiedFiles {
   const kept = new StoredFiles(source, store, onNotice);
   return {
     offer: source.offer,
@@ -28,7 +28,7 @@ export function storedFiles(source: ModelFiles, store: ModelStore, onNotice: Not
 
 class StoredFiles {
   constructor(
-    private readonly source: ModelFiles,
+    private readonly source: OfferedFiles,
     private readonly store: ModelStore,
     private readonly onNotice: Notice,
   ) {}

@@ -63,6 +63,19 @@ export function memoryBudget({ maxBufferSize, software }: AdapterRoom, utilizati
 }
 
 /**
+ * Bytes that the weights may take: what working memory and the KV blocks of one sequence of the longest kind (or `--num-gpu-blocks-override`)
+ * leave of the budget. Known before a byte of weights is read, and never less than what the engine then grants.
+ */
+export function weightRoom(spec: ModelSpec, options: MemoryOptions, room: AdapterRoom): number {
+  const { sizes, maxBlocksPerSeq } = engineSizes(spec, options, room.software);
+  const activations = Object.values(engineBufferSizes(spec, sizes)).reduce((a, b) => a + b, 0);
+  const dtype = options.kvCacheDtype === 'auto' ? 'f16' : options.kvCacheDtype;
+  const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
+  const kv = blocks * blockBytes({ spec, blockSize: options.blockSize, dtype });
+  return Math.max(0, Math.floor(memoryBudget(room, options.gpuMemoryUtilization) - activations - kv));
+}
+
+/**
  * Whether an engine of the model finds room: weights, activations, and KV blocks for one sequence of the longest kind (or as many as
  * `--num-gpu-blocks-override` says) in each engine. weightBytes: of its weight files. An estimate before anything is loaded; the engine itself counts exactly.
  */

@@ -56,8 +56,8 @@ export async function loadWeights(
   const paths = await checkpointFiles(offer.name, names, () => readModelJson(files, INDEX));
   const total = paths.reduce((sum, path) => sum + offeredFile(files.offer, path).size, 0);
   const loader = new Loader(device, spec, options);
-  // The header of a later shard is not known yet when the first one allocates; the size of the files is, and is close.
-  if (paths.length > 1) loader.refuseAbove(total, files.offer.name);
+  // The header of a later shard is not known yet when the first one allocates; the model's size is.
+  if (paths.length > 1) loader.refuseAbove(leastBytes(spec, total), files.offer.name);
   try {
     let before = 0;
     for (const path of paths) {
@@ -69,6 +69,12 @@ export async function loadWeights(
     loader.destroy();
     throw error;
   }
+}
+
+/** What the weights take at the least, by the size of their files: those may hold tensors that no model needs. */
+function leastBytes(spec: ModelSpec, fileBytes: number): number {
+  const values = spec.weights.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
+  return Math.min(fileBytes, values * (fileBytes / values > 3 ? 4 : 2));
 }
 
 class Loader {
@@ -89,7 +95,7 @@ class Loader {
     if (maxBytes === undefined || bytes <= maxBytes) return;
     throw new EngineError(
       'out_of_memory',
-      `${where}: its weights take ${bytes} bytes of GPU memory, ${maxBytes} are allowed. Choose a smaller model, or raise --gpu-memory-utilization.`,
+      `${where}: its weights take ${bytes} bytes of GPU memory, and beside working memory and the KV blocks of one sequence there is room for ${maxBytes}. Choose a smaller model, lower --max-model-len, or raise --gpu-memory-utilization.`,
     );
   }
 

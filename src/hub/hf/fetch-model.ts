@@ -1,8 +1,9 @@
 import { mkdir, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { checkCheckpoint, checkpointFiles, INDEX } from '../../engine/weights/checkpoint.ts';
+import { isModelFile } from '../../protocol/model-files.ts';
 import { bytes } from '../../protocol/quantities.ts';
-import { isServed, MAX_JSON_BYTES, modelFacts, readModelFile } from '../model-folder.ts';
+import { MAX_JSON_BYTES, modelFacts, readModelFile } from '../model-folder.ts';
 import { HubStartError } from '../start-error.ts';
 import { HfClient } from './client.ts';
 import { bytesHere, downloadFile } from './download.ts';
@@ -83,7 +84,7 @@ class Fetching {
   async run(needs: ServingNeeds): Promise<ReadonlyMap<string, string>> {
     const { id, commit, folder } = this;
     const listed = await filesOf(this.client, id, commit);
-    const small = listed.filter(({ path }) => isServed(path) && !path.endsWith('.safetensors'));
+    const small = listed.filter(({ path }) => isModelFile(path) && !path.endsWith('.safetensors'));
     if (!small.some(({ path }) => path === 'config.json'))
       throw new Error('it has no config.json. Name a model in the layout of Hugging Face transformers.');
     for (const file of small) {

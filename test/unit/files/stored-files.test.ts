@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { openOpfs } from '../../../src/engine/files/opfs.ts';
-import { type ModelFiles, readModelFile } from '../../../src/engine/files/source.ts';
+import { type OfferedFiles, readModelFile } from '../../../src/engine/files/source.ts';
 import { storedFiles } from '../../../src/engine/files/stored-files.ts';
 import { memoryFiles, streamOf } from '../../support/folder-files.ts';
 import { MemoryStore } from '../../support/memory-store.ts';
@@ -17,7 +17,7 @@ let notices: string[];
 let requests: number[];
 
 /** The network: gives `bytes`, in chunks of 700, and breaks after `upTo` bytes of a request. */
-function network(upTo = Number.POSITIVE_INFINITY, given = bytes): ModelFiles {
+function network(upTo = Number.POSITIVE_INFINITY, given = bytes): OfferedFiles {
   return {
     offer: memoryFiles({ [PATH]: bytes }).offer,
     open: async (_path, from) => {

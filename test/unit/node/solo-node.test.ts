@@ -1,10 +1,12 @@
+import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { EngineError, type EngineListener } from '../../../src/engine/api.ts';
-import type { EngineOffer } from '../../../src/node/engine-offer.ts';
+import type { EngineIdentity } from '../../../src/node/engine-offer.ts';
 import { listenerOf, Ranks } from '../../../src/node/ranks.ts';
 import { SnapshotFeed } from '../../../src/node/snapshot-feed.ts';
+import type { SoloSource } from '../../../src/node/solo-model.ts';
 import { SoloNode } from '../../../src/node/solo-node.ts';
 import type { ModelOffer } from '../../../src/protocol/messages.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
@@ -35,13 +37,13 @@ afterAll(() => {
 
 function setUp(
   start?: (listener: EngineListener) => Promise<ScriptedEngine>,
-  { manifestUrl = `${origin}/manifest.json`, query = '' } = {},
+  { manifestUrl = `${origin}/manifest.json`, query = '', source = null as SoloSource | null } = {},
 ) {
   const feed = new SnapshotFeed(new FakeClock(), () => {});
   const engines: ScriptedEngine[] = [];
-  const offers: EngineOffer[] = [];
+  const offers: EngineIdentity[] = [];
   const node = new SoloNode({
-    manifestUrl,
+    source: source ?? { kind: 'manifest', url: manifestUrl },
     query,
     feed,
     now: () => 0,
@@ -108,6 +110,26 @@ describe('a page without a hub', () => {
     expect(feed.current).toMatchObject({ stage: 'refused', problem: { code: 'model' } });
     expect(feed.current.problem?.message).toMatch(words);
     expect(engines).toHaveLength(0);
+  });
+
+  test('answers with a model of files that a person gave it', async () => {
+    const folder = fileURLToPath(new URL('../../../models/quire-pico', import.meta.url));
+    const given = files.offer.files.map(({ path }) => new File([readFileSync(`${folder}/${path}`)], path));
+    const source: SoloSource = { kind: 'files', name: 'mine', files: given };
+    const { feed, offers, node } = setUp(undefined, { source });
+    await node.start();
+    expect(feed.current).toMatchObject({ stage: 'ready', model: 'mine', problem: null });
+    expect(offers[0]?.model.name).toBe('mine');
+    const models = await node.fetch(new Request('http://solo.invalid/v1/models'));
+    expect(await models.json()).toMatchObject({ data: [{ id: 'mine' }] });
+
+    const bare = setUp(undefined, {
+      source: { ...source, files: given.filter((file) => file.name !== 'config.json') },
+    });
+    await bare.node.start();
+    expect(bare.feed.current).toMatchObject({ stage: 'refused', problem: { code: 'model' } });
+    expect(bare.feed.current.problem?.message).toMatch(/^mine: it has no config\.json/);
+    expect(bare.engines).toHaveLength(0);
   });
 
   test('an engine that does not start shows why', async () => {

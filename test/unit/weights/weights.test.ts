@@ -155,7 +155,7 @@ describe('several files', () => {
       },
     };
     expect(await refusal(spied, { maxBytes: 300 })).toMatch(
-      /^out_of_memory: .* take \d+ bytes of GPU memory, 300 are allowed/,
+      /^out_of_memory: .* take \d+ bytes of GPU memory, .* room for 300\. Choose/,
     );
     expect(opened).toEqual(['model.safetensors.index.json']);
   });
@@ -213,7 +213,7 @@ describe('memory', () => {
     const device = new FakeDevice();
     const words = await refusal(single(tensors), { maxBytes: needed - 1 }, device);
     expect(words).toContain(
-      `out_of_memory: model.safetensors: its weights take ${needed} bytes of GPU memory, ${needed - 1} are allowed`,
+      `out_of_memory: model.safetensors: its weights take ${needed} bytes of GPU memory, and beside working memory and the KV blocks of one sequence there is room for ${needed - 1}`,
     );
     expect(device.buffers).toHaveLength(0);
   });

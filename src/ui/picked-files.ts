@@ -1,0 +1,54 @@
+/** Files of a model that a person dropped or chose, and what to call the model. */
+export interface PickedModel {
+  readonly name: string;
+  readonly files: readonly File[];
+}
+
+/** Most entries of a dropped folder; a folder of a model has far fewer. */
+const MAX_ENTRIES = 4096;
+const NO_FOLDER_NAME = 'local-model';
+
+/** What was chosen with a file dialog: files, or a folder, of which the first level counts. */
+export function pickedFrom(chosen: Iterable<File>): PickedModel {
+  const files = [...chosen];
+  const folder = files[0]?.webkitRelativePath.split('/')[0] ?? '';
+  if (folder === '') return { name: NO_FOLDER_NAME, files };
+  return { name: modelName(folder), files: files.filter((file) => file.webkitRelativePath.split('/').length === 2) };
+}
+
+/**
+ * What was dropped: files, or one folder, of which the first level counts. Call it in the task of the event: browsers forget afterwards what
+ * was dropped. Rejects with an `Error` for several folders, or one of too many files.
+ */
+export async function pickedFromDrop(transfer: Pick<DataTransfer, 'items'>): Promise<PickedModel> {
+  const items = [...transfer.items].filter((item) => item.kind === 'file');
+  const dropped = items.map((item) => ({ entry: item.webkitGetAsEntry(), file: item.getAsFile() }));
+  const folders = dropped.flatMap(({ entry }) => (entry?.isDirectory ? [entry as FileSystemDirectoryEntry] : []));
+  const loose = dropped.flatMap(({ entry, file }) => (entry?.isDirectory || file === null ? [] : [file]));
+  const [folder] = folders;
+  if (folder === undefined) return { name: NO_FOLDER_NAME, files: loose };
+  if (folders.length > 1 || loose.length > 0)
+    throw new Error('More than one thing was dropped. Drop the folder of one model, or its files.');
+  return { name: modelName(folder.name), files: await filesIn(folder) };
+}
+
+async function filesIn(folder: FileSystemDirectoryEntry): Promise<File[]> {
+  const reader = folder.createReader();
+  const files: File[] = [];
+  // A browser gives a hundred or so at a time, and none at the end.
+  for (;;) {
+    const entries = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
+    if (entries.length === 0) return files;
+    if (files.length + entries.length > MAX_ENTRIES)
+      throw new Error(`${folder.name} has more than ${MAX_ENTRIES} files. Drop the folder of one model.`);
+    for (const entry of entries) {
+      if (!entry.isFile) continue;
+      files.push(await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject)));
+    }
+  }
+}
+
+/** A folder's name as the API takes names. */
+function modelName(folder: string): string {
+  return folder.replace(/[^\w.-]+/g, '-').slice(0, 100) || NO_FOLDER_NAME;
+}
