@@ -90,6 +90,7 @@ export class Controller {
     await this.worker.leave(state.node.value.stage === 'draining' ? 'now' : 'drain');
     this.letSleep?.();
     this.letSleep = null;
+    state.openProblem.value = null;
     // A page of a hub lends to it when it starts again.
     if (state.mode === 'cluster') state.alone.value = false;
   }

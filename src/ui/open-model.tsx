@@ -16,7 +16,13 @@ export function OpenModel({ controller }: { controller: Controller }) {
     if (picked.files.length > 0) void controller.openModel(picked);
   };
   return (
-    <section class="open-model" aria-labelledby="open-title" data-testid="open-model" data-state={dragged.value}>
+    <section
+      class="open-model"
+      aria-labelledby="open-title"
+      data-testid="open-model"
+      data-state={dragged.value}
+      hidden={!canOpen.value && openProblem.value === null}
+    >
       <h3 id="open-title">A model of your own</h3>
       {openProblem.value !== null && (
         <p class="warn" role="alert" data-testid="open-problem">

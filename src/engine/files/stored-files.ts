@@ -27,6 +27,8 @@ export function storedFiles(source: OfferedFiles, store: ModelStore, onNotice: N
 }
 
 class StoredFiles {
+  private saidShort = false;
+
   constructor(
     private readonly source: OfferedFiles,
     private readonly store: ModelStore,
@@ -134,18 +136,39 @@ class StoredFiles {
     }
   }
 
-  /** Makes room for the rest of a file by dropping files of other models; false, with a notice, where there is not enough. */
+  /**
+   * Makes room for all that the model still lacks by dropping files of other models. False where not even this file finds room; a notice
+   * names both numbers, and where only later files do not, too: so it is known before the first of them comes.
+   */
   private async hasRoom(file: OfferFile, kept: number): Promise<boolean> {
-    const needed = file.size - kept;
-    const enough = (free: number | null): boolean => free === null || free >= needed;
-    if (enough(await this.store.free())) return true;
+    const { name } = this.source.offer;
+    const missing = await this.missing();
+    const free = async () => (await this.store.free()) ?? Number.POSITIVE_INFINITY;
+    if ((await free()) >= missing) return true;
     await this.dropOthers();
-    const free = await this.store.free();
-    if (enough(free)) return true;
-    this.onNotice(
-      `${file.path}: ${needed} bytes are to be kept, the browser has room for ${free}; not kept, so the next visit downloads it again. Free disk space to change that`,
-    );
-    return false;
+    const room = await free();
+    if (room >= missing) return true;
+    const needed = file.size - kept;
+    if (room < needed) {
+      this.onNotice(
+        `${file.path}: ${needed} bytes are to be kept, the browser has room for ${room}; not kept, so the next visit downloads it again. Free disk space to change that`,
+      );
+      return false;
+    }
+    if (!this.saidShort) {
+      this.onNotice(
+        `${name}: ${missing} bytes are to be kept, the browser has room for ${room}; what finds none is downloaded again by the next visit. Free disk space to change that`,
+      );
+    }
+    this.saidShort = true;
+    return true;
+  }
+
+  /** Bytes of the model that are not in the store. */
+  private async missing(): Promise<number> {
+    const { files } = this.source.offer;
+    const here = await Promise.all(files.map(({ sha256 }) => this.store.folder.size(sha256)));
+    return files.reduce((sum, { size }, i) => sum + Math.max(0, size - (here[i] ?? 0)), 0);
   }
 
   private async dropOthers(): Promise<void> {

@@ -202,6 +202,24 @@ describe('room', () => {
     expect(store.files.size).toBe(0);
   });
 
+  test('for a part of the model: known at its first file, which is kept', async () => {
+    const first = bytes.subarray(0, 6000);
+    const files = { 'a.safetensors': first, 'b.safetensors': bytes };
+    store.room = 12_000;
+    const stored = storedFiles(memoryFiles(files), store, (text) => notices.push(text));
+    const read = async (name: string) => {
+      for await (const _ of readModelFile(stored, name));
+    };
+    await read('a.safetensors');
+    expect(notices).toEqual([
+      expect.stringMatching(/^memory: 16000 bytes are to be kept, the browser has room for 12000; what finds none/),
+    ]);
+    expect(store.files.size).toBe(2);
+    await read('b.safetensors');
+    expect(notices[1]).toMatch(/^b\.safetensors: 10000 bytes are to be kept, the browser has room for \d+; not kept/);
+    expect(store.files.size).toBe(2);
+  });
+
   test('that ends while writing: the file streams through, and a notice says so', async () => {
     store.failAfter = 4000;
     expect((await visit()).equals(bytes)).toBe(true);
