@@ -50,12 +50,16 @@ export async function fetchModel(ref: ModelRef, place: FetchPlace, needs: Servin
   const io = { say, sleep: place.sleep ?? ((ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))) };
   const client = new HfClient({ hosts, token, ...io, ...(stallMs === undefined ? {} : { stallMs }) });
   try {
+    say(`${ref.id}: there is no such folder, so ${hosts.endpoint.host} is asked`);
     const commit = await commitOf(client, ref);
     if (isCommit(ref.revision) && commit !== ref.revision)
       throw new HubStartError(`commit ${ref.revision} was asked for, and ${commit} came. Is HF_ENDPOINT right?`);
     const folder = folderOf(commit);
     const kept = await keptModel(folder);
-    if (kept !== null) return { folder, hashes: kept };
+    if (kept !== null) {
+      say(`${ref.id}: commit ${commit} is here already, in ${folder}`);
+      return { folder, hashes: kept };
+    }
     await mkdir(folder, { recursive: true });
     const fetching = new Fetching(ref.id, commit, folder, client, io, place);
     return { folder, hashes: await withLock(folder, () => fetching.run(needs)) };

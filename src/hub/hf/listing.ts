@@ -45,7 +45,7 @@ export async function commitOf(client: HfClient, { id, revision }: ModelRef): Pr
 /** The files of a commit's first level; what lies in folders is no part of a model here. Throws `HubStartError`. */
 export async function filesOf(client: HfClient, id: string, commit: string): Promise<SourceFile[]> {
   const files: SourceFile[] = [];
-  let url: URL | null = client.url(`api/models/${id}/tree/${commit}?recursive=false`);
+  let url: URL | null = client.url(`api/models/${id}/tree/${commit}`);
   for (let page = 0; url !== null; page++) {
     if (page === MAX_PAGES) throw new HubStartError(`${id} has more files than the ${MAX_PAGES} lists that are read.`);
     const { value, next } = await client.json(url, MAX_ANSWER_BYTES);

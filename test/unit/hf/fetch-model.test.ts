@@ -89,12 +89,14 @@ describe('a model by name', () => {
     expect((await readFile(path.join(folder, 'model.safetensors'))).equals(weights)).toBe(true);
     expect(hashes.get('model.safetensors')).toBe(createHash('sha256').update(weights).digest('hex'));
     expect(weightBytes()).toBe(headerBytes + weights.length);
-    expect(lines[0]).toMatch(/^org\/tiny: 11\.5 MB of weights, commit c0ffee0+, into \//);
+    expect(lines[0]).toMatch(/^org\/tiny: there is no such folder, so 127\.0\.0\.1:\d+ is asked$/);
+    expect(lines[1]).toMatch(/^org\/tiny: 11\.5 MB of weights, commit c0ffee0+, into \//);
     expect(lines.at(-1)).toMatch(/^org\/tiny: all 11\.5 MB are here and checked, after \d+\.\d s$/);
 
     source.asked.length = 0;
     expect(await fetchTiny()).toEqual({ folder, hashes });
     expect(source.asked.map(({ path }) => path)).toEqual(['/api/models/org/tiny/revision/main']);
+    expect(lines.at(-1)).toBe(`org/tiny: commit ${COMMIT} is here already, in ${folder}`);
   });
 
   test('that is here, by its commit, needs no network', async () => {
@@ -217,7 +219,7 @@ describe('a broken download', () => {
   test('that stalls is broken off', async () => {
     source.instead.push({ path: '/revision/main', answer: () => {} });
     await fetchTiny({ stallMs: 100 });
-    expect(lines[0]).toContain('nothing came for 100 ms');
+    expect(lines[1]).toContain('nothing came for 100 ms');
   });
 });
 
