@@ -60,7 +60,9 @@ export async function fetchModel(ref: ModelRef, place: FetchPlace, needs: Servin
       say(`${ref.id}: commit ${commit} is here already, in ${folder}`);
       return { folder, hashes: kept };
     }
-    await mkdir(folder, { recursive: true });
+    await mkdir(folder, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+      throw new HubStartError(`${folder} cannot be made (${error.code}). Name another folder with --download-dir.`);
+    });
     const fetching = new Fetching(ref.id, commit, folder, client, io, place);
     return { folder, hashes: await withLock(folder, () => fetching.run(needs)) };
   } catch (error) {
