@@ -72,7 +72,10 @@ export function weightRoom(spec: ModelSpec, options: MemoryOptions, room: Adapte
   const dtype = options.kvCacheDtype === 'auto' ? 'f16' : options.kvCacheDtype;
   const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
   const kv = blocks * blockBytes({ spec, blockSize: options.blockSize, dtype });
-  return Math.max(0, Math.floor(memoryBudget(room, options.gpuMemoryUtilization) - activations - kv));
+  return Math.max(
+    0,
+    Math.floor(memoryBudget(room, options.gpuMemoryUtilization) - options.engines * (activations + kv)),
+  );
 }
 
 /**
