@@ -70,18 +70,19 @@ export async function shapeEngine(
     vocabSize: spec.vocabSize,
   };
   const bench = new Bench(gpu);
+  const variant = chooseVariant(gpu.adapter.software);
   const totalBlocks = batch * maxBlocksPerSeq + 1;
   const program: ProgramInputs = {
     gpu,
     spec,
     weights,
     sizes,
-    buffers: await createEngineBuffers(device, spec, sizes),
+    buffers: await createEngineBuffers(device, spec, sizes, variant),
     pool: await createPool(device, { spec, blockSize: BLOCK_SIZE, dtype: kvDtype }, totalBlocks),
     invFreq: spec.layers.map(({ rope }) => bench.buffer(Float32Array.from(inverseFrequencies(rope)))),
     blockSize: BLOCK_SIZE,
     kvDtype,
-    variant: chooseVariant(gpu.adapter.software),
+    variant,
   };
   const pipelines = new Pipelines(device, shaders);
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager: false });

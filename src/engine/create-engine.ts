@@ -119,7 +119,8 @@ function planOf({ gpu, spec, weights, options }: EngineInputs): Plan {
   const { longest, maxBlocksPerSeq, largestStep, sizes } = engineSizes(spec, options, software);
   const kvDtype = options.kvCacheDtype === 'auto' ? kvDtypeOf(weights) : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype: kvDtype };
-  const activationBytes = Object.values(engineBufferSizes(spec, sizes)).reduce((a, b) => a + b, 0);
+  const variant = chooseVariant(software);
+  const activationBytes = Object.values(engineBufferSizes(spec, sizes, variant)).reduce((a, b) => a + b, 0);
   const most = options.maxNumSeqs * maxBlocksPerSeq;
   const transferBytes = options.enablePrefixCaching ? copyBytes(kvShape, most) : 0;
   const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
@@ -132,7 +133,7 @@ function planOf({ gpu, spec, weights, options }: EngineInputs): Plan {
     least: maxBlocksPerSeq,
   });
   const maxModelLen = contextOf(options, longest, blocks);
-  return { kvShape, kvDtype, variant: chooseVariant(software), sizes, largestStep, maxModelLen, blocks };
+  return { kvShape, kvDtype, variant, sizes, largestStep, maxModelLen, blocks };
 }
 
 /** What computes the steps of one engine, and a scheduler to try it with. */
@@ -145,7 +146,7 @@ interface MadeRunner {
 async function makeRunner(inputs: EngineInputs, shared: Shared): Promise<MadeRunner> {
   const { gpu, spec, weights, options, golden } = inputs;
   const { kvShape, sizes, invFreq, kvDtype, variant, pipelines } = shared;
-  const buffers = await createEngineBuffers(gpu.device, spec, sizes);
+  const buffers = await createEngineBuffers(gpu.device, spec, sizes, variant);
   const pool = await createPool(gpu.device, kvShape, shared.blocks);
   const { blockSize } = options;
   const program: ProgramInputs = { gpu, spec, weights, sizes, buffers, pool, invFreq, blockSize, kvDtype, variant };

@@ -9,6 +9,8 @@ const TILE = 64;
 /** With so few rows, workgroups share a row's tiles. */
 const MAX_SPLIT_ROWS = 8;
 const MAX_SPLIT_BYTES = 64 * 2 ** 20;
+/** As small as buffers get. */
+const LEAST_BYTES = 16;
 
 export interface AttentionArgs extends PagedArgs {
   readonly variant: KernelVariant;
@@ -100,9 +102,9 @@ export function attention(a: AttentionArgs): KernelCall[] {
   ];
 }
 
-/** Size of `partials`: what the tiles of the rows that are split give. */
-export function partialsBytes(sizes: Sizes): number {
-  return Math.max(16, splitRows(sizes) * rowBytes(sizes));
+/** Size of `partials`: what the tiles of the rows that are split give. Only wide kernels split rows. */
+export function partialsBytes(variant: KernelVariant, sizes: Sizes): number {
+  return variant === 'wide' ? Math.max(LEAST_BYTES, splitRows(sizes) * rowBytes(sizes)) : LEAST_BYTES;
 }
 
 /** Rows that are split at most: so many as leave their partial sums within bounds, a power of two; 0 = none. */

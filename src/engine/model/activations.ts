@@ -2,6 +2,7 @@ import { MAX_LOGIT_BIAS } from '../../protocol/sampling.ts';
 import { allocate } from '../gpu/allocate.ts';
 import { partialsBytes } from '../kernels/attention.ts';
 import { sampleScratchBytes } from '../kernels/sample.ts';
+import type { KernelVariant } from '../kernels/variant.ts';
 import { LOGPROB_STRIDE, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
 import type { ExpertsSpec, ModelSpec } from './spec.ts';
 
@@ -9,7 +10,7 @@ import type { ExpertsSpec, ModelSpec } from './spec.ts';
 const LEAST_BYTES = 16;
 
 /** Bytes of every buffer of an engine beside weights and KV pool: tables (see tables.ts) and activations, one buffer a role. */
-export function engineBufferSizes(spec: ModelSpec, s: TableSizes) {
+export function engineBufferSizes(spec: ModelSpec, s: TableSizes, variant: KernelVariant) {
   const heads = spec.numHeads * spec.headDim;
   const kv = spec.numKvHeads * spec.headDim;
   const sparse = spec.layers.flatMap(({ experts }) => experts ?? []);
@@ -37,7 +38,7 @@ export function engineBufferSizes(spec: ModelSpec, s: TableSizes) {
     q: s.maxRows * heads * 4,
     attended: s.maxRows * heads * 4,
     /** What the tiles of positions of split rows give. */
-    partials: partialsBytes({ ...spec, maxLen: s.maxLen }),
+    partials: partialsBytes(variant, { ...spec, maxLen: s.maxLen }),
     gated: s.maxRows * gated * 4,
     /** [row][hidden]: what attention or MLP give, where it is normed before it is added */
     branch: spec.outNorms ? s.maxRows * spec.hiddenSize * 4 : LEAST_BYTES,
@@ -54,6 +55,11 @@ export function engineBufferSizes(spec: ModelSpec, s: TableSizes) {
 export type EngineBuffers = Record<keyof ReturnType<typeof engineBufferSizes>, GPUBuffer>;
 
 /** Allocates them. Throws `EngineError` code `out_of_memory`. */
-export function createEngineBuffers(device: GPUDevice, spec: ModelSpec, s: TableSizes): Promise<EngineBuffers> {
-  return allocate(device, 'Activations and tables', engineBufferSizes(spec, s));
+export function createEngineBuffers(
+  device: GPUDevice,
+  spec: ModelSpec,
+  s: TableSizes,
+  variant: KernelVariant,
+): Promise<EngineBuffers> {
+  return allocate(device, 'Activations and tables', engineBufferSizes(spec, s, variant));
 }

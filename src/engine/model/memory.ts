@@ -1,5 +1,6 @@
 import type { AdapterRoom } from '../../protocol/messages.ts';
 import { bucketOf } from '../bucket.ts';
+import { chooseVariant } from '../kernels/variant.ts';
 import { blockBytes, type KvDtype, layerBlockBytes } from '../kv/pool.ts';
 import type { TableSizes } from '../tables.ts';
 import { engineBufferSizes } from './activations.ts';
@@ -94,7 +95,7 @@ export function fitsAdapter(
   const dtype = options.kvCacheDtype === 'auto' ? (perValue > 3 ? 'f32' : 'f16') : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype };
   const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
-  const buffers = Object.values(engineBufferSizes(spec, sizes));
+  const buffers = Object.values(engineBufferSizes(spec, sizes, chooseVariant(room.software)));
   const activations = buffers.reduce((a, b) => a + b, 0);
   const largest = Math.max(...values.map((each) => each * perValue), ...buffers, layerBlockBytes(kvShape) * blocks);
   if (largest > Math.min(room.maxBufferSize, room.maxStorageBufferBindingSize)) return false;

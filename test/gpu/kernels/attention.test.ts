@@ -29,7 +29,9 @@ async function run(variant: KernelVariant, w: World, rows: readonly Row[], q: Fl
       q: bench.buffer(q),
       kPool: bench.buffer(w.k.words),
       vPool: bench.buffer(w.v.words),
-      partials: bench.buffer(partialsBytes({ ...w.shape, maxLen: w.shape.blockSize * w.shape.maxBlocksPerSeq })),
+      partials: bench.buffer(
+        partialsBytes(variant, { ...w.shape, maxLen: w.shape.blockSize * w.shape.maxBlocksPerSeq }),
+      ),
       out,
     }),
   );
