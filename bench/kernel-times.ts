@@ -1,6 +1,7 @@
 import type { KernelCall, PreparedCall } from '../src/engine/gpu/kernel.ts';
 import { encodeCalls } from '../src/engine/gpu/pipelines.ts';
 import { headCalls, layerCalls } from '../src/engine/model/program.ts';
+import type { StepRows } from '../src/engine/model/program-inputs.ts';
 import type { Yardsticks } from './adapter.ts';
 import type { ShapeEngine } from './shape-engine.ts';
 import { median, short, table } from './table.ts';
@@ -8,13 +9,20 @@ import { median, short, table } from './table.ts';
 const RUNS = 9;
 
 /**
- * GPU time of each kernel of a step of `rows` rows, by timestamps: one pass per kernel, summed over the layers, beside the step as one pass.
+ * GPU time of each kernel of a step of `bucket` rows, by timestamps: one pass per kernel, summed over the layers, beside the step as one pass.
  * What the buffers hold is what the step before left there.
  */
-export async function kernelTimes(engine: ShapeEngine, rows: number, adapter: Yardsticks): Promise<string> {
+export async function kernelTimes(
+  engine: ShapeEngine,
+  { bucket, chunks }: StepRows,
+  adapter: Yardsticks,
+): Promise<string> {
   const { program, pipelines } = engine;
   const { device } = program.gpu;
-  const calls: KernelCall[] = [...layerCalls(program, rows).flat(), ...headCalls(program, Math.min(rows, 64), false)];
+  const calls: KernelCall[] = [
+    ...layerCalls(program, { bucket, chunks }).flat(),
+    ...headCalls(program, Math.min(bucket, 64), false),
+  ];
   const prepared = await pipelines.prepare(calls);
   const queries = device.createQuerySet({ type: 'timestamp', count: prepared.length * 2 });
   const resolved = device.createBuffer({ size: prepared.length * 16, usage: 0x200 | 0x04 });
@@ -68,7 +76,7 @@ export async function kernelTimes(engine: ShapeEngine, rows: number, adapter: Ya
     short(flops / seconds / 1e12),
   ]);
   return table(
-    `Kernels of a step of ${rows} rows: ${short(total * 1e3)} ms in passes of their own, ${short(median(wholes) * 1e3)} ms as one pass, ${prepared.length} dispatches`,
+    `Kernels of a step of ${bucket} rows: ${short(total * 1e3)} ms in passes of their own, ${short(median(wholes) * 1e3)} ms as one pass, ${prepared.length} dispatches`,
     ['kernel', 'dispatches', 'µs', 'µs each', 'GB/s', 'of the read bandwidth', 'TFLOP/s'],
     lines,
   );

@@ -45,8 +45,9 @@ export async function benchShape(gpu: Gpu, adapter: Yardsticks, options: ShapeOp
   for (const point of points) {
     if (point.kind === 'prefill') rows.push(await prefill(engine, point.tokens));
     else rows.push(await decode(engine, point, steps, spec, dtype, adapter));
-    const stepRows = point.kind === 'prefill' ? Math.min(point.tokens, 2048) : point.batch;
-    kernels.push(await kernelTimes(engine, stepRows, adapter));
+    const chunks = point.kind === 'prefill';
+    const bucket = chunks ? Math.min(point.tokens, 2048) : point.batch;
+    kernels.push(await kernelTimes(engine, { bucket, chunks }, adapter));
   }
   weights.destroy();
   const head = ['point', 'tokens/s', 'ms a step', 'host ms', 'dispatches', 'of the least time'];

@@ -4,15 +4,18 @@
 //            values by fma, ascending. Tiles ascending (lib/attention_merge.wgsl). The order depends on the row's position and
 //            window alone, and is the same where SPLIT.
 // Variants:  SPLIT 0: a workgroup takes all tiles of its row. 1: one tile each (workgroup z), whose sums go to `partials`, for
-//            attention_merge.wgsl: where few rows leave a GPU idle.
-// Constants: as in attention_scalar.wgsl but WORKGROUP, and GROUP (= HEADS / KV_HEADS), PAIRS (= HEAD_DIM / 2), LANES, SPLIT, MAX_TILES.
-//            Workgroup memory: 4 (GROUP (HEAD_DIM + 65) + 64) bytes. Features: none.
+//            attention_merge.wgsl: where few rows leave a GPU idle. BLOCK_ROWS > 0: rows of blocks are left to attention_block.wgsl.
+// Constants: as in attention_scalar.wgsl but WORKGROUP, and GROUP (= HEADS / KV_HEADS), PAIRS (= HEAD_DIM / 2), LANES, SPLIT, MAX_TILES,
+//            BLOCK_ROWS. Workgroup memory: 4 (GROUP (HEAD_DIM + 65) + 64) bytes. Features: none.
 // Bindings:  as in attention_scalar.wgsl; 5 is `partials` where SPLIT: [rows][HEADS][MAX_TILES][largest score, weights, HEAD_DIM sums] f32.
 #include "lib/dtype.wgsl"
 #include "lib/kv.wgsl"
 #include "lib/softcap.wgsl"
 #include "lib/attention_merge.wgsl"
 #include "lib/window.wgsl"
+#if BLOCK_ROWS > 0
+#include "lib/row_block.wgsl"
+#endif
 
 @group(0) @binding(0) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
@@ -37,11 +40,20 @@ fn value_pair(element: u32, pair: u32) -> vec2<f32> {
 }
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
   let place = rows[group.y];
   if (place.w == 0) {
     return;
   }
+#if BLOCK_ROWS > 0
+  if (leads(group.y, groups.y) || follows(group.y, groups.y)) {
+    return;
+  }
+#endif
   let first = first_seen(place.y);
 #if SPLIT
   if (group.z < first / TILE || group.z > place.y / TILE) {

@@ -12,13 +12,23 @@ struct Attended {
   sum: vec2<f32>,
 }
 
+/// The larger of two largest scores, and what the sums of either are multiplied by to be relative to it.
+struct Join {
+  top: f32,
+  shrink: f32,
+  grow: f32,
+}
+
+fn join_of(before: f32, tile: f32) -> Join {
+  let top = max(before, tile);
+  return Join(top, exp(before - top), exp(tile - top));
+}
+
 fn joined(before: Attended, tile: Attended) -> Attended {
-  let top = max(before.top, tile.top);
-  let shrink = exp(before.top - top);
-  let grow = exp(tile.top - top);
+  let join = join_of(before.top, tile.top);
   return Attended(
-    top,
-    fma(tile.weights, grow, before.weights * shrink),
-    fma(tile.sum, vec2(grow), before.sum * shrink),
+    join.top,
+    fma(tile.weights, join.grow, before.weights * join.shrink),
+    fma(tile.sum, vec2(join.grow), before.sum * join.shrink),
   );
 }

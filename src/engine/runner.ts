@@ -6,7 +6,7 @@ import { encodeCalls, type Pipelines } from './gpu/pipelines.ts';
 import { ReadbackRing, readBuffer } from './gpu/readback.ts';
 import { blockBytes } from './kv/pool.ts';
 import { beginCalls, headCalls, layerCalls } from './model/program.ts';
-import type { ProgramInputs } from './model/program-inputs.ts';
+import type { ProgramInputs, StepRows } from './model/program-inputs.ts';
 import type { StepPlan } from './scheduler.ts';
 import { packBias, packSlot } from './slot.ts';
 import * as T from './tables.ts';
@@ -41,7 +41,7 @@ const NEVER = Number.POSITIVE_INFINITY;
 
 /**
  * Turns step plans into GPU work: one descriptor write, one encoder, prepared programs, one readback a step.
- * Programs are prepared once per bucket of rows (powers of two); all that varies from step to step lies in buffers.
+ * Programs are prepared once per bucket of rows (powers of two) and kind of rows; all that varies from step to step lies in buffers.
  */
 export class Runner {
   private readonly ring: ReadbackRing;
@@ -68,7 +68,12 @@ export class Runner {
   /** Submits one step. Rejects when a shader does not compile; a lost device shows itself in `result`. */
   async submit(plan: StepPlan): Promise<SubmittedStep> {
     const wantsLogprobs = plan.logitRows.some((r) => (r.kind & T.LOGIT_LOGPROBS) !== 0);
-    const segments = await this.segments(plan.numRows, plan.logitRows.length, plan.admitted.length > 0, wantsLogprobs);
+    const segments = await this.segments(
+      stepRows(plan),
+      plan.logitRows.length,
+      plan.admitted.length > 0,
+      wantsLogprobs,
+    );
     const { queue } = this.inputs.gpu.device;
     this.uploadAdmitted(plan);
     queue.writeBuffer(this.inputs.buffers.step, 0, this.descriptor, 0, this.describe(plan));
@@ -95,7 +100,7 @@ export class Runner {
   /** Runs a step only up to the end of a layer; returns the residual stream, [row][hidden]. For the self-test. */
   async residualAfterLayer(plan: StepPlan, layer: number): Promise<Float32Array> {
     const { gpu, buffers } = this.inputs;
-    const segments = await this.segments(plan.numRows, 0, true, false);
+    const segments = await this.segments(stepRows(plan), 0, true, false);
     this.uploadAdmitted(plan);
     gpu.device.queue.writeBuffer(buffers.step, 0, this.descriptor, 0, this.describe(plan));
     const beginAndEmbed = 2;
@@ -105,7 +110,7 @@ export class Runner {
 
   /** Compiles what steps of `rows` rows and `logitRows` logit rows need, so that the first such step does not wait for it. */
   async prepare(rows: number, logitRows: number): Promise<void> {
-    await this.segments(rows, logitRows, true, false);
+    await this.segments({ bucket: bucketOf(rows), chunks: true }, logitRows, true, false);
   }
 
   /** Resolves when the GPU has done work submitted now. On a lost device it may resolve all the same. */
@@ -124,17 +129,17 @@ export class Runner {
   }
 
   private async segments(
-    rows: number,
+    rows: StepRows,
     logitRows: number,
     admitting: boolean,
     withLogprobs: boolean,
   ): Promise<PreparedCall[][]> {
     const p = this.inputs;
-    const bucket = bucketOf(rows);
+    const { bucket, chunks } = rows;
     const head = bucketOf(logitRows);
     const [start, layers, end] = await Promise.all([
       this.program(`begin ${bucket} ${admitting}`, () => [beginCalls(p, bucket, admitting)]),
-      this.program(`layers ${bucket}`, () => layerCalls(p, bucket)),
+      this.program(`layers ${bucket} ${chunks}`, () => layerCalls(p, rows)),
       logitRows === 0 ? [] : this.program(`head ${head} ${withLogprobs}`, () => [headCalls(p, head, withLogprobs)]),
     ]);
     return [...start, ...layers, ...end];
@@ -197,6 +202,10 @@ export class Runner {
     }
     return delta;
   }
+}
+
+function stepRows({ numRows, numDecodeRows }: StepPlan): StepRows {
+  return { bucket: bucketOf(numRows), chunks: numDecodeRows < numRows };
 }
 
 /** Positions that the step's attention reads, summed over its rows; windows are not looked at. */

@@ -1,4 +1,5 @@
 import type { KernelCall } from '../gpu/kernel.ts';
+import { attentionBlock } from './attention-block.ts';
 import { type PagedArgs, pagedConstants } from './paged.ts';
 import type { KernelVariant } from './variant.ts';
 
@@ -14,6 +15,8 @@ const LEAST_BYTES = 16;
 
 export interface AttentionArgs extends PagedArgs {
   readonly variant: KernelVariant;
+  /** Rows may stand side by side as their positions do: chunks of prompts. They are computed whether this says so or not. */
+  readonly chunks: boolean;
   readonly scale: number;
   /** A row sees the last so many positions, its own included; 0 = all. */
   readonly slidingWindow: number;
@@ -69,6 +72,7 @@ export function attention(a: AttentionArgs): KernelCall[] {
   const sizes = { ...a, maxLen: a.blockSize * a.maxBlocksPerSeq };
   const tiles = maxTiles(sizes);
   const split = a.bucket <= splitRows(sizes);
+  const block = a.chunks && !split ? attentionBlock(a) : null;
   const lanes = Math.min(WORKGROUP.wide, 2 ** Math.ceil(Math.log2(group * Math.max(TILE, a.headDim / 2))));
   const wide: KernelCall = {
     ...call,
@@ -80,9 +84,21 @@ export function attention(a: AttentionArgs): KernelCall[] {
       LANES: lanes,
       SPLIT: Number(split),
       MAX_TILES: tiles,
+      BLOCK_ROWS: block?.BLOCK_ROWS ?? 0,
     },
     workgroups: [a.numKvHeads, a.bucket, split ? tiles : 1],
   };
+  if (block) {
+    return [
+      {
+        ...call,
+        shader: 'attention_block.wgsl',
+        constants: { ...constants, ...block, GROUP: group },
+        workgroups: [a.numKvHeads, a.bucket, 1],
+      },
+      { ...wide, label: `${a.label} rows`, bytes: 0 },
+    ];
+  }
   if (!split) return [wide];
   return [
     { ...wide, bindings: [...inputs, { buffer: a.partials, access: 'read_write' }] },

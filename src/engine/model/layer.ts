@@ -7,11 +7,11 @@ import { rmsNorm } from '../kernels/rms-norm.ts';
 import { ropeKv } from '../kernels/rope-kv.ts';
 import { routeExperts } from '../kernels/route-experts.ts';
 import { STEP_NUM_ROWS } from '../tables.ts';
-import type { ProgramInputs } from './program-inputs.ts';
+import type { ProgramInputs, StepRows } from './program-inputs.ts';
 import type { ExpertsSpec, LayerSpec, TensorRole } from './spec.ts';
 
-/** Layer `i` over `bucket` rows: attention and MLP, each added to the residual stream. */
-export function oneLayer(p: ProgramInputs, bucket: number, layer: LayerSpec, i: number): KernelCall[] {
+/** Layer `i` over the rows of a bucket: attention and MLP, each added to the residual stream. */
+export function oneLayer(p: ProgramInputs, { bucket, chunks }: StepRows, layer: LayerSpec, i: number): KernelCall[] {
   const { spec, variant, buffers: b } = p;
   const heads = { numHeads: spec.numHeads, numKvHeads: spec.numKvHeads, headDim: spec.headDim };
   const paged = {
@@ -52,6 +52,7 @@ export function oneLayer(p: ProgramInputs, bucket: number, layer: LayerSpec, i: 
       label: `layer ${i} attention`,
       variant,
       bucket,
+      chunks,
       scale: spec.attentionScale,
       slidingWindow: layer.slidingWindow ?? 0,
       softcap: spec.attentionSoftcap,

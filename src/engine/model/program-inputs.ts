@@ -20,3 +20,10 @@ export interface ProgramInputs {
   /** Per layer: inverse frequencies of its rotary embedding, f32. */
   readonly invFreq: readonly GPUBuffer[];
 }
+
+/** Which rows a program is for. */
+export interface StepRows {
+  readonly bucket: number;
+  /** There may be chunks of prompts among them, else each is of another sequence. Chooses kernels, never results. */
+  readonly chunks: boolean;
+}

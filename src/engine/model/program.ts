@@ -10,7 +10,7 @@ import { slotCounts } from '../kernels/slot-counts.ts';
 import { softcapLogits } from '../kernels/softcap-logits.ts';
 import { STEP_NUM_LOGIT_ROWS, stepLayout } from '../tables.ts';
 import { oneLayer } from './layer.ts';
-import type { ProgramInputs } from './program-inputs.ts';
+import type { ProgramInputs, StepRows } from './program-inputs.ts';
 
 /** Puts the step's rows and block-table changes in place; `admitting`: also counts the tokens of new slots. */
 export function beginCalls(p: ProgramInputs, bucket: number, admitting: boolean): KernelCall[] {
@@ -35,13 +35,13 @@ export function beginCalls(p: ProgramInputs, bucket: number, admitting: boolean)
   return calls;
 }
 
-/** The transformer over `bucket` rows, from token ids to the residual stream: the embedding, then one list of calls a layer. */
-export function layerCalls(p: ProgramInputs, bucket: number): KernelCall[][] {
+/** The transformer over the rows of a bucket, from token ids to the residual stream: the embedding, then one list of calls a layer. */
+export function layerCalls(p: ProgramInputs, rows: StepRows): KernelCall[][] {
   const { spec, buffers: b } = p;
   const table = p.weights.get('embed', null);
   const embedding = embed({
     label: 'embed',
-    bucket,
+    bucket: rows.bucket,
     width: spec.hiddenSize,
     dtype: table.dtype,
     scale: spec.embedScale,
@@ -49,7 +49,7 @@ export function layerCalls(p: ProgramInputs, bucket: number): KernelCall[][] {
     weight: table.buffer,
     out: b.hidden,
   });
-  return [[embedding], ...spec.layers.map((layer, i) => oneLayer(p, bucket, layer, i))];
+  return [[embedding], ...spec.layers.map((layer, i) => oneLayer(p, rows, layer, i))];
 }
 
 /** Logits of the step's logit rows, then one sampled token for each row that samples; `bucket` counts logit rows. */
