@@ -69,7 +69,10 @@ export function memoryBudget({ maxBufferSize, software }: AdapterRoom, utilizati
  */
 export function weightRoom(spec: ModelSpec, options: MemoryOptions, room: AdapterRoom): number {
   const { sizes, maxBlocksPerSeq } = engineSizes(spec, options, room.software);
-  const activations = Object.values(engineBufferSizes(spec, sizes)).reduce((a, b) => a + b, 0);
+  const activations = Object.values(engineBufferSizes(spec, sizes, chooseVariant(room.software))).reduce(
+    (a, b) => a + b,
+    0,
+  );
   const dtype = options.kvCacheDtype === 'auto' ? 'f16' : options.kvCacheDtype;
   const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
   const kv = blocks * blockBytes({ spec, blockSize: options.blockSize, dtype });
