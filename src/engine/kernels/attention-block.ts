@@ -7,13 +7,16 @@ const QUERIES: readonly number[] = [64, 32];
 const LEAST_WORKGROUPS = 200;
 /** Dimensions of a head up to which a thread holds the sums of four queries for all of an eighth of them; beyond, of a sixteenth. */
 const NARROW = 128;
-/** By that width. TX: threads side by side; HELD: queries of a thread; V_KEYS: positions whose values are staged at a time. */
+/**
+ * TX: threads side by side; HELD: queries of a thread; V_KEYS: positions whose values are staged at a time; DEPTH: dimensions of queries
+ * and keys staged at a time, where they divide a head. What was fastest on an H200 of all that leaves workgroup memory below 16 KiB.
+ */
 const SHAPES = {
-  narrow: { TX: 8, HELD: 4, V_KEYS: 8 },
-  broad: { TX: 16, HELD: 4, V_KEYS: 4 },
+  narrow: { TX: 8, HELD: 4, V_KEYS: 8, DEPTH: 16 },
+  /** Few queries: more threads for each. */
+  few: { TX: 16, HELD: 4, V_KEYS: 8, DEPTH: 32 },
+  broad: { TX: 16, HELD: 4, V_KEYS: 4, DEPTH: 16 },
 } as const;
-/** Dimensions staged at a time; 8 where it does not divide a head. */
-const DEPTH = 16;
 /** Positions of a tile. */
 const TILE = 64;
 
@@ -33,7 +36,8 @@ export function attentionBlock(sizes: Sizes): Constants | null {
   const workgroups = (queries: number) => (sizes.bucket / blockRows(queries, group)) * sizes.numKvHeads;
   const most = fitting.find((queries) => workgroups(queries) >= LEAST_WORKGROUPS) ?? fitting.at(-1);
   if (most === undefined) return null;
-  const { TX, HELD, V_KEYS } = sizes.headDim > NARROW ? SHAPES.broad : SHAPES.narrow;
+  const shape = sizes.headDim > NARROW ? 'broad' : most === QUERIES.at(-1) ? 'few' : 'narrow';
+  const { TX, HELD, V_KEYS, DEPTH } = SHAPES[shape];
   const BLOCK_ROWS = blockRows(most, group);
   const TY = Math.ceil((BLOCK_ROWS * group) / HELD);
   return {
@@ -42,7 +46,7 @@ export function attentionBlock(sizes: Sizes): Constants | null {
     TY,
     THREADS: TX * TY,
     HELD,
-    DEPTH: sizes.headDim % DEPTH === 0 ? DEPTH : 8,
+    DEPTH: [DEPTH, 16, 8].find((depth) => sizes.headDim % depth === 0) ?? 8,
     V_KEYS,
     SHARES: TY * HELD > 32 ? 2 : 1,
   };
