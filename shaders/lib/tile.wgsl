@@ -16,12 +16,7 @@
   for (var chunk = segment * run_length; chunk < end; chunk += UNROLL) {
 #for u in 0..UNROLL
 #for c in 0..COLUMNS
-#if DTYPE == 0
-    let at_${u}_${c} = (line_${c} * chunks + chunk + ${u}) * 2;
-    let w_${u}_${c} = unpack_eight(weight[at_${u}_${c}], weight[at_${u}_${c} + 1]);
-#else
-    let w_${u}_${c} = unpack_eight(weight[line_${c} * chunks + chunk + ${u}]);
-#endif
+    let w_${u}_${c} = weight_eight(line_${c}, chunk + ${u});
 #endfor
 #endfor
 #for u in 0..UNROLL
@@ -50,7 +45,7 @@
   let end = min((segment + 1) * run_length, length);
   for (var k = segment * run_length; k < end; k++) {
 #for c in 0..COLUMNS
-    let w_${c} = weight_at(line_${c} * length + k);
+    let w_${c} = weight_at(line_${c}, k);
 #endfor
 #for r in 0..ROWS
     {

@@ -3,9 +3,10 @@ import type { PageOptions } from '../config/table.ts';
 import { type Engine, EngineError, type EngineListener } from '../engine/api.ts';
 import { createEngine, type EngineOptions } from '../engine/create-engine.ts';
 import { type ModelFiles, readModelJson } from '../engine/files/source.ts';
+import { withRopeFactors } from '../engine/gguf/spec.ts';
 import { openGpu } from '../engine/gpu/device.ts';
 import type { ShaderLibrary } from '../engine/gpu/shader-source.ts';
-import { modelSpec } from '../engine/model/config.ts';
+import { readModelSpec } from '../engine/model/read-spec.ts';
 import { Golden } from '../engine/self-test.ts';
 import { loadWeights } from '../engine/weights/weights.ts';
 import { blockHasherOf, hashSeedOf } from './block-hasher.ts';
@@ -41,11 +42,13 @@ export async function startEngine(
   const { offer, files, progress } = request;
   const options = optionsFor(request);
   progress.say('reading the configuration of the model');
-  const spec = modelSpec(await readModelJson(files, 'config.json'));
+  const spec = await readModelSpec(files);
   const gpu = await openGpu(place.gpu, { allowSoftware: options['allow-software-adapter'] });
   listener.adapter(gpu.adapter);
   try {
     const weights = await loadWeights(gpu.device, spec, files, {
+      quantization: options.quantization,
+      shaders: place.shaders,
       onProgress: (loaded, total) => progress.loaded(loaded, total),
     });
     progress.warming('compiling shaders, checking the adapter, measuring its step budget');
@@ -53,7 +56,7 @@ export async function startEngine(
     return await createEngine({
       gpu,
       shaders: place.shaders,
-      spec,
+      spec: withRopeFactors(spec, weights.ropeFactors),
       weights,
       model: offer.model.name,
       fingerprint: offer.model.fingerprint,
