@@ -78,8 +78,8 @@ function wrongFile(file: string, specifier: string, isImport: boolean): string |
   if (from === undefined || to === undefined || from === to) return null;
   const layer = LAYERS[from];
   if (!layer) return `src/${from} has no place among the layers; give it one in scripts/code-rules.ts.`;
-  if (from === 'hub' && to === 'engine' && !target.startsWith('src/engine/model/'))
-    return 'a hub knows no WebGPU; of src/engine it may import model/ only.';
+  if (from === 'hub' && to === 'engine' && !/^src\/engine\/(model|gguf)\//.test(target))
+    return 'a hub knows no WebGPU; of src/engine it may import model/ and gguf/ only.';
   if (layer.layers.includes(to)) return null;
   return `src/${from} may import ${layer.layers.map((l) => `src/${l}`).join(', ') || 'nothing of the other folders'} only.`;
 }

@@ -18,14 +18,10 @@ import { notYet, only, option } from './option.ts';
 export const engineOptions = {
   model: option({
     group: 'Engine',
-    kind: list(text('FOLDER')),
+    kind: list(text('FOLDER|FILE.gguf')),
     default: ['quire-pico'],
     where: 'hub',
-    help: 'Folder in the Hugging Face layout, or quire-pico, the model that comes with Quire. Repeatable: each page gets one that fits it.',
-    refused: {
-      reason: 'not yet: models are read from folders, not from GGUF files',
-      when: (models) => models.some((model) => model.endsWith('.gguf')),
-    },
+    help: 'Folder in the Hugging Face layout, a GGUF file, or quire-pico, the model that comes with Quire. Repeatable: each page gets one that fits it.',
   }),
   'served-model-name': option({
     group: 'Engine',
@@ -66,8 +62,7 @@ export const engineOptions = {
     kind: choice('none', 'int8', 'int4'),
     default: 'none',
     where: 'both',
-    help: 'Quantize weights while they load.',
-    refused: only(['none'], 'weights are held as the checkpoint has them'),
+    help: 'Quantize float weights while they load, in blocks of 32; quantized files keep their own.',
   }),
   'block-size': option({
     group: 'Engine',

@@ -1,6 +1,6 @@
 import { OptionError } from '../config/option.ts';
 import { pageOptions } from '../config/options.ts';
-import { fitsAdapter, type MemoryOptions } from '../engine/model/memory.ts';
+import { fitsAdapter } from '../engine/model/memory.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
 import type { AdapterRoom, ModelOffer } from '../protocol/messages.ts';
 
@@ -8,7 +8,7 @@ import type { AdapterRoom, ModelOffer } from '../protocol/messages.ts';
 export interface OfferedModel {
   readonly offer: ModelOffer;
   readonly spec: ModelSpec;
-  /** Of its weight files. */
+  /** Of its weights as the checkpoint has them. */
   readonly weightBytes: number;
 }
 
@@ -41,7 +41,10 @@ export function modelFor(
 }
 
 /** null where the page's own options cannot be read: it refuses them itself, whatever it is offered. */
-function memoryOptions(query: string, nodeOptions: Readonly<Record<string, string>>): MemoryOptions | null {
+function memoryOptions(
+  query: string,
+  nodeOptions: Readonly<Record<string, string>>,
+): Parameters<typeof fitsAdapter>[1] | null {
   try {
     const options = pageOptions(new URLSearchParams(query), nodeOptions);
     const kvCacheDtype = options['kv-cache-dtype'];
@@ -52,6 +55,7 @@ function memoryOptions(query: string, nodeOptions: Readonly<Record<string, strin
       maxNumBatchedTokens: options['max-num-batched-tokens'],
       numGpuBlocksOverride: options['num-gpu-blocks-override'],
       gpuMemoryUtilization: options['gpu-memory-utilization'],
+      quantization: options.quantization,
       // Refused by the options table; its type does not know.
       kvCacheDtype: kvCacheDtype === 'int8' ? 'auto' : kvCacheDtype,
     };

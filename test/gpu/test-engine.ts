@@ -80,7 +80,8 @@ export class TestEngine {
     const spec = await readModelSpec(files);
     const { quantization = 'none' } = options;
     const weights = await loadWeights(gpu.device, spec, files, { quantization, shaders });
-    const hasGolden = !options.skipGolden && files.offer.files.some((f) => f.path === 'self-test.json');
+    const hasGolden =
+      !options.skipGolden && quantization === 'none' && files.offer.files.some((f) => f.path === 'self-test.json');
     const self = new TestEngine(undefined as never);
     self.engine = await createEngine({
       gpu,

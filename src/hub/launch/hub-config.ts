@@ -103,14 +103,14 @@ function zmqConfig(config: KvEventsConfig | null): ZmqConfig | null {
   };
 }
 
-/** A folder as it is, or one of the models that come with Quire. */
+/** A folder or a file as it is, or one of the models that come with Quire. */
 function modelFolder(model: string, root: string): string {
   if (existsSync(model)) return path.resolve(model);
   const own = path.join(root, 'models', model);
   if (!model.includes('..') && existsSync(own)) return own;
   const hint = /^[\w.-]+\/[\w.-]+$/.test(model) ? ' Models named org/name are not fetched yet: download it first.' : '';
   throw new OptionError(
-    `--model ${model}: there is no such folder.${hint} Name a folder in the Hugging Face layout, or quire-pico.`,
+    `--model ${model}: there is no such folder.${hint} Name a folder in the Hugging Face layout, a GGUF file, or quire-pico.`,
   );
 }
 
