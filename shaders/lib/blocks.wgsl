@@ -69,3 +69,39 @@ fn decode_eight(line: u32, chunk: u32, runs: u32, scales_at: u32) -> Eight {
 #endif
   return scaled(integers(words), scale_of(line, chunk, runs, scales_at));
 }
+
+/// The four eights of one run.
+struct Run {
+  eight_0: Eight,
+  eight_1: Eight,
+  eight_2: Eight,
+  eight_3: Eight,
+}
+
+/// Numbers 32 `run` to 32 `run` + 31 of row `line`: the same as four times decode_eight, in fewer and wider loads.
+fn decode_run(line: u32, run: u32, runs: u32, scales_at: u32) -> Run {
+  let scale = scale_of(line, run * 4, runs, scales_at);
+#if DTYPE == 5
+  let upper = scale_of(line, run * 4 + 2, runs, scales_at);
+#else
+  let upper = scale;
+#endif
+#if DTYPE >= 6
+  let words = weight[line * runs + run];
+  return Run(
+    scaled(integers(vec2(words.x, 0u)), scale),
+    scaled(integers(vec2(words.y, 0u)), scale),
+    scaled(integers(vec2(words.z, 0u)), upper),
+    scaled(integers(vec2(words.w, 0u)), upper),
+  );
+#else
+  let low = weight[(line * runs + run) * 2];
+  let high = weight[(line * runs + run) * 2 + 1];
+  return Run(
+    scaled(integers(low.xy), scale),
+    scaled(integers(low.zw), scale),
+    scaled(integers(high.xy), upper),
+    scaled(integers(high.zw), upper),
+  );
+#endif
+}

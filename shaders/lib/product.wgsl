@@ -39,6 +39,11 @@ fn weight_eight(line: u32, chunk: u32) -> Eight {
   return decode_eight(line, chunk, (shape.k + RUN - 1) / RUN, shape.scales_at);
 }
 
+/// Numbers 32 `run` to 32 `run` + 31 of row `line`.
+fn weight_run(line: u32, run: u32) -> Run {
+  return decode_run(line, run, (shape.k + RUN - 1) / RUN, shape.scales_at);
+}
+
 /// Number `k` of row `line`.
 fn weight_at(line: u32, k: u32) -> f32 {
   let eight = weight_eight(line, k / 8);

@@ -14,11 +14,21 @@
   let run_length = (chunks + SEGMENTS - 1) / SEGMENTS;
   let end = min((segment + 1) * run_length, chunks);
   for (var chunk = segment * run_length; chunk < end; chunk += UNROLL) {
+#if DTYPE >= 3 && UNROLL == 4
+    // Runs of k begin at multiples of UNROLL chunks, and so at whole runs of numbers with one scale.
+#for c in 0..COLUMNS
+    let run_${c} = weight_run(line_${c}, chunk / 4);
+#for u in 0..UNROLL
+    let w_${u}_${c} = run_${c}.eight_${u};
+#endfor
+#endfor
+#else
 #for u in 0..UNROLL
 #for c in 0..COLUMNS
     let w_${u}_${c} = weight_eight(line_${c}, chunk + ${u});
 #endfor
 #endfor
+#endif
 #for u in 0..UNROLL
 #for r in 0..ROWS
     {

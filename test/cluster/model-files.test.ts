@@ -5,8 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
-import { convertFolder } from '../support/convert-gguf.ts';
-import { ggufFile } from '../support/gguf-file.ts';
+import { picoGguf } from '../support/pico-gguf.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { PICO, startTestHub } from '../support/test-hub.ts';
 
@@ -213,11 +212,7 @@ describe('folders that cannot be served end the start with one line', () => {
 });
 
 describe('a GGUF file', () => {
-  /** quire-pico as one, with the vocabulary that the hub needs. */
-  async function writeGguf(file: string): Promise<void> {
-    const { metadata, tensors } = convertFolder(PICO, () => 'Q8_0');
-    await writeFile(file, ggufFile({ metadata: { ...metadata, ...BYTES_VOCABULARY }, tensors }));
-  }
+  const writeGguf = (file: string) => writeFile(file, picoGguf('Q8_0'));
 
   it('is served, hashed and named as a model of its own', async () => {
     const file = path.join(scratch, 'pico-Q8_0.gguf');
@@ -260,14 +255,3 @@ describe('a GGUF file', () => {
     );
   });
 });
-
-/** 256 byte tokens, no merges. */
-const BYTES_VOCABULARY = {
-  'tokenizer.ggml.model': 'llama',
-  'tokenizer.ggml.tokens': Array.from(
-    { length: 256 },
-    (_, b) => `<0x${b.toString(16).toUpperCase().padStart(2, '0')}>`,
-  ),
-  'tokenizer.ggml.scores': { f32: new Array<number>(256).fill(0) },
-  'tokenizer.ggml.token_type': { i32: new Array<number>(256).fill(6) },
-};

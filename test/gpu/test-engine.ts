@@ -69,6 +69,8 @@ export class TestEngine {
     { choices: Map<number, Collected>; left: number; resolve: (c: Collected[]) => void; reject: (e: Error) => void }
   >();
   private number = 0;
+  /** Of the buffers that hold them. */
+  weightBytes = 0;
   /** Hears of prompts that are computed for their KV. */
   prefilled: EngineListener['prefilled'] = () => {};
 
@@ -83,6 +85,7 @@ export class TestEngine {
     const hasGolden =
       !options.skipGolden && quantization === 'none' && files.offer.files.some((f) => f.path === 'self-test.json');
     const self = new TestEngine(undefined as never);
+    self.weightBytes = weights.bytes;
     self.engine = await createEngine({
       gpu,
       shaders: options.shaders ?? shaders,

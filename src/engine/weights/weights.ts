@@ -67,7 +67,8 @@ export async function loadWeights(
   const total = paths.reduce((sum, path) => sum + offeredFile(files.offer, path).size, 0);
   const loader = new WeightLoader(device, spec, options);
   // The header of a later shard is not known yet when the first one allocates; the size of the files is, and is close.
-  if (paths.length > 1) loader.refuseAbove(total, files.offer.name);
+  const asStored = (options.quantization ?? 'none') === 'none';
+  if (paths.length > 1 && asStored) loader.refuseAbove(total, files.offer.name);
   try {
     let before = 0;
     for (const path of paths) {

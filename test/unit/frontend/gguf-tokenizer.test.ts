@@ -1,36 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { ggufTokenizerFiles } from '../../../src/frontend/gguf-tokenizer.ts';
 import { loadChatTokenizer } from '../../../src/frontend/tokenizer.ts';
+import { picoVocabulary } from '../../support/pico-gguf.ts';
 import { BYTE_FALLBACK_FILES, VOCAB } from './byte-fallback-tokenizer.ts';
-import { PICO_FILES, pico, reference } from './support.ts';
+import { pico, reference } from './support.ts';
 
-const [NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE] = [1, 3, 4, 5, 6];
+const [NORMAL, CONTROL, BYTE] = [1, 3, 6];
 
-interface TokenizerJson {
-  readonly added_tokens: { id: number; content: string; special: boolean }[];
-  readonly model: { readonly vocab: Record<string, number>; readonly merges: [string, string][] };
-}
-
-/** quire-pico's tokenizer as llama.cpp's converter writes it, ids that no token has padded as it pads them. */
-function picoMetadata(): Map<string, unknown> {
-  const { added_tokens, model } = PICO_FILES.tokenizerJson as TokenizerJson;
-  const tokens = Array.from({ length: 4096 }, (_, i) => `[PAD${i}]`);
-  const types = tokens.map(() => UNUSED);
-  for (const [token, id] of Object.entries(model.vocab)) [tokens[id], types[id]] = [token, NORMAL];
-  for (const { id, content, special } of added_tokens)
-    [tokens[id], types[id]] = [content, special ? CONTROL : USER_DEFINED];
-  return new Map<string, unknown>([
-    ['general.architecture', 'qwen3'],
-    ['tokenizer.ggml.model', 'gpt2'],
-    ['tokenizer.ggml.pre', 'qwen2'],
-    ['tokenizer.ggml.tokens', tokens],
-    ['tokenizer.ggml.token_type', types],
-    ['tokenizer.ggml.merges', model.merges.map((pair) => pair.join(' '))],
-    ['tokenizer.ggml.eos_token_id', 2],
-    ['tokenizer.ggml.padding_token_id', 0],
-    ['tokenizer.chat_template', (PICO_FILES.tokenizerConfig as { chat_template: string }).chat_template],
-  ]);
-}
+const picoMetadata = (): Map<string, unknown> =>
+  new Map(Object.entries(picoVocabulary()).map(([key, v]) => [key, typeof v === 'object' && 'i32' in v ? v.i32 : v]));
 
 const load = (metadata: ReadonlyMap<string, unknown>) => loadChatTokenizer(ggufTokenizerFiles(metadata));
 
