@@ -33,8 +33,8 @@ const WAYS: Readonly<Record<string, () => TestEngineOptions>> = {
   'GGUF Q4_0': () => ({ files: gguf('Q4_0') }),
 };
 
-/** What quantizing costs in answers: quire-pico's skills, and its reference texts. */
-export async function benchQuantization(): Promise<string> {
+/** What quantizing costs in answers: quire-pico's skills, and its reference texts. `only`: of `WAYS`. */
+export async function benchQuantization(only = Object.keys(WAYS)): Promise<string> {
   const tokenizer = loadChatTokenizer({
     tokenizerJson: json('../models/quire-pico/tokenizer.json'),
     tokenizerConfig: json('../models/quire-pico/tokenizer_config.json'),
@@ -42,8 +42,8 @@ export async function benchQuantization(): Promise<string> {
   const skills = json('../test/fixtures/quire-pico/skills.json') as Record<string, Skill[]>;
   const names = Object.keys(skills);
   const rows: (string | number)[][] = [];
-  for (const [way, options] of Object.entries(WAYS)) {
-    const engine = await TestEngine.create({ kvCacheDtype: 'f16', skipGolden: true, ...options() });
+  for (const way of only) {
+    const engine = await TestEngine.create({ kvCacheDtype: 'f16', skipGolden: true, ...WAYS[way]!() });
     const right: number[] = [];
     for (const name of names) right.push(await rightAnswers(engine, tokenizer, skills[name]!));
     const { same, worst } = await againstReference(engine);

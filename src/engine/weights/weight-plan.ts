@@ -97,7 +97,10 @@ export class WeightPlan {
       const { parts, from } = this.weightOf(spec, tensor, known, where);
       const weight = parts.find((part) => firstRow >= part.firstRow && firstRow < part.firstRow + part.rows)!;
       if (spec.cols > 1 && weight.dtype !== this.dtypeOf(spec, tensor, where)) {
-        throw modelError(where, `is ${tensor.dtype}, but ${from.name}, which it is stacked with, is ${from.dtype}; they must be held alike.`);
+        throw modelError(
+          where,
+          `is ${tensor.dtype}, but ${from.name}, which it is stacked with, is ${from.dtype}; they must be held alike.`,
+        );
       }
       return { tensor, source, weight, row: firstRow - weight.firstRow };
     });
