@@ -41,7 +41,7 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
   router: benchRouter,
   compile: benchCompile,
   exact: benchExact,
-  quantization: () => benchQuantization(named('ways')?.split(',')),
+  quantization: () => benchQuantization(named('ways')?.split(';')),
 };
 
 const wanted = only?.split(',') ?? Object.keys(PARTS);

@@ -140,14 +140,15 @@ export class WeightPlan {
   ): { firstRow: number; rows: number; dtype: WeightDtype }[] {
     const whole = { firstRow: 0, rows: spec.rows, dtype: this.dtypeOf(spec, from, where) };
     const tensors = spec.sources.map(({ name }) => known.get(name));
-    if (spec.role !== 'qkv' || !tensors.every((tensor) => tensor !== undefined)) return [whole];
     // Where floats differ, something is wrong with the file.
-    if (tensors.every(({ dtype }) => isFloatType(dtype))) return [whole];
+    if (spec.role !== 'qkv' || tensors.every((tensor) => !tensor || isFloatType(tensor.dtype))) return [whole];
     const runs: { firstRow: number; rows: number; dtype: WeightDtype }[] = [];
     let firstRow = 0;
     for (const [i, { rows }] of spec.sources.entries()) {
-      const dtype = this.dtypeOf(spec, tensors[i]!, where);
       const last = runs.at(-1);
+      const tensor = tensors[i];
+      // One that is missing is named in the end.
+      const dtype = tensor ? this.dtypeOf(spec, tensor, where) : (last?.dtype ?? whole.dtype);
       if (last?.dtype === dtype) last.rows += rows;
       else runs.push({ firstRow, rows, dtype });
       firstRow += rows;
