@@ -1,24 +1,11 @@
-import { readFileSync } from 'node:fs';
 import type { ModelFiles } from '../src/engine/files/source.ts';
-import type { TemplateMessage } from '../src/frontend/chat-template.ts';
-import { type ChatTokenizer, loadChatTokenizer } from '../src/frontend/tokenizer.ts';
+import { EOS, picoTokenizer, rightAnswers, skills } from '../test/gpu/skills.ts';
 import { PICO, reference, TestEngine, type TestEngineOptions } from '../test/gpu/test-engine.ts';
 import { convertFolder } from '../test/support/convert-gguf.ts';
 import { memoryFiles } from '../test/support/folder-files.ts';
 import type { StoredType } from '../test/support/ggml-types.ts';
 import { ggufFile } from '../test/support/gguf-file.ts';
 import { table } from './table.ts';
-
-interface Skill {
-  readonly messages: readonly TemplateMessage[];
-  readonly tools?: readonly unknown[];
-  readonly enable_thinking?: boolean;
-  readonly answer: string;
-}
-
-const json = (path: string): unknown => JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'));
-const MAX_TOKENS = 140;
-const EOS = [2, 0];
 
 const gguf = (type: StoredType): ModelFiles => memoryFiles({ 'model.gguf': ggufFile(convertFolder(PICO, () => type)) });
 
@@ -35,17 +22,14 @@ const WAYS: Readonly<Record<string, () => TestEngineOptions>> = {
 
 /** What quantizing costs in answers: quire-pico's skills, and its reference texts. `only`: of `WAYS`. */
 export async function benchQuantization(only = Object.keys(WAYS)): Promise<string> {
-  const tokenizer = loadChatTokenizer({
-    tokenizerJson: json('../models/quire-pico/tokenizer.json'),
-    tokenizerConfig: json('../models/quire-pico/tokenizer_config.json'),
-  });
-  const skills = json('../test/fixtures/quire-pico/skills.json') as Record<string, Skill[]>;
-  const names = Object.keys(skills);
+  const tokenizer = picoTokenizer();
+  const cases = skills();
+  const names = Object.keys(cases);
   const rows: (string | number)[][] = [];
   for (const way of only) {
     const engine = await TestEngine.create({ kvCacheDtype: 'f16', skipGolden: true, ...WAYS[way]!() });
     const right: number[] = [];
-    for (const name of names) right.push(await rightAnswers(engine, tokenizer, skills[name]!));
+    for (const name of names) right.push(await rightAnswers(engine, tokenizer, cases[name]!));
     const { same, worst } = await againstReference(engine);
     rows.push([way, engine.weightBytes, ...right, right.reduce((a, b) => a + b, 0), same, worst.toFixed(3)]);
     await engine.close();
@@ -59,20 +43,6 @@ export async function benchQuantization(only = Object.keys(WAYS)): Promise<strin
     'largest logprob error',
   ];
   return table('Quantization: answers of quire-pico', head, rows);
-}
-
-async function rightAnswers(engine: TestEngine, tokenizer: ChatTokenizer, cases: readonly Skill[]): Promise<number> {
-  const answers = await Promise.all(
-    cases.map(async ({ messages, tools, enable_thinking, answer }) => {
-      const kwargs = enable_thinking ? { enable_thinking } : {};
-      const prompt = tokenizer.render({ messages, tools: tools ?? null, addGenerationPrompt: true, kwargs });
-      const { tokens } = await engine.one(tokenizer.encode(prompt, false), { maxTokens: MAX_TOKENS, stopIds: EOS });
-      const pieces = tokens.map((id) => tokenizer.piece(id)).filter(({ special }) => !special);
-      const text = new TextDecoder().decode(Buffer.concat(pieces.map(({ bytes }) => bytes)));
-      return text.split('</think>\n\n').at(-1) === answer;
-    }),
-  );
-  return answers.filter(Boolean).length;
 }
 
 /** Greedy texts that are those of the reference implementation, and how far the logprobs of its prompts are off. */

@@ -8,6 +8,8 @@ import { memoryFiles } from '../support/folder-files.ts';
 import { safetensorsFile, type TestTensors } from '../support/safetensors-file.ts';
 import { Bench, openDawn, shaders } from './dawn.ts';
 import { floats, random, stored, unstored } from './kernels/reference.ts';
+import { picoTokenizer, rightAnswers, skills } from './skills.ts';
+import { TestEngine } from './test-engine.ts';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -132,4 +134,15 @@ test('without shaders nothing can be quantized, and it is said before anything i
   await expect(loadWeights(bench.gpu.device, spec, files, { quantization: 'int8' })).rejects.toThrow(
     'needs the shaders',
   );
+});
+
+test('quire-pico as int8 still knows its skills', async () => {
+  const engine = await TestEngine.create({ quantization: 'int8', kvCacheDtype: 'f16' });
+  expect(engine.engine.info.numericsId).toContain('/int8/');
+  // 8.5 bits in the place of 16.
+  expect(engine.weightBytes / 11_550_000).toBeLessThan(0.54);
+  const cases = Object.values(skills()).map(([first]) => first!);
+  expect(cases).toHaveLength(8);
+  expect(await rightAnswers(engine, picoTokenizer(), cases)).toBe(8);
+  await engine.close();
 });
