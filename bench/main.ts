@@ -8,6 +8,7 @@ import { benchExact } from './exact.ts';
 import { benchHub } from './hub.ts';
 import { loadLine, surroundings } from './machine.ts';
 import { benchPage } from './page.ts';
+import { benchQuantization } from './quantization.ts';
 import { benchRouter } from './router.ts';
 import { benchShape, DEFAULT_POINTS } from './shape.ts';
 
@@ -40,6 +41,7 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
   router: benchRouter,
   compile: benchCompile,
   exact: benchExact,
+  quantization: () => benchQuantization(named('ways')?.split(';')),
 };
 
 const wanted = only?.split(',') ?? Object.keys(PARTS);

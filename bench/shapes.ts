@@ -75,16 +75,20 @@ export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: FloatDt
       bytes: words * 4,
       flops: 0,
     });
-    made.set(key(weight), { buffer, dtype: held, rows: weight.rows, cols: weight.cols });
+    made.set(key(weight), { buffer, dtype: held, scalesAt: 0, firstRow: 0, rows: weight.rows, cols: weight.cols });
   }
+  const get: LoadedWeights['get'] = (role, layer) => {
+    const wanted = role === 'lmHead' && spec.tiedEmbeddings ? 'embed' : role;
+    const found = made.get(key({ role: wanted, layer }));
+    if (!found) throw new Error(`no weight ${role} ${layer}`);
+    return found;
+  };
   return {
     bytes: weightBytes(spec, dtype),
-    get(role, layer) {
-      const wanted = role === 'lmHead' && spec.tiedEmbeddings ? 'embed' : role;
-      const found = made.get(key({ role: wanted, layer }));
-      if (!found) throw new Error(`no weight ${role} ${layer}`);
-      return found;
-    },
+    dtypes: dtype,
+    ropeFactors: null,
+    get,
+    parts: (role, layer) => [get(role, layer)],
     destroy() {
       for (const { buffer } of made.values()) buffer.destroy();
     },

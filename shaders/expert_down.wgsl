@@ -5,7 +5,7 @@
 // Sums:      f32; over k in the order of lib/tile.wgsl with one row, over j ascending by fma, then + the old value.
 // Variants:  as in matmul.wgsl.
 // Constants: QUADS, DTYPE, ROWS (1), COLUMNS, WIDTH (= COLUMNS), GROUP_WIDTH, SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, PER_TOKEN, ACCUMULATE. Features: none.
-// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 chosen; 8 shape (n, k, grid, count_word).
+// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 chosen; 8 shape (lib/product.wgsl).
 #include "lib/product.wgsl"
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;

@@ -5,7 +5,7 @@
 // Sums:      f32, in the order of lib/tile.wgsl with one row; the same whatever the other rows chose.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
 // Constants: QUADS, DTYPE, ROWS (1), COLUMNS, WIDTH (= COLUMNS / 2), GROUP_WIDTH, SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, GELU, PER_TOKEN. Features: none.
-// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 chosen; 8 shape (n, k, grid, count_word).
+// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 chosen; 8 shape (lib/product.wgsl).
 #include "lib/product.wgsl"
 #include "lib/activation.wgsl"
 

@@ -1,10 +1,10 @@
 // Gated activation: out[r][j] = act(sum_k input[r][k] * weight[j][k]) * sum_k input[r][k] * weight[n + j][k],
 //   act as lib/activation.wgsl has it.
-// Layout:    input [rows][k] f32, weight [2n][k] f32/bf16/f16 as stored (all gate rows, then all up rows), out [rows][n] f32.
+// Layout:    input [rows][k] f32, weight [2n][k] as stored (all gate rows, then all up rows), out [rows][n] f32.
 // Sums:      f32, in the order of lib/tile.wgsl, as in matmul.wgsl.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
 // Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS / 2), GROUP_WIDTH, SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, GELU. Features: none.
-// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 8 shape (n, k, grid, count_word).
+// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 8 shape (lib/product.wgsl).
 #include "lib/product.wgsl"
 #include "lib/activation.wgsl"
 

@@ -1,5 +1,6 @@
 // Matrix product: out[r][j] = sum_k input[r][k] * weight[j][k]  (+ bias[j])  (+ the old out[r][j] when ACCUMULATE).
-// Layout:    input [rows][k] f32, weight [n][k] f32/bf16/f16 as stored, bias [n] f32, out [rows][n] f32.
+// Layout:    input [rows][k] f32, weight [n][k] as stored (lib/dtype.wgsl, lib/blocks.wgsl), bias [stride] f32, out [rows][stride] f32, of which
+//            n columns from `first` on are written (all of them, where first = 0 and stride = n).
 // Sums:      f32, in the order of lib/tile.wgsl, the same whatever the bucket, the row's place and the other rows.
 //            Then + bias, then + the old value.
 // Variants:  scalar (LANES 1): a thread computes ROWS x COLUMNS outputs alone; no barriers, no workgroup memory.
@@ -7,7 +8,7 @@
 //            (scalar: SEGMENTS 1). The two variants differ in their last bits.
 // Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS), GROUP_WIDTH (columns of a workgroup),
 //            SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, BIAS, ACCUMULATE. Features: none.
-// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 bias (when BIAS); 8 shape (n, k, grid, count_word).
+// Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 4 bias (when BIAS); 8 shape (lib/product.wgsl).
 #include "lib/product.wgsl"
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
@@ -23,13 +24,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #include "lib/tile.wgsl"
 #if WIDE
   if (lane < ROWS * GROUP_WIDTH && own_row < rows && own_column < n) {
-    store(own_row * n + own_column, own_column, own_sum(lane, 0));
+    store(own_row, own_column, own_sum(lane, 0));
   }
 #else
 #for r in 0..ROWS
 #for c in 0..COLUMNS
   if (row + ${r} < rows && column + ${c} < n) {
-    store((row + ${r}) * n + column + ${c}, column + ${c}, sum_${r}_${c});
+    store(row + ${r}, column + ${c}, sum_${r}_${c});
   }
 #endfor
 #endfor

@@ -21,8 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #for h in 0..LINE_GROUPS
 #for c in 0..4
       if (first_column + (${h} * TX + tx) * 4 + ${c} < n) {
-        let column = first_column + (${h} * TX + tx) * 4 + ${c};
-        store(row * n + column, column, total_${g}_${r}_${h}[${c}]);
+        store(row, first_column + (${h} * TX + tx) * 4 + ${c}, total_${g}_${r}_${h}[${c}]);
       }
 #endfor
 #endfor

@@ -32,8 +32,8 @@
 #for i in 0..(BLOCK_LINES * DEPTH / 8 + THREADS - 1) / THREADS
   let line_slot_${i} = (thread + ${i} * THREADS) % BLOCK_LINES;
   let line_chunk_${i} = min((thread + ${i} * THREADS) / BLOCK_LINES, DEPTH / 8 - 1u);
-  let line_at_${i} = line_of(line_slot_${i}, first_column) * chunks + line_chunk_${i};
-  var next_line_${i} = weight_chunk(line_at_${i});
+  let line_${i} = line_of(line_slot_${i}, first_column);
+  var next_line_${i} = weight_eight(line_${i}, line_chunk_${i});
 #endfor
   for (var chunk = 0u; chunk < chunks; chunk += DEPTH / 8) {
 #for i in 0..(BLOCK_ROWS * DEPTH / 4 + THREADS - 1) / THREADS
@@ -54,7 +54,7 @@
     next_input_${i} = input[input_at_${i} + next * 2];
 #endfor
 #for i in 0..(BLOCK_LINES * DEPTH / 8 + THREADS - 1) / THREADS
-    next_line_${i} = weight_chunk(line_at_${i} + next);
+    next_line_${i} = weight_eight(line_${i}, line_chunk_${i} + next);
 #endfor
     for (var k = 0u; k < DEPTH; k++) {
 #for h in 0..LINE_GROUPS

@@ -1,4 +1,5 @@
-// Numbers as they are stored, in u32 words: DTYPE 0 = f32, 1 = bf16 (two a word, low half first), 2 = f16 (the same).
+// Numbers as they are stored, in u32 words: DTYPE 0 = f32, 1 = bf16 (two a word, low half first), 2 = f16 (the same); from 3 on:
+// integers in blocks (lib/blocks.wgsl).
 // Packing: bf16 rounds to nearest, ties to even; f16 clamps to +-65504 first, since larger values would become infinite.
 
 #if DTYPE == 1
@@ -32,7 +33,8 @@ struct Eight {
 fn unpack_eight(first: vec4<u32>, second: vec4<u32>) -> Eight {
   return Eight(bitcast<vec4<f32>>(first), bitcast<vec4<f32>>(second));
 }
-#else
+#endif
+#if DTYPE == 1 || DTYPE == 2
 /// Eight consecutive numbers from one quad of words.
 fn unpack_eight(words: vec4<u32>) -> Eight {
   return Eight(

@@ -14,16 +14,21 @@
   let run_length = (chunks + SEGMENTS - 1) / SEGMENTS;
   let end = min((segment + 1) * run_length, chunks);
   for (var chunk = segment * run_length; chunk < end; chunk += UNROLL) {
+#if DTYPE >= 3 && UNROLL == 4
+    // Runs of k begin at multiples of UNROLL chunks, and so at whole runs of numbers with one scale.
+#for c in 0..COLUMNS
+    let run_${c} = weight_run(line_${c}, chunk / 4);
+#for u in 0..UNROLL
+    let w_${u}_${c} = run_${c}.eight_${u};
+#endfor
+#endfor
+#else
 #for u in 0..UNROLL
 #for c in 0..COLUMNS
-#if DTYPE == 0
-    let at_${u}_${c} = (line_${c} * chunks + chunk + ${u}) * 2;
-    let w_${u}_${c} = unpack_eight(weight[at_${u}_${c}], weight[at_${u}_${c} + 1]);
-#else
-    let w_${u}_${c} = unpack_eight(weight[line_${c} * chunks + chunk + ${u}]);
+    let w_${u}_${c} = weight_eight(line_${c}, chunk + ${u});
+#endfor
+#endfor
 #endif
-#endfor
-#endfor
 #for u in 0..UNROLL
 #for r in 0..ROWS
     {
@@ -50,7 +55,7 @@
   let end = min((segment + 1) * run_length, length);
   for (var k = segment * run_length; k < end; k++) {
 #for c in 0..COLUMNS
-    let w_${c} = weight_at(line_${c} * length + k);
+    let w_${c} = weight_at(line_${c}, k);
 #endfor
 #for r in 0..ROWS
     {

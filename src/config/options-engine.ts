@@ -34,11 +34,7 @@ export const engineOptions = {
     kind: list(text('MODEL')),
     default: ['quire-pico'],
     where: 'hub',
-    help: 'Folder in the Hugging Face layout, or org/name[@revision] to fetch, or quire-pico, the model that comes with Quire. Repeatable: each page gets one that fits it.',
-    refused: {
-      reason: 'not yet: models are read from folders, not from GGUF files',
-      when: (models) => models.some((model) => model.endsWith('.gguf')),
-    },
+    help: 'Folder in the Hugging Face layout, a GGUF file, org/name[@revision] to fetch, or quire-pico, the model that comes with Quire. Repeatable: each page gets one that fits it.',
   }),
   'served-model-name': option({
     group: 'Engine',
@@ -95,8 +91,7 @@ export const engineOptions = {
     kind: choice('none', 'int8', 'int4'),
     default: 'none',
     where: 'both',
-    help: 'Quantize weights while they load.',
-    refused: only(['none'], 'weights are held as the checkpoint has them'),
+    help: 'Quantize float weights while they load, in blocks of 32; quantized files keep their own.',
   }),
   'block-size': option({
     group: 'Engine',

@@ -238,7 +238,7 @@ function kvDtypeOf(weights: LoadedWeights): KvDtype {
 /** Equal ids give bit-equal answers: adapter, dtypes, kernel family (hence order of sums). */
 function numericsId(gpu: Gpu, weights: LoadedWeights, kvDtype: KvDtype, variant: string): string {
   const { vendor, architecture, device, description } = gpu.adapter;
-  return [vendor, architecture, device, description, weights.get('qkv', 0).dtype, `kv-${kvDtype}`, variant].join('/');
+  return [vendor, architecture, device, description, weights.dtypes, `kv-${kvDtype}`, variant].join('/');
 }
 
 async function frequencyBuffers(device: GPUDevice, spec: ModelSpec): Promise<GPUBuffer[]> {

@@ -5,7 +5,7 @@ import type { RouterConfig } from './router/router.ts';
 
 /** One model that the hub serves. */
 export interface ModelConfig {
-  /** Folder in Hugging Face layout: `config.json`, `*.safetensors`, tokenizer files. */
+  /** Folder in Hugging Face layout: `config.json`, `*.safetensors`, tokenizer files. Or a GGUF file, or a folder with one. */
   readonly folder: string;
   /** Name in the API and in `/models/<name>/`; null = the folder's name. */
   readonly servedName: string | null;

@@ -1,7 +1,7 @@
 import { dataParallel } from '../config/data-parallel.ts';
 import { OptionError } from '../config/option.ts';
 import { pageOptions } from '../config/options.ts';
-import { fitsAdapter, type MemoryOptions } from '../engine/model/memory.ts';
+import { fitsAdapter } from '../engine/model/memory.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
 import type { AdapterRoom, ModelOffer } from '../protocol/messages.ts';
 
@@ -9,7 +9,7 @@ import type { AdapterRoom, ModelOffer } from '../protocol/messages.ts';
 export interface OfferedModel {
   readonly offer: ModelOffer;
   readonly spec: ModelSpec;
-  /** Of its weight files. */
+  /** Of its weights as the checkpoint has them. */
   readonly weightBytes: number;
 }
 
@@ -42,7 +42,10 @@ export function modelFor(
 }
 
 /** null where the page's own options cannot be read: it refuses them itself, whatever it is offered. */
-function memoryOptions(query: string, nodeOptions: Readonly<Record<string, string>>): MemoryOptions | null {
+function memoryOptions(
+  query: string,
+  nodeOptions: Readonly<Record<string, string>>,
+): Parameters<typeof fitsAdapter>[1] | null {
   try {
     const options = pageOptions(new URLSearchParams(query), nodeOptions);
     const kvCacheDtype = options['kv-cache-dtype'];
@@ -54,6 +57,7 @@ function memoryOptions(query: string, nodeOptions: Readonly<Record<string, strin
       engines: dataParallel(options).engines,
       numGpuBlocksOverride: options['num-gpu-blocks-override'],
       gpuMemoryUtilization: options['gpu-memory-utilization'],
+      quantization: options.quantization,
       // Refused by the options table; its type does not know.
       kvCacheDtype: kvCacheDtype === 'int8' ? 'auto' : kvCacheDtype,
     };

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { basename, join, resolve, sep } from 'node:path';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { modelSpec } from '../engine/model/config.ts';
 import { longestSequence } from '../engine/model/context.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
@@ -12,6 +12,7 @@ import { fingerprint } from '../protocol/fingerprint.ts';
 import { type GenerationDefaults, generationDefaults } from '../protocol/generation-config.ts';
 import { isModelFile } from '../protocol/model-files.ts';
 import type { HubConfig, ModelConfig } from './config.ts';
+import { readGgufModel } from './model-gguf.ts';
 import { HubStartError } from './start-error.ts';
 
 /** A file that the hub serves: what was hashed, and where it lies. */
@@ -30,7 +31,7 @@ export interface ModelFolder {
   readonly fingerprint: string;
   readonly files: readonly ManifestFile[];
   readonly spec: ModelSpec;
-  /** Of its weight files. */
+  /** Of its weights as a GPU holds them, unless an option says otherwise. */
   readonly weightBytes: number;
   /** Longest sequence that the hub takes, in tokens; nodes may take less. */
   readonly maxModelLen: number;
@@ -40,16 +41,17 @@ export interface ModelFolder {
 
 /** Most bytes of a file that is read whole. */
 export const MAX_JSON_BYTES = 64 << 20;
+const GGUF = '.gguf';
 const MAX_FILES = 1024;
 const NAME = /^[\w.-]+(\/[\w.-]+)?$/;
 
 /**
- * Reads and hashes a model's folder.
+ * Reads and hashes a model's folder, or its GGUF file.
  * Throws `HubStartError` with one line: no folder, no config, an architecture that no node can run, a tokenizer that cannot be read.
  */
 export async function readModelFolder(model: ModelConfig, config: HubConfig): Promise<ModelFolder> {
   const folder = resolve(model.folder);
-  const name = model.servedName ?? basename(folder);
+  const name = model.servedName ?? basename(folder, GGUF);
   if (!NAME.test(name) || name.includes('..')) {
     throw new HubStartError(
       `Cannot serve a model as "${name}": a name is letters, digits, ".", "_", "-" and at most one "/".`,
@@ -58,31 +60,51 @@ export async function readModelFolder(model: ModelConfig, config: HubConfig): Pr
   try {
     const files = await modelManifest(folder);
     if (model.hashes) refuseDamaged(files, model.hashes);
-    const facts = await modelFacts(files, config);
-    await checkWeights(name, facts.spec, files);
+    const gguf = files.find(({ path }) => path.endsWith(GGUF));
+    const facts = gguf ? await ggufFacts(gguf, config) : await folderFacts(name, files, config);
     return {
       name,
       fingerprint: await fingerprint(files),
       files,
-      weightBytes: files.reduce((sum, { path, size }) => sum + (path.endsWith('.safetensors') ? size : 0), 0),
       ...facts,
     };
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw new HubStartError(`Cannot serve the model folder ${folder}: ${why.replaceAll(/\s*\n\s*/g, ' ')}`, {
+    throw new HubStartError(`Cannot serve the model ${folder}: ${why.replaceAll(/\s*\n\s*/g, ' ')}`, {
       cause: error,
     });
   }
+}
+
+type Facts = Pick<ModelFolder, 'spec' | 'weightBytes' | 'maxModelLen' | 'tokenizer' | 'generationDefaults'>;
+type FactsConfig = Pick<HubConfig, 'maxModelLen' | 'skipTokenizerInit' | 'chatTemplate' | 'generationConfig'>;
+
+async function ggufFacts({ location, size, path }: ManifestFile, config: FactsConfig): Promise<Facts> {
+  const { spec, weightBytes, tokenizerFiles } = await readGgufModel(location, size, path);
+  const { chatTemplate } = config;
+  return {
+    spec,
+    weightBytes,
+    maxModelLen: longestSequence(spec, config.maxModelLen),
+    tokenizer: config.skipTokenizerInit
+      ? null
+      : loadChatTokenizer({ ...tokenizerFiles(), ...(chatTemplate !== null && { chatTemplate }) }),
+    generationDefaults: {},
+  };
+}
+
+async function folderFacts(name: string, files: readonly ManifestFile[], config: FactsConfig): Promise<Facts> {
+  const facts = await modelFacts(files, config);
+  await checkWeights(name, facts.spec, files);
+  const weightBytes = files.reduce((sum, { path, size }) => sum + (path.endsWith('.safetensors') ? size : 0), 0);
+  return { ...facts, weightBytes };
 }
 
 /** A file of a model, on this machine. */
 type Placed = Pick<ManifestFile, 'path' | 'location'>;
 
 /** What the small files of a model say of it, and whether they can be served. Throws `Error`. */
-export async function modelFacts(
-  files: readonly Placed[],
-  config: Pick<HubConfig, 'maxModelLen' | 'skipTokenizerInit' | 'chatTemplate' | 'generationConfig'>,
-): Promise<Pick<ModelFolder, 'spec' | 'maxModelLen' | 'tokenizer' | 'generationDefaults'>> {
+export async function modelFacts(files: readonly Placed[], config: FactsConfig): Promise<Omit<Facts, 'weightBytes'>> {
   const generation = await readModelFile(files, 'generation_config.json');
   const spec = modelSpec(await readModelFile(files, 'config.json'), generation);
   return {
@@ -138,19 +160,30 @@ async function readTokenizer(files: readonly Placed[], override: string | null):
 }
 
 /**
- * The files of a folder that a node may need, hashed; `folder` is in Hugging Face layout.
+ * The files that a node may need, hashed: of a folder in Hugging Face layout, or the GGUF file that `folder` is or that lies alone in it.
  * Throws `Error` when it is not there, has no config or no weights, or links out of itself.
  */
 export async function modelManifest(folder: string): Promise<ManifestFile[]> {
   const root = await realpath(folder).catch(() => {
-    throw new Error('there is no such folder. Give --model a folder in Hugging Face layout.');
+    throw new Error('there is no such folder or file. Give --model a folder in Hugging Face layout, or a GGUF file.');
   });
-  if (!(await stat(root)).isDirectory()) throw new Error('it is a file. Give --model a folder in Hugging Face layout.');
-  const names = (await readdir(root)).filter(isModelFile).sort();
+  if (!(await stat(root)).isDirectory()) {
+    if (!folder.endsWith(GGUF))
+      throw new Error('it is a file, but no GGUF file. Give --model a folder in Hugging Face layout, or a GGUF file.');
+    // Who names a link means what it leads to.
+    return [{ ...(await manifestFile(dirname(root), basename(root))), path: basename(folder) }];
+  }
+  const all = await readdir(root);
+  const gguf = all.filter((name) => name.endsWith(GGUF)).sort();
+  if (gguf.length > 0 && !all.some((name) => name.endsWith('.safetensors'))) {
+    if (gguf.length > 1) throw new Error(`it has several GGUF files. Name one: ${gguf.join(', ')}.`);
+    return [await manifestFile(root, gguf[0]!)];
+  }
+  const names = all.filter(isModelFile).sort();
   if (!names.includes('config.json'))
     throw new Error('it has no config.json. Give --model a folder in Hugging Face layout.');
   if (!names.some((name) => name.endsWith('.safetensors')))
-    throw new Error('it has no *.safetensors file with the weights.');
+    throw new Error('it has no *.safetensors or *.gguf file with the weights.');
   if (names.length > MAX_FILES) throw new Error(`it has ${names.length} files to serve; at most ${MAX_FILES} work.`);
   const files: ManifestFile[] = [];
   for (const path of names) files.push(await manifestFile(root, path));

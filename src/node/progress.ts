@@ -16,7 +16,9 @@ export class Progress {
     files: ModelListing['files'],
     private readonly now: () => number,
   ) {
-    this.total = files.filter((file) => file.path.endsWith('.safetensors')).reduce((sum, file) => sum + file.size, 0);
+    this.total = files
+      .filter((file) => /\.(safetensors|gguf)$/.test(file.path))
+      .reduce((sum, file) => sum + file.size, 0);
   }
 
   /** A notice in words, while the model loads. */

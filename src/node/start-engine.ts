@@ -4,10 +4,11 @@ import type { PageOptions } from '../config/table.ts';
 import { EngineError } from '../engine/api.ts';
 import { createEngines, type EngineOptions } from '../engine/create-engine.ts';
 import { type ModelFiles, readModelJson } from '../engine/files/source.ts';
+import { withRopeFactors } from '../engine/gguf/spec.ts';
 import { openGpu } from '../engine/gpu/device.ts';
 import type { ShaderLibrary } from '../engine/gpu/shader-source.ts';
-import { modelSpec } from '../engine/model/config.ts';
 import { weightRoom } from '../engine/model/memory.ts';
+import { readModelSpec } from '../engine/model/read-spec.ts';
 import { Golden } from '../engine/self-test.ts';
 import { loadWeights } from '../engine/weights/weights.ts';
 import { blockHasherOf, hashSeedOf } from './block-hasher.ts';
@@ -44,7 +45,7 @@ export async function startEngine(
   const { offer, files, progress } = request;
   const options = optionsFor(request);
   progress.say('reading the configuration of the model');
-  const spec = modelSpec(await readModelJson(files, 'config.json'));
+  const spec = await readModelSpec(files);
   const gpu = await openGpu(place.gpu, { allowSoftware: options['allow-software-adapter'] });
   listener.adapter(gpu.adapter);
   try {
@@ -52,15 +53,18 @@ export async function startEngine(
     const room = { maxBufferSize, maxStorageBufferBindingSize, software: gpu.adapter.software };
     const weights = await loadWeights(gpu.device, spec, files, {
       maxBytes: weightRoom(spec, engineOptions(options), room),
+      quantization: options.quantization,
+      shaders: place.shaders,
       onProgress: (loaded, total) => progress.loaded(loaded, total),
     });
     progress.warming('compiling shaders, checking the adapter, measuring its step budget');
-    const golden = await optionalJson(files, 'self-test.json');
+    // What is known of a model is known of its floats.
+    const golden = options.quantization === 'none' ? await optionalJson(files, 'self-test.json') : null;
     const { first } = dataParallel(options);
     const engines = await createEngines({
       gpu,
       shaders: place.shaders,
-      spec,
+      spec: withRopeFactors(spec, weights.ropeFactors),
       weights,
       model: offer.model.name,
       fingerprint: offer.model.fingerprint,

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { cp, mkdtemp, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
+import { picoGguf } from '../support/pico-gguf.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { PICO, startTestHub } from '../support/test-hub.ts';
 
@@ -207,5 +208,50 @@ describe('folders that cannot be served end the start with one line', () => {
   it('two models of one name', async () => {
     const models = [folder, PICO].map((each) => ({ folder: each, servedName: 'same' }));
     await expect(start({ models })).rejects.toThrow(/Two models are served as same/);
+  });
+});
+
+describe('a GGUF file', () => {
+  const writeGguf = (file: string) => writeFile(file, picoGguf('Q8_0'));
+
+  it('is served, hashed and named as a model of its own', async () => {
+    const file = path.join(scratch, 'pico-Q8_0.gguf');
+    await writeGguf(file);
+    const { url } = await start({ models: [{ folder: file, servedName: null }] });
+    const { model } = (await ScriptedNode.greet(url)).welcome!;
+    const bytes = await readFile(file);
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    expect(model.name).toBe('pico-Q8_0');
+    expect(model.files).toEqual([{ path: 'pico-Q8_0.gguf', size: bytes.length, sha256 }]);
+    expect(model.fingerprint).toBe(createHash('sha256').update(`${sha256}  pico-Q8_0.gguf\n`).digest('hex'));
+    const response = await fetch(url + model.base + model.files[0]!.path);
+    expect(Buffer.from(await response.arrayBuffer()).equals(bytes)).toBe(true);
+  });
+
+  it('may lie alone in a folder, or be what a link leads to', async () => {
+    const own = path.join(scratch, 'own');
+    await mkdir(own);
+    await writeGguf(path.join(own, 'x.gguf'));
+    await symlink(path.join(own, 'x.gguf'), path.join(scratch, 'linked.gguf'));
+    const { url } = await start({
+      models: [
+        { folder: own, servedName: null },
+        { folder: path.join(scratch, 'linked.gguf'), servedName: null },
+      ],
+    });
+    const models = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
+    expect(models.data.map(({ id }) => id)).toEqual(['own', 'linked']);
+  });
+
+  it('among others of a folder is not chosen by chance; one of no model is refused in a line', async () => {
+    const own = path.join(scratch, 'own');
+    await mkdir(own);
+    for (const name of ['a.gguf', 'b.gguf']) await writeFile(path.join(own, name), 'GGUF');
+    await expect(start({ models: [{ folder: own, servedName: null }] })).rejects.toThrow(
+      /has several GGUF files\. Name one: a\.gguf, b\.gguf\./,
+    );
+    await expect(start({ models: [{ folder: path.join(own, 'a.gguf'), servedName: null }] })).rejects.toThrow(
+      /Cannot serve the model .*a\.gguf: a\.gguf: .*cut short/,
+    );
   });
 });

@@ -3,9 +3,11 @@ import { fileURLToPath } from 'node:url';
 import type { Engine, EngineError, EngineListener } from '../../src/engine/api.ts';
 import { createEngines, type EngineOptions } from '../../src/engine/create-engine.ts';
 import { type ModelFiles, readModelJson } from '../../src/engine/files/source.ts';
+import { withRopeFactors } from '../../src/engine/gguf/spec.ts';
 import type { ShaderLibrary } from '../../src/engine/gpu/shader-source.ts';
-import { modelSpec } from '../../src/engine/model/config.ts';
+import { readModelSpec } from '../../src/engine/model/read-spec.ts';
 import { Golden } from '../../src/engine/self-test.ts';
+import type { QuantizationOption } from '../../src/engine/weights/weight-plan.ts';
 import { loadWeights } from '../../src/engine/weights/weights.ts';
 import type { GenerateRequest, TokenLogprob, TokensFrame } from '../../src/protocol/generate.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
@@ -43,6 +45,7 @@ export interface TestEngineOptions extends Partial<EngineOptions> {
   readonly files?: ModelFiles;
   readonly shaders?: ShaderLibrary;
   readonly skipGolden?: boolean;
+  readonly quantization?: QuantizationOption;
 }
 
 export const DEFAULTS: EngineOptions = {
@@ -67,6 +70,8 @@ export class TestEngine {
     { choices: Map<number, Collected>; left: number; resolve: (c: Collected[]) => void; reject: (e: Error) => void }
   >();
   private number = 0;
+  /** Of the buffers that hold them. */
+  weightBytes = 0;
   /** Hears of prompts that are computed for their KV. */
   prefilled: EngineListener['prefilled'] = () => {};
 
@@ -75,14 +80,17 @@ export class TestEngine {
   static async create(options: TestEngineOptions = {}): Promise<TestEngine> {
     const gpu = await openDawn();
     const files = options.files ?? folderFiles(options.folder ?? PICO);
-    const spec = modelSpec(await readModelJson(files, 'config.json'));
-    const weights = await loadWeights(gpu.device, spec, files);
-    const hasGolden = !options.skipGolden && files.offer.files.some((f) => f.path === 'self-test.json');
+    const spec = await readModelSpec(files);
+    const { quantization = 'none' } = options;
+    const weights = await loadWeights(gpu.device, spec, files, { quantization, shaders });
+    const hasGolden =
+      !options.skipGolden && quantization === 'none' && files.offer.files.some((f) => f.path === 'self-test.json');
     const self = new TestEngine(undefined as never);
+    self.weightBytes = weights.bytes;
     [self.engine] = await createEngines({
       gpu,
       shaders: options.shaders ?? shaders,
-      spec,
+      spec: withRopeFactors(spec, weights.ropeFactors),
       weights,
       model: 'test',
       fingerprint: 'test',

@@ -1,5 +1,5 @@
 import type { KernelCall } from '../gpu/kernel.ts';
-import { DTYPE_CODE, FLOAT_BYTES, type FloatDtype } from './dtype.ts';
+import { bytesPerValue, DTYPE_CODE, isBlockDtype, type WeightDtype } from './dtype.ts';
 
 const WORKGROUP = 64;
 
@@ -8,7 +8,9 @@ export interface EmbedArgs {
   /** Rows to dispatch. */
   readonly bucket: number;
   readonly width: number;
-  readonly dtype: FloatDtype;
+  readonly dtype: WeightDtype;
+  /** Word of `weight` where its scales begin; of weights in blocks only. */
+  readonly scalesAt?: number;
   readonly scale: number;
   /** [bucket] vec4<u32>(slot, position, token, active) */
   readonly rows: GPUBuffer;
@@ -20,17 +22,19 @@ export interface EmbedArgs {
 
 /** out[r] = weight[token of row r] * scale, for active rows. */
 export function embed(a: EmbedArgs): KernelCall {
+  if (isBlockDtype(a.dtype) && a.scalesAt === undefined)
+    throw new Error(`${a.label}: where the scales of its ${a.dtype} weight begin is not said.`);
   return {
     label: a.label,
     shader: 'embed.wgsl',
-    constants: { WIDTH: a.width, DTYPE: DTYPE_CODE[a.dtype], SCALE: a.scale, WORKGROUP },
+    constants: { WIDTH: a.width, DTYPE: DTYPE_CODE[a.dtype], SCALES_AT: a.scalesAt ?? 0, SCALE: a.scale, WORKGROUP },
     bindings: [
       { buffer: a.rows, access: 'read' },
       { buffer: a.weight, access: 'read' },
       { buffer: a.out, access: 'read_write' },
     ],
     workgroups: [Math.ceil(a.width / WORKGROUP), a.bucket, 1],
-    bytes: a.bucket * a.width * (FLOAT_BYTES[a.dtype] + 4),
+    bytes: a.bucket * a.width * (bytesPerValue(a.dtype) + 4),
     flops: a.bucket * a.width,
   };
 }

@@ -1,6 +1,6 @@
 import type { Binding } from '../gpu/kernel.ts';
 import type { Constants } from '../gpu/shader-source.ts';
-import { DTYPE_CODE, FLOAT_BYTES, type FloatDtype } from './dtype.ts';
+import { bytesPerValue, DTYPE_CODE, isBlockDtype, type WeightDtype } from './dtype.ts';
 import type { KernelVariant } from './variant.ts';
 
 /** Column tiles in one row of workgroups; a dispatch takes at most 65,535 in each dimension. */
@@ -19,7 +19,9 @@ export interface ProductArgs {
   readonly n: number;
   /** Columns of `input` and of the weight. */
   readonly k: number;
-  readonly dtype: FloatDtype;
+  readonly dtype: WeightDtype;
+  /** Word of `weight` where its scales begin; of weights in blocks only. */
+  readonly scalesAt?: number;
   /** u32; how many rows are in use is its word `countWord`. */
   readonly step: GPUBuffer;
   readonly countWord: number;
@@ -51,6 +53,8 @@ export function product(a: ProductArgs, lines: number): Product {
   const shape = blockShape(a, lines) ?? laneShape(a, lines);
   const groups = Math.ceil(a.n / shape.groupWidth);
   const grid = Math.min(groups, MAX_GRID);
+  if (isBlockDtype(a.dtype) && a.scalesAt === undefined)
+    throw new Error(`${a.label}: where the scales of its ${a.dtype} weight begin is not said.`);
   return {
     block: shape.block,
     constants: { QUADS: Number(a.k % 8 === 0), DTYPE: DTYPE_CODE[a.dtype], ...shape.constants },
@@ -60,9 +64,9 @@ export function product(a: ProductArgs, lines: number): Product {
       { buffer: a.weight, access: 'read' },
       { buffer: a.out, access: 'read_write' },
     ],
-    params: [a.n, a.k, grid, a.countWord],
+    params: [a.n, a.k, grid, a.countWord, a.scalesAt ?? 0, 0, a.n],
     workgroups: [grid, Math.ceil(groups / grid), Math.ceil(a.bucket / shape.rows)],
-    bytes: a.n * lines * a.k * FLOAT_BYTES[a.dtype] + a.bucket * (a.k + a.n) * 4,
+    bytes: a.n * lines * a.k * bytesPerValue(a.dtype) + a.bucket * (a.k + a.n) * 4,
     flops: 2 * a.bucket * a.n * lines * a.k,
   };
 }

@@ -3,12 +3,11 @@ import { readBuffer } from '../gpu/readback.ts';
 import type { Runner } from '../runner.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { Sequence } from '../sequence.ts';
-import { widen } from '../weights/float16.ts';
+import { unpackRow, unpackWeight } from '../weights/unpack.ts';
+import type { LoadedWeight } from '../weights/weights.ts';
 import { type ReferenceWeights, referenceLayer } from './layer-reference.ts';
 import type { TensorRole } from './spec.ts';
 
-/** Names of dtypes in checkpoints. */
-const STORED = { f32: 'F32', bf16: 'BF16', f16: 'F16' } as const;
 /** Largest difference, relative to the largest value of the row: f32 sums in another order, K and V rounded to the cache's dtype. */
 const TOLERANCE = { f32: 2e-4, f16: 2e-3, bf16: 2e-2 } as const;
 
@@ -44,16 +43,21 @@ export async function checkLayer(
 
 async function readWeights(runner: Runner): Promise<ReferenceWeights> {
   const { spec, weights, gpu } = runner.inputs;
-  const roles = spec.weights.filter(({ layer }) => layer === 0).map(({ role }) => role);
+  const bytesOf = async ({ buffer }: LoadedWeight) => new Uint8Array(await readBuffer(gpu.device, buffer));
+  const roles = new Set(spec.weights.filter(({ layer }) => layer === 0).map(({ role }) => role));
   const read = new Map<TensorRole, { rows: number; cols: number; values: Float32Array }>();
   for (const role of roles) {
-    const { buffer, dtype, rows, cols } = weights.get(role, 0);
-    read.set(role, { rows, cols, values: widen(new Uint8Array(await readBuffer(gpu.device, buffer)), STORED[dtype]) });
+    const parts = role === 'qkv' ? weights.parts(role, 0) : [weights.get(role, 0)];
+    const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+    const cols = parts[0]!.cols;
+    const values = new Float32Array(rows * cols);
+    for (const part of parts) values.set(unpackWeight(await bytesOf(part), part), part.firstRow * cols);
+    read.set(role, { rows, cols, values });
   }
   const table = weights.get('embed', null);
-  const embedding = widen(new Uint8Array(await readBuffer(gpu.device, table.buffer)), STORED[table.dtype]);
+  const embedding = await bytesOf(table);
   return {
     get: (role) => read.get(role)!,
-    embedding: (token) => embedding.subarray(token * table.cols, (token + 1) * table.cols),
+    embedding: (token) => unpackRow(embedding, table, token),
   };
 }

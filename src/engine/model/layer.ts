@@ -29,7 +29,7 @@ export function oneLayer(p: ProgramInputs, { bucket, chunks }: StepRows, layer: 
   const added = !spec.outNorms;
   return [
     norm('inputNorm', b.hidden, b.normed),
-    product('qkv', spec.qkvBias ? 'qkvBias' : null, b.normed, b.qkv, false),
+    ...queryKeyValue(p, bucket, i),
     ropeKv({
       ...heads,
       ...paged,
@@ -70,6 +70,32 @@ export function oneLayer(p: ProgramInputs, { bucket, chunks }: StepRows, layer: 
   ];
 }
 
+/** The product with q, k and v; one dispatch where all are held in one dtype. */
+function queryKeyValue(p: ProgramInputs, bucket: number, i: number): KernelCall[] {
+  const { spec, variant, buffers: b } = p;
+  const parts = p.weights.parts('qkv', i);
+  const of = parts.reduce((sum, { rows }) => sum + rows, 0);
+  return parts.map((w) =>
+    matmul({
+      variant,
+      bucket,
+      step: b.step,
+      countWord: STEP_NUM_ROWS,
+      label: `layer ${i} qkv`,
+      n: w.rows,
+      k: w.cols,
+      dtype: w.dtype,
+      scalesAt: w.scalesAt,
+      columns: { first: w.firstRow, of },
+      input: b.normed,
+      weight: w.buffer,
+      out: b.qkv,
+      ...(spec.qkvBias && { bias: p.weights.get('qkvBias', i).buffer }),
+      accumulate: false,
+    }),
+  );
+}
+
 /** What layers are made of: norms and products with the weights of layer `i`. */
 function parts(p: ProgramInputs, bucket: number, i: number) {
   const { spec, variant, buffers: b } = p;
@@ -97,6 +123,7 @@ function parts(p: ProgramInputs, bucket: number, i: number) {
         n: w.rows,
         k: w.cols,
         dtype: w.dtype,
+        scalesAt: w.scalesAt,
         input,
         weight: w.buffer,
         out,
@@ -118,6 +145,7 @@ function dense(p: ProgramInputs, bucket: number, i: number, out: GPUBuffer, accu
       n: spec.intermediateSize,
       k: gate.cols,
       dtype: gate.dtype,
+      scalesAt: gate.scalesAt,
       activation: spec.activation,
       input: b.normed,
       weight: gate.buffer,
@@ -156,6 +184,7 @@ function sparse(
       n: experts.intermediateSize,
       k: up.cols,
       dtype: up.dtype,
+      scalesAt: up.scalesAt,
       activation: spec.activation,
       input: b.normed,
       weight: up.buffer,
@@ -169,6 +198,7 @@ function sparse(
       n: spec.hiddenSize,
       k: down.cols,
       dtype: down.dtype,
+      scalesAt: down.scalesAt,
       input: b.gated,
       weight: down.buffer,
       out,

@@ -1,8 +1,10 @@
 import type { AdapterRoom } from '../../protocol/messages.ts';
 import { bucketOf } from '../bucket.ts';
+import { bytesPerValue } from '../kernels/dtype.ts';
 import { chooseVariant } from '../kernels/variant.ts';
 import { blockBytes, type KvDtype, layerBlockBytes } from '../kv/pool.ts';
 import type { TableSizes } from '../tables.ts';
+import { type QuantizationOption, quantizable } from '../weights/weight-plan.ts';
 import { engineBufferSizes } from './activations.ts';
 import { longestSequence } from './context.ts';
 import type { ModelSpec } from './spec.ts';
@@ -84,24 +86,28 @@ export function weightRoom(spec: ModelSpec, options: MemoryOptions, room: Adapte
 
 /**
  * Whether an engine of the model finds room: weights, activations, and KV blocks for one sequence of the longest kind (or as many as
- * `--num-gpu-blocks-override` says) in each engine. weightBytes: of its weight files. An estimate before anything is loaded; the engine itself counts exactly.
+ * `--num-gpu-blocks-override` says) in each engine. weightBytes: of its weights as the checkpoint has them. An estimate before anything is
+ * loaded; the engine itself counts exactly.
  */
 export function fitsAdapter(
   { spec, weightBytes }: { readonly spec: ModelSpec; readonly weightBytes: number },
-  options: MemoryOptions,
+  options: MemoryOptions & { readonly quantization: QuantizationOption },
   room: AdapterRoom,
 ): boolean {
   if (options.maxModelLen !== null && options.maxModelLen > spec.maxPositions) return false;
   const { sizes, maxBlocksPerSeq } = engineSizes(spec, options, room.software);
-  const values = spec.weights.map(({ rows, cols }) => rows * cols);
-  const perValue = weightBytes / values.reduce((a, b) => a + b, 0);
+  const perValue = weightBytes / spec.weights.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
+  const { quantization } = options;
+  // What takes less than a 16-bit float is quantized already, and stays as it is.
+  const packed = quantization === 'none' || perValue < 1.9 ? perValue : bytesPerValue(quantization);
+  const weights = spec.weights.map((w) => w.rows * w.cols * (quantizable(w) ? packed : perValue));
   const dtype = options.kvCacheDtype === 'auto' ? (perValue > 3 ? 'f32' : 'f16') : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype };
   const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
   const buffers = Object.values(engineBufferSizes(spec, sizes, chooseVariant(room.software)));
   const activations = buffers.reduce((a, b) => a + b, 0);
-  const largest = Math.max(...values.map((each) => each * perValue), ...buffers, layerBlockBytes(kvShape) * blocks);
+  const largest = Math.max(...weights, ...buffers, layerBlockBytes(kvShape) * blocks);
   if (largest > Math.min(room.maxBufferSize, room.maxStorageBufferBindingSize)) return false;
-  const needed = weightBytes + options.engines * (activations + blocks * blockBytes(kvShape));
+  const needed = weights.reduce((a, b) => a + b, 0) + options.engines * (activations + blocks * blockBytes(kvShape));
   return needed <= memoryBudget(room, options.gpuMemoryUtilization);
 }

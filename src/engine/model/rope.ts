@@ -16,6 +16,8 @@ function scaler(scaling: RopeScaling, theta: number, rotaryDim: number): (freque
       return (frequency) => frequency;
     case 'linear':
       return (frequency) => frequency / scaling.factor;
+    case 'stored':
+      throw new Error('the divisors of the rope frequencies are not loaded yet');
     case 'longrope':
       return (frequency, i) => frequency / scaling.factors[i]!;
     case 'llama3': {

@@ -19,7 +19,9 @@ export type RopeScaling =
       readonly truncate: boolean;
     }
   /** Each pair of dimensions has a divisor of its own. */
-  | { readonly kind: 'longrope'; readonly factors: readonly number[] };
+  | { readonly kind: 'longrope'; readonly factors: readonly number[] }
+  /** The same, but the divisors are a tensor of the checkpoint (`ropeFactors`) and known once it is loaded. */
+  | { readonly kind: 'stored' };
 
 export interface RopeSpec {
   readonly theta: number;
@@ -67,7 +69,21 @@ export type TensorRole =
   | 'router'
   | 'expertGateUp'
   | 'expertDown'
-  | 'mlpOutNorm';
+  | 'mlpOutNorm'
+  | 'ropeFactors';
+
+/** One tensor of the checkpoint and its rows' places in a weight. */
+export interface WeightSource {
+  readonly name: string;
+  readonly rows: number;
+  /**
+   * Where its rows lie apart: runs of `rows` rows, the first at row `first` of the weight, each `every` rows after the one before
+   * (a tensor with the gates of all experts).
+   */
+  readonly runs?: { readonly first: number; readonly rows: number; readonly every: number };
+  /** Rows of a head, where the file keeps the two rows of each rotated pair side by side and not half a head apart. */
+  readonly interleaved?: number;
+}
 
 /**
  * One weight of the program, made of one or more tensors of the checkpoint stacked by rows
@@ -79,7 +95,7 @@ export interface WeightSpec {
   /** null for weights outside the layers. */
   readonly layer: number | null;
   /** Names in the checkpoint, stacked in this order. */
-  readonly sources: readonly { readonly name: string; readonly rows: number }[];
+  readonly sources: readonly WeightSource[];
   readonly rows: number;
   /** 1 for vectors (norms, biases). */
   readonly cols: number;

@@ -15,13 +15,21 @@ export class ChunkReader {
     return out;
   }
 
-  /** The next `bytes` bytes in pieces as they come; all but the last hold whole 32-bit words. */
-  async *words(bytes: number): AsyncGenerator<Uint8Array, void, undefined> {
+  /** The next `bytes` bytes where they lie in the chunk at hand; else null, and `exactly` waits for them. */
+  now(bytes: number): Uint8Array | null {
+    if (this.rest.byteLength < bytes) return null;
+    const part = this.rest.subarray(0, bytes);
+    this.rest = this.rest.subarray(bytes);
+    return part;
+  }
+
+  /** The next `bytes` bytes in pieces as they come; all but the last are multiples of `unit` bytes. */
+  async *units(bytes: number, unit: number): AsyncGenerator<Uint8Array, void, undefined> {
     for (let left = bytes; left > 0; ) {
       if (this.rest.byteLength === 0) await this.fill();
       const here = Math.min(this.rest.byteLength, left);
-      const whole = here === left ? here : here - (here % 4);
-      const piece = whole > 0 ? await this.take(whole) : await this.exactly(Math.min(4, left));
+      const whole = here === left ? here : here - (here % unit);
+      const piece = whole > 0 ? await this.take(whole) : await this.exactly(Math.min(unit, left));
       left -= piece.byteLength;
       yield piece;
     }

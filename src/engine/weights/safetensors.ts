@@ -1,9 +1,8 @@
 import * as z from 'zod';
 import { checked, modelError } from '../model-error.ts';
+import { type FloatType, isFloatType, TENSOR_TYPES, type TensorInfo, type TensorType } from './tensor-types.ts';
 
-/** Bytes of one element of each dtype that this engine reads. */
-export const ELEMENT_BYTES = { F32: 4, BF16: 2, F16: 2 } as const;
-export type TensorDtype = keyof typeof ELEMENT_BYTES;
+const SUPPORTED = Object.keys(TENSOR_TYPES).filter((type) => isFloatType(type as TensorType));
 
 /**
  * Most bytes of a header. Upstream allows 100 MB; the largest published shards stay below 10 MB, and a page must hold the
@@ -13,15 +12,6 @@ export const MAX_HEADER_BYTES = 32 * 1024 * 1024;
 /** Length of the little-endian u64 before the header. */
 export const PREFIX_BYTES = 8;
 const MAX_NAME_LENGTH = 512;
-
-export interface TensorInfo {
-  readonly name: string;
-  readonly dtype: TensorDtype;
-  readonly shape: readonly number[];
-  /** Bytes in the file. */
-  readonly begin: number;
-  readonly end: number;
-}
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const Entry = z.object({
@@ -84,11 +74,11 @@ function tensorInfo(name: string, raw: unknown, dataStart: number, file: string)
   if (name.length > MAX_NAME_LENGTH) throw modelError(file, `a tensor's name has ${name.length} characters.`);
   const where = `${file}: tensor ${name}`;
   const { dtype, shape, data_offsets } = checked(Entry, raw, where);
-  if (!isTensorDtype(dtype)) {
-    throw modelError(where, `dtype ${dtype} is not supported. Supported: ${Object.keys(ELEMENT_BYTES).join(', ')}.`);
+  if (!isFloat(dtype)) {
+    throw modelError(where, `dtype ${dtype} is not supported. Supported: ${SUPPORTED.join(', ')}.`);
   }
   const [begin, end] = data_offsets;
-  const bytes = shape.reduce((product, n) => product * BigInt(n), BigInt(ELEMENT_BYTES[dtype]));
+  const bytes = shape.reduce((product, n) => product * BigInt(n), BigInt(TENSOR_TYPES[dtype].bytes));
   if (BigInt(end) - BigInt(begin) !== bytes) {
     throw modelError(where, `${dtype} [${shape}] takes ${bytes} bytes, its offsets say ${begin} to ${end}.`);
   }
@@ -96,8 +86,8 @@ function tensorInfo(name: string, raw: unknown, dataStart: number, file: string)
   return { name, dtype, shape, begin: dataStart + begin, end: dataStart + end };
 }
 
-function isTensorDtype(dtype: string): dtype is TensorDtype {
-  return Object.hasOwn(ELEMENT_BYTES, dtype);
+function isFloat(dtype: string): dtype is FloatType {
+  return SUPPORTED.includes(dtype);
 }
 
 const Index = z.object({ weight_map: z.record(z.string().max(MAX_NAME_LENGTH), z.string().max(256)) });

@@ -1,23 +1,24 @@
-import type { ModelSpec, WeightSpec } from '../model/spec.ts';
+import { isBlockDtype, type WeightDtype, type WeightLayout, weightLayout } from '../kernels/dtype.ts';
+import type { ModelSpec, WeightSource, WeightSpec } from '../model/spec.ts';
 import { modelError } from '../model-error.ts';
-import { ELEMENT_BYTES, type TensorDtype, type TensorInfo } from './safetensors.ts';
-
-/** How a weight lies in its buffer of u32 words: f32, or two 16-bit values per word, the first in the low half. */
-export type WeightDtype = 'f32' | 'bf16' | 'f16';
+import { isFloatType, TENSOR_TYPES, type TensorInfo } from './tensor-types.ts';
 
 /** `--dtype`: `auto` keeps the checkpoint's own. */
-export type DtypeOption = 'auto' | WeightDtype;
-
-const WEIGHT_DTYPES: Readonly<Record<TensorDtype, WeightDtype>> = { F32: 'f32', BF16: 'bf16', F16: 'f16' };
-const DTYPE_BYTES: Readonly<Record<WeightDtype, number>> = { f32: 4, bf16: 2, f16: 2 };
+export type DtypeOption = 'auto' | 'f32' | 'bf16' | 'f16';
+/** `--quantization`. */
+export type QuantizationOption = 'none' | 'int8' | 'int4';
 
 /** Buffers end on 16 bytes, so that shaders may bind them as vectors of four words. */
 const BUFFER_ALIGNMENT = 16;
 
-/** One weight with the dtype it is held in. Vectors (one column) are widened to f32. */
+/** Consecutive rows of one weight in the dtype they are held in. Vectors (one column) are widened to f32. */
 export interface PlannedWeight {
   readonly spec: WeightSpec;
+  /** Of the weight's rows: those of this buffer. */
+  readonly firstRow: number;
+  readonly rows: number;
   readonly dtype: WeightDtype;
+  readonly layout: WeightLayout;
   /** Size of its buffer. */
   readonly bytes: number;
 }
@@ -25,33 +26,41 @@ export interface PlannedWeight {
 /** Where one tensor of a file goes. */
 export interface Placement {
   readonly tensor: TensorInfo;
+  readonly source: WeightSource;
   readonly weight: PlannedWeight;
-  /** Byte in the weight's buffer. */
-  readonly offset: number;
+  /** Row of the planned weight where its first row goes. */
+  readonly row: number;
 }
 
 interface Slot {
   readonly spec: WeightSpec;
-  readonly rows: number;
+  readonly source: WeightSource;
   readonly firstRow: number;
+}
+
+/** What a weight is held as once the first of its tensors is known; `from` is that tensor. */
+interface Held {
+  readonly parts: readonly PlannedWeight[];
+  readonly from: TensorInfo;
 }
 
 /** Matches a checkpoint's tensors, file by file, with the weights of a model: each expected tensor exactly once. */
 export class WeightPlan {
   private readonly slots = new Map<string, Slot>();
   private readonly seen = new Set<string>();
-  private readonly stored = new Map<WeightSpec, { tensor: TensorInfo; planned: PlannedWeight }>();
+  private readonly held = new Map<WeightSpec, Held>();
   private planned = 0;
 
   constructor(
     private readonly model: ModelSpec,
     private readonly dtype: DtypeOption = 'auto',
+    private readonly quantization: QuantizationOption = 'none',
   ) {
     for (const spec of model.weights) {
       let firstRow = 0;
-      for (const { name, rows } of spec.sources) {
-        this.slots.set(name, { spec, rows, firstRow });
-        firstRow += rows;
+      for (const source of spec.sources) {
+        this.slots.set(source.name, { spec, source, firstRow: source.runs?.first ?? firstRow });
+        firstRow += source.rows;
       }
     }
   }
@@ -67,6 +76,7 @@ export class WeightPlan {
    * the tensors it is stacked with.
    */
   place(tensors: readonly TensorInfo[], file: string): (Placement | null)[] {
+    const known = new Map(tensors.map((tensor) => [tensor.name, tensor]));
     return tensors.map((tensor) => {
       const where = `${file}: tensor ${tensor.name}`;
       const slot = this.slots.get(tensor.name);
@@ -76,13 +86,23 @@ export class WeightPlan {
       }
       if (this.seen.has(tensor.name)) throw modelError(where, 'was already in another file of this checkpoint.');
       this.seen.add(tensor.name);
-      const { spec, rows, firstRow } = slot;
-      const shape = spec.cols === 1 ? [rows] : [rows, spec.cols];
+      const { spec, source, firstRow } = slot;
+      const shape = shapeOf(spec, source);
       if (tensor.shape.join() !== shape.join()) {
-        throw modelError(where, `has shape [${tensor.shape.join(', ')}], config.json asks for [${shape.join(', ')}].`);
+        throw modelError(
+          where,
+          `has shape [${tensor.shape.join(', ')}], the model's configuration asks for [${shape.join(', ')}].`,
+        );
       }
-      const weight = this.weight(spec, tensor, where);
-      return { tensor, weight, offset: firstRow * spec.cols * DTYPE_BYTES[weight.dtype] };
+      const { parts, from } = this.weightOf(spec, tensor, known, where);
+      const weight = parts.find((part) => firstRow >= part.firstRow && firstRow < part.firstRow + part.rows)!;
+      if (spec.cols > 1 && weight.dtype !== this.dtypeOf(spec, tensor, where)) {
+        throw modelError(
+          where,
+          `is ${tensor.dtype}, but ${from.name}, which it is stacked with, is ${from.dtype}; they must be held alike.`,
+        );
+      }
+      return { tensor, source, weight, row: firstRow - weight.firstRow };
     });
   }
 
@@ -94,35 +114,82 @@ export class WeightPlan {
     throw modelError(where, `the checkpoint lacks ${missing.slice(0, 5).join(', ')}${more}.`);
   }
 
-  private weight(spec: WeightSpec, tensor: TensorInfo, where: string): PlannedWeight {
-    const first = this.stored.get(spec);
-    if (first) {
-      if (spec.cols === 1 || first.tensor.dtype === tensor.dtype) return first.planned;
-      throw modelError(
-        where,
-        `is ${tensor.dtype}, but ${first.tensor.name}, which it is stacked with, is ${first.tensor.dtype}.`,
-      );
-    }
-    const dtype = spec.cols === 1 ? 'f32' : WEIGHT_DTYPES[tensor.dtype];
-    if (spec.cols > 1 && this.dtype !== 'auto' && this.dtype !== dtype) {
-      throw modelError(
-        where,
-        `is stored as ${dtype}; converting to --dtype ${this.dtype} is not supported. Use --dtype auto.`,
-      );
-    }
-    if (spec.cols > 1 && (spec.cols * ELEMENT_BYTES[tensor.dtype]) % 4 !== 0) {
-      throw modelError(where, `rows of ${spec.cols} ${tensor.dtype} values are no whole 32-bit words.`);
-    }
-    const exact = spec.rows * spec.cols * DTYPE_BYTES[dtype];
-    const bytes = Math.ceil(exact / BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT;
-    const planned = { spec, dtype, bytes };
-    this.stored.set(spec, { tensor, planned });
-    this.planned += bytes;
-    return planned;
+  private weightOf(spec: WeightSpec, from: TensorInfo, known: ReadonlyMap<string, TensorInfo>, where: string): Held {
+    const before = this.held.get(spec);
+    if (before) return before;
+    const parts = this.runsOf(spec, from, known, where).map((part): PlannedWeight => {
+      const layout = weightLayout(part.dtype, part.rows, spec.cols);
+      const bytes = Math.ceil(layout.bytes / BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT;
+      this.planned += bytes;
+      return { spec, ...part, layout, bytes };
+    });
+    const held = { parts, from };
+    this.held.set(spec, held);
+    return held;
   }
 
-  /** Tensors that older exports carry and no model needs: rotary tables, and the head of a tied model. */
-  private superfluous(name: string): boolean {
-    return name.endsWith('.rotary_emb.inv_freq') || (this.model.tiedEmbeddings && name === 'lm_head.weight');
+  /**
+   * Runs of sources with one dtype. The product of q, k and v alone may have several: quantized files keep v in more bits than q and k,
+   * and its columns are computed apart as well as together.
+   */
+  private runsOf(
+    spec: WeightSpec,
+    from: TensorInfo,
+    known: ReadonlyMap<string, TensorInfo>,
+    where: string,
+  ): { firstRow: number; rows: number; dtype: WeightDtype }[] {
+    const whole = { firstRow: 0, rows: spec.rows, dtype: this.dtypeOf(spec, from, where) };
+    const tensors = spec.sources.map(({ name }) => known.get(name));
+    // Where floats differ, something is wrong with the file.
+    if (spec.role !== 'qkv' || tensors.every((tensor) => !tensor || isFloatType(tensor.dtype))) return [whole];
+    const runs: { firstRow: number; rows: number; dtype: WeightDtype }[] = [];
+    let firstRow = 0;
+    for (const [i, { rows }] of spec.sources.entries()) {
+      const last = runs.at(-1);
+      const tensor = tensors[i];
+      // One that is missing is named in the end.
+      const dtype = tensor ? this.dtypeOf(spec, tensor, where) : (last?.dtype ?? whole.dtype);
+      if (last?.dtype === dtype) last.rows += rows;
+      else runs.push({ firstRow, rows, dtype });
+      firstRow += rows;
+    }
+    return runs;
   }
+
+  /** What a tensor is held as. Throws `EngineError` code `model` for what cannot be held. */
+  private dtypeOf(spec: WeightSpec, { dtype: type }: TensorInfo, where: string): WeightDtype {
+    const { held } = TENSOR_TYPES[type];
+    if (spec.cols === 1) {
+      if (isFloatType(type)) return 'f32';
+      throw modelError(where, `is ${type}; norms and biases must be F32, BF16 or F16.`);
+    }
+    if (isBlockDtype(held)) return held;
+    if (this.dtype !== 'auto' && this.dtype !== held) {
+      throw modelError(
+        where,
+        `is stored as ${held}; converting to --dtype ${this.dtype} is not supported. Use --dtype auto.`,
+      );
+    }
+    if ((spec.cols * TENSOR_TYPES[type].bytes) % 4 !== 0) {
+      throw modelError(where, `rows of ${spec.cols} ${type} values are no whole 32-bit words.`);
+    }
+    return this.quantization !== 'none' && quantizable(spec) ? this.quantization : held;
+  }
+
+  /** Tensors that no model needs: rotary tables of older exports or of another context, and the head of a tied model. */
+  private superfluous(name: string): boolean {
+    const rotary =
+      name.endsWith('.rotary_emb.inv_freq') || /^rope_(freqs|factors_long|factors_short)\.weight$/.test(name);
+    return rotary || (this.model.tiedEmbeddings && name === 'lm_head.weight');
+  }
+}
+
+/** The router of a mixture of experts stays as it is: it is small, and which experts compute a token hangs on its last bits. */
+export function quantizable({ role, cols }: Pick<WeightSpec, 'role' | 'cols'>): boolean {
+  return cols > 1 && role !== 'router';
+}
+
+function shapeOf(spec: WeightSpec, { rows, runs }: WeightSource): number[] {
+  if (spec.cols === 1) return [rows];
+  return runs ? [rows / runs.rows, runs.rows, spec.cols] : [rows, spec.cols];
 }

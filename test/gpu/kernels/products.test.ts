@@ -183,10 +183,10 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
     const out = bench.buffer(600 * 4);
     const call = matmul({ ...shared(variant, o, 1, 1, out), accumulate: false });
     const groups = call.workgroups[0] * call.workgroups[1];
-    const [n, k, , countWord] = call.params!;
+    const [n, k, , ...rest] = call.params!;
     const folded: KernelCall = {
       ...call,
-      params: [n!, k!, 3, countWord!],
+      params: [n!, k!, 3, ...rest],
       workgroups: [3, Math.ceil(groups / 3), 1],
     };
     expect(folded.workgroups[1]).toBeGreaterThan(1);

@@ -200,7 +200,6 @@ describe('what cannot be obeyed is refused in one line', () => {
 
   const notYet = [
     '--kv-cache-dtype int8',
-    '--quantization int8',
     '--dtype f32',
     '--tensor-parallel-size 2',
     '--pipeline-parallel-size 2',
@@ -214,7 +213,6 @@ describe('what cannot be obeyed is refused in one line', () => {
     '--dyn-tool-call-parser hermes',
     '--dyn-reasoning-parser qwen3',
     '--reasoning-parser qwen3',
-    '--model model.gguf',
   ];
   test.each(notYet)('%s is not there yet, and says so', (line) => {
     expect(() => parse(line)).toThrow(/: not yet: .+\. (What works|Leave it out)/);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { modelSpec } from '../../../src/engine/model/config.ts';
-import { fitsAdapter, type MemoryOptions } from '../../../src/engine/model/memory.ts';
+import { fitsAdapter } from '../../../src/engine/model/memory.ts';
 import { modelFor, type OfferedModel } from '../../../src/hub/model-choice.ts';
 import type { AdapterRoom } from '../../../src/protocol/messages.ts';
 
@@ -71,7 +71,7 @@ describe('J11: the model that a page is offered', () => {
 });
 
 test('fitsAdapter counts weights, activations and one longest sequence, and the largest single buffer', () => {
-  const options: MemoryOptions = {
+  const options: Parameters<typeof fitsAdapter>[1] = {
     engines: 1,
     blockSize: 16,
     maxModelLen: null,
@@ -80,6 +80,7 @@ test('fitsAdapter counts weights, activations and one longest sequence, and the 
     numGpuBlocksOverride: null,
     gpuMemoryUtilization: 1,
     kvCacheDtype: 'auto',
+    quantization: 'none',
   };
   const weights = { spec, weightBytes: 11.6 * MiB };
   const least = [...Array(200).keys()].find((mib) => fitsAdapter(weights, options, room(mib)))!;
@@ -95,4 +96,16 @@ test('fitsAdapter counts weights, activations and one longest sequence, and the 
   expect(more - least).toBeGreaterThanOrEqual(Math.floor(3 * pool));
   expect(more - least).toBeLessThanOrEqual(Math.ceil(3 * pool));
   expect(fitsAdapter(weights, options, room(200, { maxStorageBufferBindingSize: 1 * MiB }))).toBe(false);
+  // 8.5 and 4.5 bits in the place of 16; what is quantized already stays.
+  for (const [quantization, part] of [
+    ['int8', 8.5 / 16],
+    ['int4', 4.5 / 16],
+  ] as const) {
+    const fits = (mib: number, weightBytes: number) =>
+      fitsAdapter({ spec, weightBytes }, { ...options, quantization }, room(mib));
+    const packed = [...Array(200).keys()].find((mib) => fits(mib, weights.weightBytes))!;
+    expect(Math.abs(least - packed - 11.6 * (1 - part))).toBeLessThanOrEqual(1);
+    const held = weights.weightBytes * part;
+    expect(fits(packed - 1, held)).toBe(false);
+  }
 });

@@ -1,12 +1,13 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { modelSpec } from '../../../src/engine/model/config.ts';
-import { fitsAdapter, type MemoryOptions, weightRoom } from '../../../src/engine/model/memory.ts';
+import { fitsAdapter, weightRoom } from '../../../src/engine/model/memory.ts';
 import { llama } from './configs.ts';
 
 const spec = modelSpec(llama());
 const values = spec.weights.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
-const options: MemoryOptions = {
+const options: Parameters<typeof fitsAdapter>[1] = {
+  quantization: 'none',
   engines: 1,
   blockSize: 16,
   maxModelLen: null,

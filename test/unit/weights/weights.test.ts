@@ -176,7 +176,9 @@ describe('tensors that do not fit', () => {
 
   test('of another shape, also when it has as many values', async () => {
     const turned = { ...tensors, [K]: { ...tensors[K]!, shape: [4, 2] } };
-    expect(await refusal(single(turned))).toContain(`${K}: has shape [4, 2], config.json asks for [2, 4]`);
+    expect(await refusal(single(turned))).toContain(
+      `${K}: has shape [4, 2], the model's configuration asks for [2, 4]`,
+    );
   });
 
   test('of another dtype than those they are stacked with', async () => {

@@ -1,0 +1,215 @@
+import { EngineError } from '../api.ts';
+import { type ModelFiles, offeredFile, readModelFile } from '../files/source.ts';
+import { readGgufHeader } from '../gguf/header.ts';
+import { isBlockDtype } from '../kernels/dtype.ts';
+import type { ModelSpec, TensorRole, WeightSpec } from '../model/spec.ts';
+import { modelError } from '../model-error.ts';
+import { ChunkReader } from './chunk-reader.ts';
+import { sideBySide, widen } from './float16.ts';
+import { Quantizer } from './quantizer.ts';
+import { repackRows } from './repack.ts';
+import { headerLength, PREFIX_BYTES, parseHeader } from './safetensors.ts';
+import { isFloatType, TENSOR_TYPES, type TensorInfo } from './tensor-types.ts';
+import { type Placement, type PlannedWeight, WeightPlan } from './weight-plan.ts';
+import type { LoadedWeight, LoadedWeights, LoadOptions } from './weights.ts';
+
+/** Bytes handed to the queue between two waits for it: bounds the copies that the browser holds. */
+const BYTES_IN_FLIGHT = 64 * 1024 * 1024;
+
+/** STORAGE | COPY_DST | COPY_SRC as plain numbers, since the global `GPUBufferUsage` is missing in Node. */
+const WEIGHT_USAGE = 0x80 | 0x08 | 0x04;
+
+/** Brings the tensors of a checkpoint's files into GPU buffers, file by file. */
+export class WeightLoader {
+  private readonly plan: WeightPlan;
+  private readonly buffers = new Map<PlannedWeight, GPUBuffer>();
+  private readonly quantizer: Quantizer | null;
+  private ropeFactors: readonly number[] | null = null;
+  private unflushed = 0;
+
+  constructor(
+    private readonly device: GPUDevice,
+    private readonly spec: ModelSpec,
+    private readonly options: LoadOptions,
+  ) {
+    const { dtype, quantization = 'none', shaders } = options;
+    this.plan = new WeightPlan(spec, dtype, quantization);
+    if (quantization !== 'none' && !shaders) throw new EngineError('internal', 'Quantizing needs the shaders.');
+    this.quantizer = quantization !== 'none' && shaders ? new Quantizer(device, shaders) : null;
+  }
+
+  /** Throws `EngineError` code `out_of_memory` where `bytes` are more than may be used. */
+  refuseAbove(bytes: number, where: string): void {
+    const { maxBytes } = this.options;
+    if (maxBytes === undefined || bytes <= maxBytes) return;
+    throw new EngineError(
+      'out_of_memory',
+      `${where}: its weights take ${bytes} bytes of GPU memory, and beside working memory and the KV blocks of one sequence there is room for ${maxBytes}. Choose a smaller model or --quantization, lower --max-model-len, or raise --gpu-memory-utilization.`,
+    );
+  }
+
+  /** Loads all tensors of one file. */
+  async load(files: ModelFiles, path: string, onProgress: (loaded: number) => void): Promise<void> {
+    const { size } = offeredFile(files.offer, path);
+    const reader = new ChunkReader(readModelFile(files, path, onProgress));
+    try {
+      const { tensors, bytes } = await readHeader(reader, size, path);
+      const placements = this.plan.place(tensors, path);
+      await this.allocate(
+        placements.filter((p) => p !== null),
+        path,
+      );
+      let at = bytes;
+      for (const [i, tensor] of tensors.entries()) {
+        await reader.skip(tensor.begin - at);
+        const placement = placements[i];
+        if (placement) await this.upload(placement, reader);
+        else await reader.skip(tensor.end - tensor.begin);
+        at = tensor.end;
+      }
+      await reader.drain();
+    } finally {
+      await reader.close();
+    }
+  }
+
+  private async allocate(placements: readonly Placement[], path: string): Promise<void> {
+    this.refuseAbove(this.plan.bytes, path);
+    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
+    const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    const fresh = new Set(placements.map((p) => p.weight).filter((w) => !this.buffers.has(w)));
+    for (const { spec, bytes } of fresh) {
+      if (bytes <= limit) continue;
+      throw modelError(
+        path,
+        `${nameOf(spec)} takes ${bytes} bytes, this device binds at most ${limit}. Choose a smaller model, or --quantization.`,
+      );
+    }
+    this.device.pushErrorScope('validation');
+    this.device.pushErrorScope('out-of-memory');
+    for (const weight of fresh) {
+      const { spec, bytes } = weight;
+      this.buffers.set(weight, this.device.createBuffer({ label: nameOf(spec), size: bytes, usage: WEIGHT_USAGE }));
+    }
+    const [memory, invalid] = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
+    if (memory) {
+      throw new EngineError(
+        'out_of_memory',
+        `The GPU has no room for the ${this.plan.bytes} bytes of this model's weights (${memory.message}). Close other pages that use it, or choose a smaller model.`,
+      );
+    }
+    if (invalid) throw new EngineError('internal', `Allocating weights failed: ${invalid.message}`);
+  }
+
+  private async upload(placement: Placement, reader: ChunkReader): Promise<void> {
+    const { tensor, source, weight, row } = placement;
+    if (weight.spec.cols === 1) return await this.uploadVector(placement, reader);
+    const { values, bytes, held } = TENSOR_TYPES[tensor.dtype];
+    const rowBytes = (weight.spec.cols / values) * bytes;
+    const asStored = isFloatType(tensor.dtype) && weight.dtype === held;
+    // What is only copied may be cut anywhere between words; heads are put in order as wholes.
+    const unit = asStored && source.interleaved === undefined ? 4 : rowBytes * (source.interleaved ?? 1);
+    const runRows = source.runs?.rows ?? source.rows;
+    for (let run = 0; run * runRows < source.rows; run++) {
+      let at = (row + run * (source.runs?.every ?? 0)) * rowBytes;
+      for await (const piece of reader.units(runRows * rowBytes, unit)) {
+        const rows = source.interleaved === undefined ? piece : sideBySide(piece, rowBytes, source.interleaved);
+        if (asStored) await this.write(weight, at, rows);
+        else await this.convert(rows, tensor, weight, at / rowBytes);
+        at += piece.byteLength;
+      }
+    }
+  }
+
+  private async uploadVector({ tensor, source, weight, row }: Placement, reader: ChunkReader): Promise<void> {
+    const bytes = await reader.exactly(tensor.end - tensor.begin);
+    if (!isFloatType(tensor.dtype)) throw new EngineError('internal', `A vector is planned as ${tensor.dtype}.`);
+    const element = TENSOR_TYPES[tensor.dtype].bytes;
+    const ordered = source.interleaved === undefined ? bytes : sideBySide(bytes, element, source.interleaved);
+    const values = widen(ordered, tensor.dtype);
+    if (weight.spec.role === 'ropeFactors') this.ropeFactors = [...values];
+    await this.write(weight, row * 4, values);
+  }
+
+  /** Whole rows of a tensor that is not held as it is stored. */
+  private async convert(rows: Uint8Array, tensor: TensorInfo, weight: PlannedWeight, row: number): Promise<void> {
+    const { held } = TENSOR_TYPES[tensor.dtype];
+    if (!isFloatType(tensor.dtype)) {
+      const packed = repackRows(tensor.dtype, rows, weight.spec.cols);
+      const { rowBytes, scalesAt, scaleRowBytes } = weight.layout;
+      await this.write(weight, row * rowBytes, packed.integers);
+      await this.write(weight, scalesAt + row * scaleRowBytes, packed.scales);
+    } else if (this.quantizer && !isBlockDtype(held)) {
+      await this.quantizer.write(rows, held, weight, this.buffers.get(weight)!, row);
+      await this.flush(rows.byteLength);
+    } else throw new EngineError('internal', `${tensor.dtype} is planned as ${weight.dtype}.`);
+  }
+
+  private async write(weight: PlannedWeight, offset: number, data: ArrayBufferView): Promise<void> {
+    const buffer = this.buffers.get(weight)!;
+    this.device.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, data.byteLength);
+    await this.flush(data.byteLength);
+  }
+
+  private async flush(bytes: number): Promise<void> {
+    this.unflushed += bytes;
+    if (this.unflushed < BYTES_IN_FLIGHT) return;
+    this.unflushed = 0;
+    this.device.queue.submit([]);
+    await this.device.queue.onSubmittedWorkDone();
+  }
+
+  /** The weights, once all files are loaded. Throws `EngineError` code `model` where tensors are missing. */
+  finish(where: string): LoadedWeights {
+    this.plan.finish(where);
+    this.quantizer?.destroy();
+    const loaded = [...this.buffers].map(([weight, buffer]): [string, LoadedWeight] => [
+      nameOf(weight.spec),
+      of(weight, buffer),
+    ]);
+    const { tiedEmbeddings, architecture } = this.spec;
+    const partsOf = (role: TensorRole, layer: number | null): LoadedWeight[] => {
+      const name = nameOf({ role: role === 'lmHead' && tiedEmbeddings ? 'embed' : role, layer });
+      const found = loaded.filter(([own]) => own === name);
+      if (found.length === 0) throw new EngineError('internal', `${architecture} has no weight ${name}.`);
+      return found.map(([, part]) => part).sort((a, b) => a.firstRow - b.firstRow);
+    };
+    const matrices = [...this.buffers.keys()].filter(({ spec }) => spec.cols > 1);
+    return {
+      bytes: this.plan.bytes,
+      dtypes: [...new Set(matrices.map(({ dtype }) => dtype))].sort().join('+'),
+      ropeFactors: this.ropeFactors,
+      parts: partsOf,
+      get: (role, layer) => {
+        const [only, ...more] = partsOf(role, layer);
+        if (only && more.length === 0) return only;
+        throw new EngineError('internal', `${nameOf({ role, layer })} is in parts.`);
+      },
+      destroy: () => this.destroy(),
+    };
+  }
+
+  destroy(): void {
+    this.quantizer?.destroy();
+    for (const buffer of this.buffers.values()) buffer.destroy();
+  }
+}
+
+async function readHeader(
+  reader: ChunkReader,
+  size: number,
+  path: string,
+): Promise<{ tensors: readonly TensorInfo[]; bytes: number }> {
+  if (path.endsWith('.gguf')) return await readGgufHeader(reader, size, path, () => false);
+  const length = headerLength(await reader.exactly(Math.min(PREFIX_BYTES, size)), size, path);
+  const tensors = parseHeader(await reader.exactly(length), size, path);
+  return { tensors, bytes: PREFIX_BYTES + length };
+}
+
+function of({ spec, dtype, layout, firstRow, rows }: PlannedWeight, buffer: GPUBuffer): LoadedWeight {
+  return { buffer, dtype, scalesAt: layout.scalesAt / 4, firstRow, rows, cols: spec.cols };
+}
+
+function nameOf(weight: Pick<WeightSpec, 'role' | 'layer'>): string {
+  return weight.layer === null ? weight.role : `layer ${weight.layer} ${weight.role}`;
+}
