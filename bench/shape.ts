@@ -1,5 +1,5 @@
 import type { Gpu } from '../src/engine/gpu/device.ts';
-import type { FloatDtype } from '../src/engine/kernels/dtype.ts';
+import type { WeightDtype } from '../src/engine/kernels/dtype.ts';
 import type { ModelSpec } from '../src/engine/model/spec.ts';
 import type { Yardsticks } from './adapter.ts';
 import { kernelTimes } from './kernel-times.ts';
@@ -21,13 +21,13 @@ export interface ShapeOptions {
 export const DEFAULT_POINTS = 'prefill:512,prefill:2048,decode:1x128,decode:1x2048,decode:8x128,decode:32x128';
 const RUNS = 3;
 const FEW = 4;
-const DTYPES: readonly string[] = ['f32', 'bf16', 'f16'];
+const DTYPES: readonly WeightDtype[] = ['f32', 'bf16', 'f16', 'int8', 'int4'];
 
 /** Prefill and decode rates of a model of generated weights, with the time of each kernel. Throws where an option names nothing that is there. */
 export async function benchShape(gpu: Gpu, adapter: Yardsticks, options: ShapeOptions): Promise<string> {
   const name = SHAPES.find((shape) => shape === options.shape);
   if (name === undefined) throw new Error(`There is no shape ${options.shape}. Shapes: ${SHAPES.join(', ')}.`);
-  const dtype = DTYPES.find((each): each is FloatDtype => each === options.dtype);
+  const dtype = DTYPES.find((each) => each === options.dtype);
   if (dtype === undefined) throw new Error(`There is no dtype ${options.dtype}. Dtypes: ${DTYPES.join(', ')}.`);
   const points = options.points.split(',').map(parsePoint);
   const spec = shapeSpec(name);
@@ -92,7 +92,7 @@ async function decode(
   { batch, context }: { readonly batch: number; readonly context: number },
   tokens: number,
   spec: ModelSpec,
-  dtype: FloatDtype,
+  dtype: WeightDtype,
   adapter: Yardsticks,
 ): Promise<(string | number)[]> {
   const seconds: number[] = [];

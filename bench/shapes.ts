@@ -1,5 +1,5 @@
 import type { Gpu } from '../src/engine/gpu/device.ts';
-import { DTYPE_CODE, FLOAT_BYTES, type FloatDtype } from '../src/engine/kernels/dtype.ts';
+import { DTYPE_CODE, isBlockDtype, type WeightDtype, weightLayout } from '../src/engine/kernels/dtype.ts';
 import { modelSpec } from '../src/engine/model/config.ts';
 import type { ModelSpec, WeightSpec } from '../src/engine/model/spec.ts';
 import type { LoadedWeight, LoadedWeights } from '../src/engine/weights/weights.ts';
@@ -42,29 +42,39 @@ function qwen3(vocab: number, hidden: number, mlp: number, layers: number, heads
 }
 
 /** Bytes that the matrices of a model take. */
-export function weightBytes(spec: ModelSpec, dtype: FloatDtype): number {
-  return spec.weights.reduce((sum, w) => sum + w.rows * w.cols * (w.cols === 1 ? 4 : FLOAT_BYTES[dtype]), 0);
+export function weightBytes(spec: ModelSpec, dtype: WeightDtype): number {
+  return spec.weights.reduce((sum, w) => sum + weightLayout(heldAs(w, dtype), w.rows, w.cols).bytes, 0);
 }
+
+const heldAs = ({ cols }: WeightSpec, dtype: WeightDtype): WeightDtype => (cols === 1 ? 'f32' : dtype);
+
+/** Largest integer of a dtype, about. */
+const INTEGER_RANGE: Partial<Record<WeightDtype, number>> = { int8: 127, int4: 8 };
 
 const WORKGROUP = 64;
 const MAX_GRID = 32_768;
 
 /** All weights of a model, drawn on the GPU: small enough that no activation overflows. */
-export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: FloatDtype): Promise<LoadedWeights> {
+export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: WeightDtype): Promise<LoadedWeights> {
   const bench = new Bench(gpu);
   const made = new Map<string, LoadedWeight>();
   const key = ({ role, layer }: Pick<WeightSpec, 'role' | 'layer'>) => `${role} ${layer}`;
   for (const [seed, weight] of spec.weights.entries()) {
-    const held = weight.cols === 1 ? 'f32' : dtype;
-    const words = Math.ceil((weight.rows * weight.cols * FLOAT_BYTES[held]) / 4);
+    const held = heldAs(weight, dtype);
+    const { bytes, scalesAt } = weightLayout(held, weight.rows, weight.cols);
+    const words = Math.ceil(bytes / 4);
+    const range = INTEGER_RANGE[held] ?? 1;
     const buffer = bench.buffer(words * 4);
     const grid = Math.min(MAX_GRID, Math.ceil(words / WORKGROUP));
     await bench.run({
       label: 'fill',
       shader: 'bench/fill.wgsl',
       constants: {
-        SCALE: weight.cols === 1 ? 1 : 0.5 / Math.sqrt(weight.cols),
-        DTYPE: DTYPE_CODE[held],
+        SCALE: weight.cols === 1 ? 1 : 0.5 / Math.sqrt(weight.cols) / range,
+        // Integers are no floats to pack: any code of a float will do for them.
+        DTYPE: isBlockDtype(held) ? DTYPE_CODE.f16 : DTYPE_CODE[held],
+        INTEGERS: Number(isBlockDtype(held)),
+        SCALES_AT: scalesAt / 4,
         WORDS: words,
         GRID: grid,
         WORKGROUP,
@@ -75,7 +85,14 @@ export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: FloatDt
       bytes: words * 4,
       flops: 0,
     });
-    made.set(key(weight), { buffer, dtype: held, scalesAt: 0, firstRow: 0, rows: weight.rows, cols: weight.cols });
+    made.set(key(weight), {
+      buffer,
+      dtype: held,
+      scalesAt: scalesAt / 4,
+      firstRow: 0,
+      rows: weight.rows,
+      cols: weight.cols,
+    });
   }
   const get: LoadedWeights['get'] = (role, layer) => {
     const wanted = role === 'lmHead' && spec.tiedEmbeddings ? 'embed' : role;
