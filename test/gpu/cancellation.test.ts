@@ -31,7 +31,7 @@ test(`G4: after ${ROUNDS * REQUESTS} random cancellations no step computes what 
   for (let round = 0; round < ROUNDS; round++) {
     // In every other round some decode.
     const decoding = round % 2 === 0;
-    const prompts = Array.from({ length: REQUESTS }, () => tokens(pick(2, decoding ? 6 : 60)));
+    const prompts = Array.from({ length: REQUESTS }, () => tokens(decoding ? pick(2, 6) : pick(40, 120)));
     const live = new Set<string>();
     for (const [i, prompt] of prompts.entries()) {
       const id = `round ${round}, request ${i}`;
@@ -52,7 +52,7 @@ test(`G4: after ${ROUNDS * REQUESTS} random cancellations no step computes what 
       if (gone === 1) met[before.waiting > after.waiting ? 'queued' : engine.tokensOf(id) > 0 ? 'decode' : 'prefill']++;
       // A step has one row of each sequence that decodes: no more of them than are left.
       const from = after.counters.steps;
-      await pause(pick(0, 10));
+      await steps(pick(0, 2));
       for (const step of engine.engine.steps().slice(from + 1)) expect(step.decodeRows).toBeLessThanOrEqual(live.size);
     }
     // All are cancelled: not one step more, but for one that was scheduled and on its way to the GPU.
