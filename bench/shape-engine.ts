@@ -15,7 +15,7 @@ import { Runner } from '../src/engine/runner.ts';
 import { Scheduler } from '../src/engine/scheduler.ts';
 import { Sequence } from '../src/engine/sequence.ts';
 import type { TableSizes } from '../src/engine/tables.ts';
-import type { LoadedWeights } from '../src/engine/weights/weights.ts';
+import type { LoadedWeights } from '../src/engine/weights/loaded.ts';
 import { createBlockHasher } from '../src/protocol/hashes.ts';
 import { GREEDY } from '../src/protocol/sampling.ts';
 import { Bench, shaders } from '../test/gpu/dawn.ts';

@@ -2,7 +2,7 @@ import type { Gpu } from '../src/engine/gpu/device.ts';
 import { DTYPE_CODE, isBlockDtype, type WeightDtype, weightLayout } from '../src/engine/kernels/dtype.ts';
 import { modelSpec } from '../src/engine/model/config.ts';
 import type { ModelSpec, WeightSpec } from '../src/engine/model/spec.ts';
-import type { LoadedWeight, LoadedWeights } from '../src/engine/weights/weights.ts';
+import type { LoadedWeight, LoadedWeights } from '../src/engine/weights/loaded.ts';
 import { Bench } from '../test/gpu/dawn.ts';
 
 /** Sizes of published models, from their config.json. */

@@ -19,7 +19,7 @@ import { Scheduler } from './scheduler.ts';
 import { type Golden, selfTest } from './self-test.ts';
 import type { TableSizes } from './tables.ts';
 import { measureBudget } from './warm-up.ts';
-import type { LoadedWeights } from './weights/weights.ts';
+import type { LoadedWeights } from './weights/loaded.ts';
 
 /** Steps submitted before the first is read back: hides the readback's latency, costs a stopped sequence that many idle rows. */
 const STEPS_IN_FLIGHT = 3;

@@ -2,7 +2,7 @@ import type { Migration, Routing } from '../frontend/routing.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import { FrameQueue } from './frame-queue.ts';
 import type { NodeSocket } from './node-socket.ts';
-import type { Place } from './router/mode.ts';
+import type { Place } from './router/choice.ts';
 import { type AttemptFrame, TokenLog } from './token-log.ts';
 
 /** What a frame did to a request: told the client something, nothing, was its last one, or broke a rule. */

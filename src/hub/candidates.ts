@@ -2,7 +2,7 @@ import { type ApiError, badRequest, unavailable } from '../frontend/errors.ts';
 import type { GenerateRequest } from '../protocol/generate.ts';
 import type { ActiveRequest } from './active-request.ts';
 import type { NodeSocket } from './node-socket.ts';
-import type { Candidate } from './router/mode.ts';
+import type { Candidate } from './router/choice.ts';
 import type { Route } from './router/router.ts';
 
 /** A rank of a ready node that can hold a request. */

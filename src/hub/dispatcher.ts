@@ -12,7 +12,7 @@ import type { Disaggregation } from './disagg/disaggregation.ts';
 import type { NewHappening } from './happenings.ts';
 import type { MigrationType } from './metrics.ts';
 import type { Failure, FrameSink, NodeSocket } from './node-socket.ts';
-import type { Candidate } from './router/mode.ts';
+import type { Candidate } from './router/choice.ts';
 import type { Route, Router } from './router/router.ts';
 import { StallWatch } from './stall-watch.ts';
 import type { AttemptFrame } from './token-log.ts';

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { modelSpec } from '../../src/engine/model/config.ts';
-import { type LoadedWeights, loadWeights } from '../../src/engine/weights/weights.ts';
+import type { LoadedWeights } from '../../src/engine/weights/loaded.ts';
+import { loadWeights } from '../../src/engine/weights/weights.ts';
 import { memoryFiles } from '../support/folder-files.ts';
 import { Bench, openDawn } from './dawn.ts';
 

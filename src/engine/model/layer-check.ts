@@ -3,8 +3,8 @@ import { readBuffer } from '../gpu/readback.ts';
 import type { Runner } from '../runner.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { Sequence } from '../sequence.ts';
+import type { LoadedWeight } from '../weights/loaded.ts';
 import { unpackRow, unpackWeight } from '../weights/unpack.ts';
-import type { LoadedWeight } from '../weights/weights.ts';
 import { type ReferenceWeights, referenceLayer } from './layer-reference.ts';
 import type { TensorRole } from './spec.ts';
 

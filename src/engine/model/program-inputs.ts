@@ -2,7 +2,7 @@ import type { Gpu } from '../gpu/device.ts';
 import type { KernelVariant } from '../kernels/variant.ts';
 import type { KvDtype, KvLayer } from '../kv/pool.ts';
 import type { TableSizes } from '../tables.ts';
-import type { LoadedWeights } from '../weights/weights.ts';
+import type { LoadedWeights } from '../weights/loaded.ts';
 import type { EngineBuffers } from './activations.ts';
 import type { ModelSpec } from './spec.ts';
 

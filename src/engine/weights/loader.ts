@@ -6,12 +6,12 @@ import type { ModelSpec, TensorRole, WeightSpec } from '../model/spec.ts';
 import { modelError } from '../model-error.ts';
 import { ChunkReader } from './chunk-reader.ts';
 import { sideBySide, widen } from './float16.ts';
+import type { LoadedWeight, LoadedWeights, LoadOptions } from './loaded.ts';
 import { Quantizer } from './quantizer.ts';
 import { repackRows } from './repack.ts';
 import { headerLength, PREFIX_BYTES, parseHeader } from './safetensors.ts';
 import { isFloatType, TENSOR_TYPES, type TensorInfo } from './tensor-types.ts';
 import { type Placement, type PlannedWeight, WeightPlan } from './weight-plan.ts';
-import type { LoadedWeight, LoadedWeights, LoadOptions } from './weights.ts';
 
 /** Bytes handed to the queue between two waits for it: bounds the copies that the browser holds. */
 const BYTES_IN_FLIGHT = 64 * 1024 * 1024;

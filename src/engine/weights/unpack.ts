@@ -1,7 +1,7 @@
 import { isBlockDtype } from '../kernels/dtype.ts';
 import { f16, widen } from './float16.ts';
+import type { LoadedWeight } from './loaded.ts';
 import { FLOAT_TYPE } from './tensor-types.ts';
-import type { LoadedWeight } from './weights.ts';
 
 /** What a loaded weight's bytes say of its shape. */
 export type PackedShape = Pick<LoadedWeight, 'dtype' | 'scalesAt' | 'cols'>;

@@ -1,4 +1,4 @@
-import type { Choice } from './mode.ts';
+import type { Choice } from './choice.ts';
 import { rateNow } from './rate.ts';
 
 /** Dynamo's knobs of its KV router. */

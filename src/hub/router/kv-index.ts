@@ -1,10 +1,10 @@
 import type { GenerateRequest } from '../../protocol/generate.ts';
 import type { BlockHasher } from '../../protocol/hashes.ts';
 import type { Card } from '../../protocol/messages.ts';
+import type { Place } from './choice.ts';
 import type { KvFollower } from './kv-follower.ts';
 import { KvRank } from './kv-rank.ts';
 import { KvTree } from './kv-tree.ts';
-import type { Place } from './mode.ts';
 
 /** Most blocks that the hub remembers of one rank. */
 const MAX_RANK_BLOCKS = 1 << 20;

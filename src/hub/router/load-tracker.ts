@@ -1,7 +1,7 @@
 import type { Clock } from '../../protocol/clock.ts';
 import type { GenerateRequest, TokensFrame } from '../../protocol/generate.ts';
+import type { Place } from './choice.ts';
 import { LoadTable } from './load-table.ts';
-import type { Place } from './mode.ts';
 import { Rate } from './rate.ts';
 
 /** What the hub has on a rank now, by its own count: ahead of anything that the node reports, so that a burst does not herd. */

@@ -1,11 +1,12 @@
 import type { Clock } from '../../protocol/clock.ts';
 import type { GenerateRequest, TokensFrame } from '../../protocol/generate.ts';
+import type { Candidate, Choice, Place } from './choice.ts';
 import type { CostKnobs } from './cost.ts';
 import { kvMode } from './kv.ts';
 import type { KvIndex } from './kv-index.ts';
 import { leastLoaded } from './least-loaded.ts';
 import { LoadTracker, type Placement, promptBlocks, type RankLoad } from './load-tracker.ts';
-import type { Candidate, Choice, Place, RouterMode, RouterModeName } from './mode.ts';
+import type { RouterMode, RouterModeName } from './mode.ts';
 import { randomMode } from './random.ts';
 import { roundRobin } from './round-robin.ts';
 
