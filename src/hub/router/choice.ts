@@ -25,6 +25,4 @@ export interface Choice {
   readonly sharedBlocks: Int32Array;
   /** Blocks of the prompt. */
   readonly newBlocks: number;
-  /** Milliseconds of the clock of `loads`. */
-  readonly now: number;
 }

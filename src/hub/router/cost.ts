@@ -1,5 +1,4 @@
 import type { Choice } from './choice.ts';
-import { rateNow } from './rate.ts';
 
 /** Dynamo's knobs of its KV router. */
 export interface CostKnobs {
@@ -22,34 +21,34 @@ export interface CostKnobs {
  * requests to be measured by.
  */
 export function costsOf(choice: Choice, knobs: CostKnobs): Float64Array {
-  const { loads, slots, now, newBlocks, overlapBlocks, sharedBlocks } = choice;
-  const { prefillBlocks, decodeBlocks, prefillRate, prefillRateAt, decodeRate, decodeRateAt } = loads;
+  const { loads, slots, newBlocks, overlapBlocks, sharedBlocks } = choice;
+  const { prefillBlocks, decodeBlocks, prefillMs, decodeMs } = loads;
   const { overlapScoreCredit, prefillLoadScale } = knobs;
-  const prefillTop = fastest(slots, prefillRate, prefillRateAt, now);
-  const decodeTop = fastest(slots, decodeRate, decodeRateAt, now);
+  const leastPrefillMs = leastOf(slots, prefillMs);
+  const leastDecodeMs = leastOf(slots, decodeMs);
   const costs = new Float64Array(slots.length);
   // There may be thousands, for each request: numbers alone, and no object or call that would hold them.
   for (let i = 0; i < slots.length; i++) {
     const slot = slots[i]!;
     const prefill = prefillBlocks[slot]! + newBlocks - overlapScoreCredit * overlapBlocks[i]!;
     const decode = decodeBlocks[slot]! + newBlocks - sharedBlocks[i]!;
-    const prefillOwn = rateNow(prefillRate[slot]!, prefillRateAt[slot]!, now);
-    const decodeOwn = rateNow(decodeRate[slot]!, decodeRateAt[slot]!, now);
-    const prefillTimes = prefillOwn === 0 ? 1 : prefillTop / prefillOwn;
-    const decodeTimes = decodeOwn === 0 ? 1 : decodeTop / decodeOwn;
+    const ownPrefillMs = prefillMs[slot]!;
+    const ownDecodeMs = decodeMs[slot]!;
+    const prefillTimes = ownPrefillMs === 0 ? 1 : ownPrefillMs / leastPrefillMs;
+    const decodeTimes = ownDecodeMs === 0 ? 1 : ownDecodeMs / leastDecodeMs;
     costs[i] = (prefill > 0 ? prefillLoadScale * prefill * prefillTimes : 0) + decode * decodeTimes;
   }
   return costs;
 }
 
-function fastest(slots: Int32Array, rates: Float64Array, sampledAt: Float64Array, now: number): number {
-  let most = 0;
+/** The least that was measured; Infinity where nothing was. */
+function leastOf(slots: Int32Array, column: Float64Array): number {
+  let least = Number.POSITIVE_INFINITY;
   for (let i = 0; i < slots.length; i++) {
-    const slot = slots[i]!;
-    const rate = rateNow(rates[slot]!, sampledAt[slot]!, now);
-    if (rate > most) most = rate;
+    const own = column[slots[i]!]!;
+    if (own > 0 && own < least) least = own;
   }
-  return most;
+  return least;
 }
 
 /** Probabilities p ~ exp(-(cost - min) / ((max - min) x temperature)), as Dynamo's softmax; temperature above 0. */

@@ -2,17 +2,15 @@
 const FIRST_ROOMS = 64;
 
 /**
- * What a choice among thousands of ranks reads of each: one column a figure, one slot a rank. Rates are work per millisecond as of
- * their last sample; one that was never measured is 0.
+ * What a choice among thousands of ranks reads of each: one column a figure, one slot a rank.
  */
 export class LoadTable {
   sequences = new Float64Array(FIRST_ROOMS);
   prefillBlocks = new Float64Array(FIRST_ROOMS);
   decodeBlocks = new Float64Array(FIRST_ROOMS);
-  prefillRate = new Float64Array(FIRST_ROOMS);
-  prefillRateAt = new Float64Array(FIRST_ROOMS);
-  decodeRate = new Float64Array(FIRST_ROOMS);
-  decodeRateAt = new Float64Array(FIRST_ROOMS);
+  /** Milliseconds that it takes for a block of a prompt, and for a token of a sequence; 0 = not measured, or too long ago. */
+  prefillMs = new Float64Array(FIRST_ROOMS);
+  decodeMs = new Float64Array(FIRST_ROOMS);
   /** Grows with each request given to any rank; 0 = never had one. */
   lastChosen = new Float64Array(FIRST_ROOMS);
   readonly #free: number[] = [];
@@ -46,13 +44,4 @@ export class LoadTable {
   }
 }
 
-const COLUMNS = [
-  'sequences',
-  'prefillBlocks',
-  'decodeBlocks',
-  'prefillRate',
-  'prefillRateAt',
-  'decodeRate',
-  'decodeRateAt',
-  'lastChosen',
-] as const;
+const COLUMNS = ['sequences', 'prefillBlocks', 'decodeBlocks', 'prefillMs', 'decodeMs', 'lastChosen'] as const;

@@ -61,10 +61,13 @@ class Tracked {
   }
 }
 
+/** How often the table is rid of rates that are too old. */
+const SWEEP_MS = 10_000;
+
 /** Load and measured rates of each rank: a request is added, its prefill is done with its first token, and it is freed. */
 export class LoadTracker {
-  /** The figures of all ranks, for choices. */
-  readonly table = new LoadTable();
+  readonly #table = new LoadTable();
+  #sweptAt = Number.NEGATIVE_INFINITY;
   /** Changes when slots of the table change hands. */
   generation = 0;
   /** Of each node, by rank. */
@@ -169,7 +172,7 @@ export class LoadTracker {
     this.generation += 1;
     for (const rank of ranks.values()) {
       for (const { known } of rank.running.values()) if (known[0] !== undefined) this.#noLongerHolds(rank, known[0]);
-      this.table.release(rank.slot);
+      this.#table.release(rank.slot);
     }
   }
 
@@ -187,6 +190,16 @@ export class LoadTracker {
       }
       yield { slot, blocks: low };
     }
+  }
+
+  /** The figures of all ranks, for choices. */
+  table(): LoadTable {
+    const now = this.clock.now();
+    if (now - this.#sweptAt >= SWEEP_MS) {
+      this.#sweptAt = now;
+      for (const ranks of this.#nodes.values()) for (const rank of ranks.values()) this.#write(rank);
+    }
+    return this.#table;
   }
 
   /** Where the table tells of the rank; one that had nothing yet gets a slot. */
@@ -225,7 +238,7 @@ export class LoadTracker {
   #take(place: Place): Tracked {
     const known = this.#find(place);
     if (known !== undefined) return known;
-    const taken = new Tracked(this.table.take());
+    const taken = new Tracked(this.#table.take());
     const ranks = this.#nodes.get(place.id);
     if (ranks === undefined) this.#nodes.set(place.id, new Map([[place.rank, taken]]));
     else ranks.set(place.rank, taken);
@@ -247,14 +260,13 @@ export class LoadTracker {
   }
 
   #write({ slot, sequences, prefillBlocks, decodeBlocks, prefillRate, decodeRate, lastChosen }: Tracked): void {
-    const { table } = this;
+    const table = this.#table;
+    const now = this.clock.now();
     table.sequences[slot] = sequences;
     table.prefillBlocks[slot] = prefillBlocks;
     table.decodeBlocks[slot] = decodeBlocks;
-    table.prefillRate[slot] = prefillRate.last;
-    table.prefillRateAt[slot] = prefillRate.sampledAt;
-    table.decodeRate[slot] = decodeRate.last;
-    table.decodeRateAt[slot] = decodeRate.sampledAt;
+    table.prefillMs[slot] = 1 / (prefillRate.at(now) ?? Number.POSITIVE_INFINITY);
+    table.decodeMs[slot] = 1 / (decodeRate.at(now) ?? Number.POSITIVE_INFINITY);
     table.lastChosen[slot] = lastChosen;
   }
 }

@@ -8,28 +8,18 @@ export class Rate {
   #work = 0;
   #ms = 0;
   /** When the last sample came. */
-  sampledAt = Number.NEGATIVE_INFINITY;
+  #at = Number.NEGATIVE_INFINITY;
 
   /** Samples without work or time are no measurement. */
   sample(work: number, ms: number, now: number): void {
     if (!(work > 0 && ms > 0)) return;
     this.#work = this.#work * KEPT + work;
     this.#ms = this.#ms * KEPT + ms;
-    this.sampledAt = now;
-  }
-
-  /** As of the last sample; 0 = there was none. */
-  get last(): number {
-    return this.#ms === 0 ? 0 : this.#work / this.#ms;
+    this.#at = now;
   }
 
   /** null while nothing is known. */
   at(now: number): number | null {
-    return rateNow(this.last, this.sampledAt, now) || null;
+    return this.#ms === 0 || now - this.#at > STALE_MS ? null : this.#work / this.#ms;
   }
-}
-
-/** A rate as it counts now; 0 = nothing is known. */
-export function rateNow(rate: number, sampledAt: number, now: number): number {
-  return now - sampledAt > STALE_MS ? 0 : rate;
 }

@@ -99,7 +99,7 @@ export class Router {
   }
 
   #look(candidates: readonly Candidate[], request: GenerateRequest): { known: readonly bigint[]; choice: Choice } {
-    const { index, clock } = this.#options;
+    const { index } = this.#options;
     const { slots, numbers } = this.#slots(candidates);
     const overlapBlocks = new Int32Array(slots.length);
     const sharedBlocks = new Int32Array(slots.length);
@@ -111,8 +111,8 @@ export class Router {
     for (const { place, blocks } of holders) write(overlapBlocks, this.#loads.slotIfAny(place), blocks);
     for (const { slot, blocks } of this.#loads.shared(known)) write(sharedBlocks, slot, blocks);
     const newBlocks = promptBlocks(request.prompt.length, index.blockSize);
-    const loads = this.#loads.table;
-    return { known, choice: { candidates, loads, slots, overlapBlocks, sharedBlocks, newBlocks, now: clock.now() } };
+    const loads = this.#loads.table();
+    return { known, choice: { candidates, loads, slots, overlapBlocks, sharedBlocks, newBlocks } };
   }
 
   /** Where the loads of candidates stand, and whose each slot is; kept while the list lives. */

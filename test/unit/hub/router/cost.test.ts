@@ -19,13 +19,13 @@ function cost(terms: typeof IDLE, knobs: typeof DEFAULT): number {
   const loads = new LoadTable();
   const slots = Int32Array.from([loads.take(), loads.take()]);
   const [, slot] = slots;
-  loads.prefillRate.set([0.5, 0.5 * terms.prefillSpeed]);
-  loads.decodeRate.set([0.02, 0.02 * terms.decodeSpeed]);
+  loads.prefillMs.set([2, terms.prefillSpeed === 0 ? 0 : 2 / terms.prefillSpeed]);
+  loads.decodeMs.set([50, terms.decodeSpeed === 0 ? 0 : 50 / terms.decodeSpeed]);
   loads.prefillBlocks[slot!] = terms.prefillBlocks;
   loads.decodeBlocks[slot!] = terms.decodeBlocks;
   const costs = costsOf(
     {
-      ...{ candidates: [node('fast'), node('own')], loads, slots, newBlocks: terms.newBlocks, now: 0 },
+      ...{ candidates: [node('fast'), node('own')], loads, slots, newBlocks: terms.newBlocks },
       overlapBlocks: Int32Array.from([0, terms.overlapBlocks]),
       sharedBlocks: Int32Array.from([0, terms.sharedBlocks]),
     },
