@@ -144,8 +144,7 @@ function tileOf({ bucket }: ProductArgs, lines: number, wide: boolean): { rows: 
   if (!wide) return bucket === 1 ? { rows: 1, columns: 4 } : { rows: bucket <= 4 ? 4 : 8, columns: 8 };
   // A GPU wants many workgroups for one row, and to use what it reads of a weight for as many rows as there are.
   if (bucket === 1) return { rows: 1, columns: lines };
-  if (bucket <= 8) return { rows: bucket <= 4 ? 4 : 8, columns: 2 };
-  return { rows: 4, columns: 4 };
+  return { rows: bucket <= 4 ? 4 : 8, columns: 2 };
 }
 
 /** Chunks that a thread loads before it sums them: as many as divide every run of k. */
