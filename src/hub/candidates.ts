@@ -20,8 +20,6 @@ export interface ReadyNodes {
 
 interface Listed {
   readonly candidates: readonly NodeCandidate[];
-  /** Those of role `decode`, or all where there are none. */
-  readonly decoders: readonly NodeCandidate[];
   /** Least `maxModelLen` among them. */
   readonly shortest: number;
 }
@@ -29,6 +27,7 @@ interface Listed {
 /** Which ranks of which nodes may compute an answer, and what to say where none can. */
 export class Candidates {
   readonly #lists = new WeakMap<readonly NodeSocket[], Listed>();
+  readonly #decoders = new WeakMap<readonly NodeCandidate[], readonly NodeCandidate[]>();
 
   constructor(private readonly nodes: ReadyNodes) {}
 
@@ -37,21 +36,20 @@ export class Candidates {
    * prefill nodes are there, those that leave prompts to them come before those that do both.
    */
   best(active: ActiveRequest, when: 'now' | 'wait'): readonly NodeCandidate[] {
-    const disaggregated = this.nodes.prefillers(active.model).length > 0;
+    const all = this.#all(active.model, active.request);
     // A node that the request names need not be of the best.
-    const named = active.routing.node !== null && active.attempts === 0;
-    const all = this.#all(active.model, active.request, disaggregated && !named);
-    if (named) return all;
+    if (active.routing.node !== null && active.attempts === 0) return all;
     // A new request avoids nobody and has no numerics id yet: its list is the cached one.
     const fresh = active.avoided.size === 0 ? all : all.filter(({ socket }) => !active.avoided.has(socket));
     const able = fresh.length > 0 || when === 'now' ? fresh : all;
     const { numericsId } = active;
-    return numericsId === null ? able : preferred(able, ({ card }) => card.numericsId === numericsId);
+    const alike = numericsId === null ? able : preferred(able, ({ card }) => card.numericsId === numericsId);
+    return this.nodes.prefillers(active.model).length === 0 ? alike : this.#decodersOf(alike);
   }
 
   /** Whether another node could go on with the request. */
   elsewhere({ current, avoided, model, request }: ActiveRequest): boolean {
-    return this.#all(model, request, false).some(({ socket }) => socket !== current?.socket && !avoided.has(socket));
+    return this.#all(model, request).some(({ socket }) => socket !== current?.socket && !avoided.has(socket));
   }
 
   /** Why no node takes the request, for its client. */
@@ -78,11 +76,10 @@ export class Candidates {
     }
   }
 
-  #all(model: string, request: GenerateRequest, decodersFirst: boolean): readonly NodeCandidate[] {
+  #all(model: string, request: GenerateRequest): readonly NodeCandidate[] {
     const length = sequenceLength(request);
-    const { candidates, decoders, shortest } = this.#listed(this.nodes.ready(model));
-    const all = decodersFirst ? decoders : candidates;
-    return length <= shortest ? all : all.filter(({ card }) => card.maxModelLen >= length);
+    const { candidates, shortest } = this.#listed(this.nodes.ready(model));
+    return length <= shortest ? candidates : candidates.filter(({ card }) => card.maxModelLen >= length);
   }
 
   /** What was made of a list of ready nodes, which is the same one until a node changes. */
@@ -90,15 +87,24 @@ export class Candidates {
     let listed = this.#lists.get(ready);
     if (listed === undefined) {
       const candidates = ready.flatMap(ranksOf);
-      const decoders = preferred(candidates, ({ card }) => card.role === 'decode');
       const shortest = candidates.reduce(
         (least, { card }) => Math.min(least, card.maxModelLen),
         Number.POSITIVE_INFINITY,
       );
-      listed = { candidates, decoders, shortest };
+      listed = { candidates, shortest };
       this.#lists.set(ready, listed);
     }
     return listed;
+  }
+
+  /** Those of role `decode`, or all where there are none: looked for once in a list that many requests share. */
+  #decodersOf(candidates: readonly NodeCandidate[]): readonly NodeCandidate[] {
+    let decoders = this.#decoders.get(candidates);
+    if (decoders === undefined) {
+      decoders = preferred(candidates, ({ card }) => card.role === 'decode');
+      this.#decoders.set(candidates, decoders);
+    }
+    return decoders;
   }
 
   #nobody(model: string, request: GenerateRequest): ApiError {

@@ -44,6 +44,17 @@ describe('J5: the role of a node', () => {
     expect((await complete()).headers.get('x-quire-node')).toBe(agg.id);
   });
 
+  it('a request too long for every decode node goes to one of role agg', async () => {
+    hub = await startTestHub();
+    await join('prefill');
+    const decode = await ScriptedNode.join(hub.url, { card: { role: 'decode', maxModelLen: 4 } });
+    const agg = await join('agg');
+    const answer = await complete();
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('x-quire-node')).toBe(agg.id);
+    expect(decode.of('generate')).toHaveLength(0);
+  });
+
   it('the state tells what happened, in order, without the ids of requests', async () => {
     hub = await startTestHub();
     const node = await join('agg');
