@@ -9,7 +9,7 @@ import { chooseVariant, type KernelVariant } from './kernels/variant.ts';
 import { BlockManager } from './kv/block-manager.ts';
 import { copyBytes, GpuKvCopies } from './kv/gpu-copies.ts';
 import { createPool, type KvDtype, type KvLayer, type KvShape, layerBlockBytes, poolBlocks } from './kv/pool.ts';
-import { createEngineBuffers, engineBufferSizes } from './model/activations.ts';
+import { createEngineBuffers, engineBufferBytes } from './model/activations.ts';
 import { engineSizes, type MemoryOptions, memoryBudget } from './model/memory.ts';
 import type { ProgramInputs } from './model/program-inputs.ts';
 import { inverseFrequencies } from './model/rope.ts';
@@ -120,7 +120,7 @@ function planOf({ gpu, spec, weights, options }: EngineInputs): Plan {
   const kvDtype = options.kvCacheDtype === 'auto' ? kvDtypeOf(weights) : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype: kvDtype };
   const variant = chooseVariant(software);
-  const activationBytes = Object.values(engineBufferSizes(spec, sizes, variant)).reduce((a, b) => a + b, 0);
+  const activationBytes = engineBufferBytes(spec, sizes, variant);
   const most = options.maxNumSeqs * maxBlocksPerSeq;
   const transferBytes = options.enablePrefixCaching ? copyBytes(kvShape, most) : 0;
   const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;

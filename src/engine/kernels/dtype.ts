@@ -62,6 +62,11 @@ export function weightLayout(dtype: WeightDtype, rows: number, cols: number): We
   return { rowBytes, scalesAt: rows * rowBytes, scaleRowBytes, bytes: rows * (rowBytes + scaleRowBytes) };
 }
 
+/** Bytes of the scales (and minima) of `numbers` consecutive numbers, whole runs of 32. */
+export function scaleBytes(dtype: BlockDtype, numbers: number): number {
+  return (numbers / RUN) * RUN_BYTES[dtype].scales;
+}
+
 /** Bytes that one number takes, its part of the scales included. */
 export function bytesPerValue(dtype: WeightDtype): number {
   return isBlockDtype(dtype) ? (RUN_BYTES[dtype].integers + RUN_BYTES[dtype].scales) / RUN : FLOAT_BYTES[dtype];

@@ -52,6 +52,11 @@ export function engineBufferSizes(spec: ModelSpec, s: TableSizes, variant: Kerne
   };
 }
 
+/** Bytes of all of them together. */
+export function engineBufferBytes(spec: ModelSpec, sizes: TableSizes, variant: KernelVariant): number {
+  return Object.values(engineBufferSizes(spec, sizes, variant)).reduce((a, b) => a + b, 0);
+}
+
 export type EngineBuffers = Record<keyof ReturnType<typeof engineBufferSizes>, GPUBuffer>;
 
 /** Allocates them. Throws `EngineError` code `out_of_memory`. */

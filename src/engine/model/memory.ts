@@ -5,7 +5,7 @@ import { chooseVariant } from '../kernels/variant.ts';
 import { blockBytes, type KvDtype, layerBlockBytes } from '../kv/pool.ts';
 import type { TableSizes } from '../tables.ts';
 import { type QuantizationOption, quantizable } from '../weights/weight-plan.ts';
-import { engineBufferSizes } from './activations.ts';
+import { engineBufferBytes, engineBufferSizes } from './activations.ts';
 import { longestSequence } from './context.ts';
 import type { ModelSpec } from './spec.ts';
 
@@ -71,10 +71,7 @@ export function memoryBudget({ maxBufferSize, software }: AdapterRoom, utilizati
  */
 export function weightRoom(spec: ModelSpec, options: MemoryOptions, room: AdapterRoom): number {
   const { sizes, maxBlocksPerSeq } = engineSizes(spec, options, room.software);
-  const activations = Object.values(engineBufferSizes(spec, sizes, chooseVariant(room.software))).reduce(
-    (a, b) => a + b,
-    0,
-  );
+  const activations = engineBufferBytes(spec, sizes, chooseVariant(room.software));
   const dtype = options.kvCacheDtype === 'auto' ? 'f16' : options.kvCacheDtype;
   const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
   const kv = blocks * blockBytes({ spec, blockSize: options.blockSize, dtype });
@@ -104,10 +101,12 @@ export function fitsAdapter(
   const dtype = options.kvCacheDtype === 'auto' ? (perValue > 3 ? 'f32' : 'f16') : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype };
   const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
-  const buffers = Object.values(engineBufferSizes(spec, sizes, chooseVariant(room.software)));
-  const activations = buffers.reduce((a, b) => a + b, 0);
+  const variant = chooseVariant(room.software);
+  const buffers = Object.values(engineBufferSizes(spec, sizes, variant));
   const largest = Math.max(...weights, ...buffers, layerBlockBytes(kvShape) * blocks);
   if (largest > Math.min(room.maxBufferSize, room.maxStorageBufferBindingSize)) return false;
-  const needed = weights.reduce((a, b) => a + b, 0) + options.engines * (activations + blocks * blockBytes(kvShape));
+  const needed =
+    weights.reduce((a, b) => a + b, 0) +
+    options.engines * (engineBufferBytes(spec, sizes, variant) + blocks * blockBytes(kvShape));
   return needed <= memoryBudget(room, options.gpuMemoryUtilization);
 }

@@ -163,16 +163,18 @@ export class WeightLoader {
   finish(where: string): LoadedWeights {
     this.plan.finish(where);
     this.quantizer?.destroy();
-    const loaded = [...this.buffers].map(([weight, buffer]): [string, LoadedWeight] => [
-      nameOf(weight.spec),
-      of(weight, buffer),
-    ]);
+    const loaded = new Map<string, LoadedWeight[]>();
+    const weights = [...this.buffers].sort(([a], [b]) => a.firstRow - b.firstRow);
+    for (const [weight, buffer] of weights) {
+      const name = nameOf(weight.spec);
+      loaded.set(name, [...(loaded.get(name) ?? []), of(weight, buffer)]);
+    }
     const { tiedEmbeddings, architecture } = this.spec;
-    const partsOf = (role: TensorRole, layer: number | null): LoadedWeight[] => {
+    const partsOf = (role: TensorRole, layer: number | null): readonly LoadedWeight[] => {
       const name = nameOf({ role: role === 'lmHead' && tiedEmbeddings ? 'embed' : role, layer });
-      const found = loaded.filter(([own]) => own === name);
-      if (found.length === 0) throw new EngineError('internal', `${architecture} has no weight ${name}.`);
-      return found.map(([, part]) => part).sort((a, b) => a.firstRow - b.firstRow);
+      const found = loaded.get(name);
+      if (found === undefined) throw new EngineError('internal', `${architecture} has no weight ${name}.`);
+      return found;
     };
     const matrices = [...this.buffers.keys()].filter(({ spec }) => spec.cols > 1);
     return {

@@ -1,4 +1,4 @@
-import { type WeightLayout, weightLayout } from '../kernels/dtype.ts';
+import { scaleBytes, type WeightLayout, weightLayout } from '../kernels/dtype.ts';
 import { f16, toF16 } from './float16.ts';
 import { type BlockType, TENSOR_TYPES } from './tensor-types.ts';
 
@@ -27,7 +27,7 @@ export function repackRows(type: BlockType, from: Uint8Array, cols: number): Pac
   };
   const repack = REPACK[type];
   const integers = layout.rowBytes / blocks;
-  const scales = SCALE_BYTES[type];
+  const scales = scaleBytes(held, values);
   for (let row = 0; row < rows; row++) {
     for (let block = 0; block < blocks; block++) {
       const s = row * layout.scaleRowBytes + block * scales;
@@ -36,18 +36,6 @@ export function repackRows(type: BlockType, from: Uint8Array, cols: number): Pac
   }
   return { integers: to.integers, scales: new Uint8Array(to.scales.buffer) };
 }
-
-/** Of one block of the file. */
-const SCALE_BYTES: Readonly<Record<BlockType, number>> = {
-  Q8_0: 2,
-  Q4_0: 2,
-  Q4_1: 4,
-  Q5_0: 2,
-  Q5_1: 4,
-  Q4_K: 32,
-  Q5_K: 32,
-  Q6_K: 64,
-};
 
 /** The blocks of ggml's `ggml-common.h`, their formulas in its `ggml-quants.c`, `dequantize_row_*`. */
 const REPACK: Readonly<Record<BlockType, RepackBlock>> = {

@@ -1,4 +1,4 @@
-import { isBlockDtype } from '../kernels/dtype.ts';
+import { isBlockDtype, weightLayout } from '../kernels/dtype.ts';
 import { f16, widen } from './float16.ts';
 import type { LoadedWeight } from './loaded.ts';
 import { FLOAT_TYPE } from './tensor-types.ts';
@@ -12,19 +12,19 @@ export function unpackRow(bytes: Uint8Array, { dtype, scalesAt, cols }: PackedSh
     const size = dtype === 'f32' ? 4 : 2;
     return widen(bytes.subarray(row * cols * size, (row + 1) * cols * size), FLOAT_TYPE[dtype]);
   }
-  const runs = Math.ceil(cols / 32);
+  const { rowBytes, scaleRowBytes } = weightLayout(dtype, 1, cols);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const half = (at: number) => f16(view.getUint16(at, true));
-  const scales = 4 * scalesAt;
-  const byte = (k: number) => bytes[row * runs * 32 + k]!;
+  const scales = 4 * scalesAt + row * scaleRowBytes;
+  const byte = (k: number) => bytes[row * rowBytes + k]!;
   const signed = (k: number) => (byte(k) << 24) >> 24;
-  const nibble = (k: number) => (bytes[row * runs * 16 + (k >> 1)]! >> (4 * (k & 1))) & 15;
+  const nibble = (k: number) => (bytes[row * rowBytes + (k >> 1)]! >> (4 * (k & 1))) & 15;
   const number: (k: number) => number = {
-    int8: (k: number) => half(scales + row * 4 * Math.ceil(runs / 2) + 2 * (k >> 5)) * signed(k),
-    int4: (k: number) => half(scales + row * 4 * Math.ceil(runs / 2) + 2 * (k >> 5)) * (nibble(k) - 8),
-    'int8-16': (k: number) => view.getFloat32(scales + row * 8 * runs + 4 * (k >> 4), true) * signed(k),
-    'int8-min': (k: number) => withMin(scales + row * 4 * runs + 4 * (k >> 5), signed(k)),
-    'int4-min': (k: number) => withMin(scales + row * 4 * runs + 4 * (k >> 5), nibble(k)),
+    int8: (k: number) => half(scales + 2 * (k >> 5)) * signed(k),
+    int4: (k: number) => half(scales + 2 * (k >> 5)) * (nibble(k) - 8),
+    'int8-16': (k: number) => view.getFloat32(scales + 4 * (k >> 4), true) * signed(k),
+    'int8-min': (k: number) => withMin(scales + 4 * (k >> 5), signed(k)),
+    'int4-min': (k: number) => withMin(scales + 4 * (k >> 5), nibble(k)),
   }[dtype];
   const withMin = (at: number, q: number) => half(at) * q + half(at + 2);
   return Float32Array.from({ length: cols }, (_, k) => number(k));

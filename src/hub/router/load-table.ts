@@ -1,9 +1,7 @@
 /** Rooms of a new table. */
 const FIRST_ROOMS = 64;
 
-/**
- * What a choice among thousands of ranks reads of each: one column a figure, one slot a rank.
- */
+/** What a choice among thousands of ranks reads of each: one column a figure, one slot a rank. */
 export class LoadTable {
   sequences = new Float64Array(FIRST_ROOMS);
   prefillBlocks = new Float64Array(FIRST_ROOMS);
@@ -28,11 +26,6 @@ export class LoadTable {
   release(slot: number): void {
     for (const name of COLUMNS) this[name][slot] = 0;
     this.#free.push(slot);
-  }
-
-  /** Slots that were ever in use: each is below it. */
-  get size(): number {
-    return this.#used;
   }
 
   #grow(): void {
