@@ -4,6 +4,7 @@ import { only, option } from './option.ts';
 
 /** What a header can carry: a key of other characters could never be sent. */
 const KEY = matching('KEY', 'visible ASCII characters', /^[\x21-\x7e]+$/);
+const ADMIN_KEY: Kind<string | null> = KEY;
 const ORIGIN = matching(
   'ORIGIN',
   'an origin as browsers write it, such as https://example.org (no path), or *',
@@ -55,6 +56,15 @@ export const quireOptions = {
     env: 'QUIRE_API_KEY',
     where: 'hub',
     help: 'Key that callers of /v1 send as Authorization: Bearer KEY. Repeatable.',
+  }),
+  'admin-key': option({
+    group: 'Quire',
+    kind: ADMIN_KEY,
+    default: null,
+    defaultText: 'none: admin calls come from this machine only',
+    env: 'QUIRE_ADMIN_KEY',
+    where: 'hub',
+    help: 'Key that admin calls, such as POST /reset_prefix_cache, send as Authorization: Bearer KEY, from wherever they come. No API key does.',
   }),
   'request-timeout': option({
     group: 'Quire',

@@ -99,6 +99,8 @@ export interface Engine {
    * `EngineError` code `invalid_request` without prefix caching, and for what `add` refuses.
    */
   reserve(request: GenerateRequest): KvReservation | 'cached' | 'no_room';
+  /** Forgets the prefix cache. What runs keeps its blocks, but nobody else hits them any more. */
+  resetPrefixCache(): void;
   /** Resolves when the loop has made a turn and the GPU has done work submitted after the call; hangs while either hangs. Rejects once the engine is lost or closed. */
   heartbeat(): Promise<void>;
   load(): EngineLoad;

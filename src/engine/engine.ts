@@ -117,6 +117,11 @@ export class StepLoop implements Engine {
     return this.requireHandover().reserve(request);
   }
 
+  resetPrefixCache(): void {
+    this.parts.blocks.clear();
+    this.tellKvEvents();
+  }
+
   heartbeat(): Promise<void> {
     const beat = this.heartbeats.next();
     this.wake();

@@ -36,7 +36,12 @@ export class AccessPolicy {
 
   /** Without an Origin header the caller is no browser (or a plain GET), and holds the person's own rights. */
   originAllowed(origin: string | undefined, host: string | undefined): boolean {
-    return origin === undefined || this.originListed(origin) || sameOrigin(origin, host ?? '');
+    return this.originOwn(origin, host) || (origin !== undefined && this.originListed(origin));
+  }
+
+  /** No browser, or a page of the hub itself; a listed origin is neither. */
+  originOwn(origin: string | undefined, host: string | undefined): boolean {
+    return origin === undefined || sameOrigin(origin, host ?? '');
   }
 
   originListed(origin: string): boolean {
@@ -81,7 +86,7 @@ export function listedOrigins(policy: AccessPolicy): MiddlewareHandler {
 /** `Authorization: Bearer <key>` with one of the keys; no keys = open. */
 export function requireApiKey(keys: readonly string[]): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
-    const given = /^Bearer +(.+)$/i.exec(c.req.header('authorization') ?? '')?.[1] ?? '';
+    const given = bearer(c.req.header('authorization'));
     if (keys.length === 0) return await next();
     if (keys.some((key) => sameSecret(key, given))) {
       c.set('apiKey', given);
@@ -92,6 +97,11 @@ export function requireApiKey(keys: readonly string[]): MiddlewareHandler<ApiEnv
     const error = new ApiError(401, 'authentication_error', message, { code: 'invalid_api_key' });
     return Response.json(error.body(), { status: 401, headers: { 'www-authenticate': 'Bearer' } });
   };
+}
+
+/** The key of an Authorization header; empty where there is none. */
+export function bearer(authorization: string | undefined): string {
+  return /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1] ?? '';
 }
 
 export function wrongHost(host: string | undefined): string {

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { ApiEnv } from '../frontend/api.ts';
 import { ApiError, toApiError } from '../frontend/errors.ts';
 import { type AccessPolicy, guard, listedOrigins, requireApiKey } from './access.ts';
+import { type AdminActions, adminRoutes } from './admin.ts';
 import type { HubConfig } from './config.ts';
 import type { ModelFolder } from './model-folder.ts';
 import { modelRoutes } from './model-routes.ts';
@@ -17,13 +18,14 @@ export interface AppParts {
   readonly api: Hono<ApiEnv>;
   readonly models: readonly ModelFolder[];
   readonly status: StatusSource;
+  readonly admin: AdminActions;
   readonly log: Logger;
 }
 
 const ENDPOINTS = { chat: '/v1/chat/completions', completions: '/v1/completions' } as const;
 
 /** All that the hub answers over HTTP, in the order in which a request meets it. */
-export function createApp({ config, policy, api, models, status, log }: AppParts): Hono {
+export function createApp({ config, policy, api, models, status, admin, log }: AppParts): Hono {
   const app = new Hono();
   app.use(requestId());
   app.use(accessLog(log));
@@ -35,6 +37,7 @@ export function createApp({ config, policy, api, models, status, log }: AppParts
     if (!config.endpointTypes.includes(type)) app.all(ENDPOINTS[type], () => closedEndpoint(type));
   }
   app.route('/', api);
+  app.route('/', adminRoutes(config.adminKey, policy, admin));
   app.route('/', statusRoutes(status));
   app.route('/', modelRoutes(models, config.joinToken));
   app.route('/', pageRoutes(config.staticDir));

@@ -107,6 +107,8 @@ export interface HubConfig {
   readonly models: readonly ModelConfig[];
   /** Keys that `/v1/*` takes as `Authorization: Bearer`; empty = open. */
   readonly apiKeys: readonly string[];
+  /** Key that admin calls send as `Authorization: Bearer`; null = they come from this machine only. */
+  readonly adminKey: string | null;
   /** Ticket that a node must show in `hello`; null = anyone who reaches the hub may join. */
   readonly joinToken: string | null;
   /** Web origins beside the hub's own that may call the API and join, e.g. `https://chat.example`; `*` = all. */

@@ -205,7 +205,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   });
   const policy = new AccessPolicy(config);
   const status = { state, stopping: () => closing.begun, metrics: metrics.registry };
-  const app = createApp({ config, policy, api, models: folders, status, log });
+  const app = createApp({ config, policy, api, models: folders, status, admin: registry, log });
   const side = await startSideServers(config, policy, status).catch(async (error: unknown) => {
     await publisher?.close();
     throw error;

@@ -16,6 +16,8 @@ interface Identity {
   epoch: number;
   /** When its last socket closed; null while one is open. */
   leftAt: number | null;
+  /** The prefix caches were reset while it was not registered: its own waits until it is (rule K12). */
+  resetDue: boolean;
 }
 
 /** Most nodes that left and may still come back under their old id. */
@@ -98,8 +100,9 @@ export class Registry implements NodeDesk, ReadyNodes {
     this.changed();
   }
 
-  changed(): void {
+  changed(socket?: NodeSocket): void {
     this.#ready.clear();
+    if (socket?.state === 'ready') this.#resetIfDue(socket);
     for (const listener of this.#listeners) listener();
   }
 
@@ -132,6 +135,21 @@ export class Registry implements NodeDesk, ReadyNodes {
     return known;
   }
 
+  /** All nodes forget their prefix caches: those that are not registered once they are. Returns how many do now. */
+  resetPrefixCaches(): number {
+    for (const identity of this.#identities.values()) identity.resetDue = true;
+    const able = this.sockets().filter(({ state }) => state === 'ready' || state === 'draining');
+    for (const socket of able) this.#resetIfDue(socket);
+    return able.length;
+  }
+
+  #resetIfDue(socket: NodeSocket): void {
+    const identity = this.#identities.get(socket.id);
+    if (!identity?.resetDue) return;
+    identity.resetDue = false;
+    socket.send({ type: 'reset_prefix_cache' });
+  }
+
   /** Whether the node is connected. */
   has(id: string): boolean {
     return this.#sockets.has(id);
@@ -161,7 +179,13 @@ export class Registry implements NodeDesk, ReadyNodes {
   #newIdentity(hello: Hello): string {
     this.#forgetOld();
     const id = randomUUID();
-    this.#identities.set(id, { token: newSecret(), model: this.#modelFor(hello), epoch: 0, leftAt: null });
+    this.#identities.set(id, {
+      token: newSecret(),
+      model: this.#modelFor(hello),
+      epoch: 0,
+      leftAt: null,
+      resetDue: false,
+    });
     return id;
   }
 

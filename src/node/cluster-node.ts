@@ -106,6 +106,9 @@ export class ClusterNode {
         this.canary.cancel(message.request);
       },
       snapshotRequested: (rank) => this.sendSnapshot(rank),
+      resetPrefixCache: () => {
+        for (const engine of this.life.current?.engines ?? []) engine.resetPrefixCache();
+      },
       unregistered: () => this.departure?.closed(),
       // Work goes on until the hub closes: it alone gives any, and it has streams to end.
       drain: ({ reason }) => this.show('draining', reason),

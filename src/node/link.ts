@@ -36,6 +36,8 @@ export interface LinkListener {
   generate(message: HubMessageOf<'generate'>): void;
   cancel(message: HubMessageOf<'cancel'>): void;
   snapshotRequested(rank: number): void;
+  /** All ranks forget their prefix caches. */
+  resetPrefixCache(): void;
   /** No `generate` comes after this one, the answer to the node's `drain`. */
   unregistered(): void;
   /** The hub will end; until it closes it may still ask. */
@@ -241,6 +243,9 @@ export class Link {
         break;
       case 'kv_snapshot_request':
         listener.snapshotRequested(message.rank);
+        break;
+      case 'reset_prefix_cache':
+        listener.resetPrefixCache();
         break;
       case 'unregistered':
         listener.unregistered();

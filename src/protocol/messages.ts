@@ -232,6 +232,7 @@ export const HubMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('signal'), transfer: TransferId, data: signal }),
   z.object({ type: z.literal('cancel'), request: RequestId, attempt }),
   z.object({ type: z.literal('kv_snapshot_request'), rank }),
+  z.object({ type: z.literal('reset_prefix_cache') }),
   z.object({ type: z.literal('ping'), nonce: count }),
   z.object({ type: z.literal('drain'), reason: text, graceSeconds: z.number().min(0) }),
   z.object({ type: z.literal('error'), code: ErrorCode, message: text }),

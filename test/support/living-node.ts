@@ -43,6 +43,11 @@ export class LivingEngine extends ScriptedEngine {
     this.owner.kvEvents(this.#cache.takeEvents());
   }
 
+  override resetPrefixCache(): void {
+    this.#cache.clear();
+    this.owner.kvEvents(this.#cache.takeEvents());
+  }
+
   override snapshot(): KvSnapshot {
     return this.#cache.snapshot();
   }

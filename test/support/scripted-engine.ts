@@ -102,6 +102,11 @@ export class ScriptedEngine implements Engine {
     return this.kv.reserve(request, () => this.tellKvEvents());
   }
 
+  resetPrefixCache(): void {
+    this.kv.cache.clear();
+    this.tellKvEvents();
+  }
+
   async heartbeat(): Promise<void> {
     if (this.closed) throw new EngineError('device_lost', 'The engine is closed.');
     if (this.beating) return;

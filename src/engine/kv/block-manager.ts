@@ -176,6 +176,7 @@ export class BlockManager {
 
   /** Forgets the whole prefix cache. Running sequences keep their blocks; those they fill later stay uncached. */
   clear(): void {
+    if (!this.#caching) return;
     this.#byHash.clear();
     this.#cached.fill(undefined);
     this.#events.push({ type: 'cleared', eventId: ++this.#lastEventId });

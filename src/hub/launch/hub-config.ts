@@ -34,6 +34,11 @@ export interface Surroundings {
 export async function hubConfig({ options, given }: Parsed, here: Surroundings): Promise<HubConfig> {
   const host = options['http-host'];
   const open = !isLoopback(host);
+  const adminKey = options['admin-key'];
+  if (adminKey !== null && options['api-key'].includes(adminKey))
+    throw new OptionError(
+      '--admin-key is one of the API keys: whoever may ask the model could put the hub to sleep. Give it a key of its own.',
+    );
   const names = [here.hostname, ...here.lanAddresses];
   const config = {
     host,
@@ -49,6 +54,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
       here.now(),
     ),
     apiKeys: open && options['api-key'].length === 0 ? [newSecret()] : options['api-key'],
+    adminKey,
     joinToken: options['join-token'] ?? (open ? newSecret() : null),
     allowedOrigins: options['allowed-origins'],
     allowedHosts: [...options['allowed-hosts'], ...(isWildcard(host) ? names : [])],

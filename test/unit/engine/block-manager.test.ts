@@ -267,6 +267,12 @@ describe('events', () => {
     expect(blocks.cachedBlocks).toBe(2);
   });
 
+  it('there is nothing to clear, and no event, without prefix caching', () => {
+    const blocks = new BlockManager(4, 4, hasher, { prefixCaching: false });
+    blocks.clear();
+    expect(blocks.takeEvents()).toEqual([]);
+  });
+
   it('add up to the snapshot, parents first (K8)', () => {
     const blocks = pool(8);
     compute(blocks, sequence(range(0, 8)));

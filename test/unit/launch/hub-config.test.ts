@@ -51,6 +51,12 @@ test('given keys and tokens stay, also on loopback', async () => {
   expect(await config('--api-key', 'k', '--join-token', 't')).toMatchObject({ apiKeys: ['k'], joinToken: 't' });
 });
 
+test('an admin key is never made, and is none of the API keys', async () => {
+  expect((await config('--http-host', '0.0.0.0')).adminKey).toBeNull();
+  expect((await config('--admin-key', 'a', '--api-key', 'k')).adminKey).toBe('a');
+  await expect(config('--admin-key', 'k', '--api-key', 'j,k')).rejects.toThrow('--admin-key is one of the API keys');
+});
+
 test("a hub on all addresses answers to the machine's names, one on loopback does not", async () => {
   expect((await config('--http-host', '0.0.0.0', '--allowed-hosts', 'quire.test')).allowedHosts).toEqual([
     'quire.test',

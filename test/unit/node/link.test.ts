@@ -21,6 +21,7 @@ function setUp(options: { ticket?: string; random?: () => number } = {}) {
     generate: (m) => heard.push(`generate ${m.generate.request}`),
     cancel: (m) => heard.push(`cancel ${m.request}`),
     snapshotRequested: (rank) => heard.push(`snapshot ${rank}`),
+    resetPrefixCache: () => heard.push('reset'),
     unregistered: () => heard.push('unregistered'),
     drain: (m) => heard.push(`drain ${m.reason}`),
     transfer: (m) => heard.push(`${m.type} ${m.transfer}`),
