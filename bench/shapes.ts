@@ -89,7 +89,8 @@ export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: WeightD
       buffer,
       dtype: held,
       scalesAt: scalesAt / 4,
-      firstRow: 0,
+      firstOutput: 0,
+      outputs: weight.rows / weight.matrices,
       rows: weight.rows,
       cols: weight.cols,
     });

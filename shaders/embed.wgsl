@@ -1,6 +1,6 @@
-// Embedding: out[r][i] = weight[token of row r][i] * SCALE.
-// Layout:    weight [vocabulary][WIDTH] as stored (lib/dtype.wgsl, lib/blocks.wgsl), out [rows][WIDTH] f32.
-// Constants: WIDTH, DTYPE, SCALES_AT (lib/blocks.wgsl), SCALE, WORKGROUP. No sums; one thread an element, one row of workgroups a row.
+// Embedding: out[r][i] = weight[token of row r - FIRST][i] * SCALE, for tokens FIRST to FIRST + TOKENS - 1; other rows stay.
+// Layout:    weight [TOKENS][WIDTH] as stored (lib/dtype.wgsl, lib/blocks.wgsl), out [rows][WIDTH] f32.
+// Constants: FIRST, TOKENS, WIDTH, DTYPE, SCALES_AT (lib/blocks.wgsl), SCALE, WORKGROUP. No sums; one thread an element, one row of workgroups a row.
 // Bindings:  0 rows [rows] (slot, position, token, active); 1 weight; 2 out. Features: none.
 #include "lib/dtype.wgsl"
 
@@ -18,14 +18,15 @@
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let row = rows[id.y];
-  if (row.w == 0 || id.x >= WIDTH) {
+  let line = row.z - FIRST;
+  if (row.w == 0 || id.x >= WIDTH || line >= TOKENS) {
     return;
   }
 #if DTYPE >= 3
-  let eight = decode_eight(row.z, id.x / 8, (WIDTH + RUN - 1) / RUN, SCALES_AT);
+  let eight = decode_eight(line, id.x / 8, (WIDTH + RUN - 1) / RUN, SCALES_AT);
   let value = select(eight.low[id.x % 4], eight.high[id.x % 4], id.x % 8 > 3);
 #else
-  let element = row.z * WIDTH + id.x;
+  let element = line * WIDTH + id.x;
 #if DTYPE == 0
   let value = bitcast<f32>(weight[element]);
 #else

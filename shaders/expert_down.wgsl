@@ -1,6 +1,6 @@
 // What the chosen experts give a row: out[r] (+)= sum_j w_j * (input[r * PER_TOKEN + j] . weight[e_j]), with (e_j, w_j) = chosen[r][j].
 //   out[r][i] = [old out[r][i] when ACCUMULATE +] sum_j w_j * sum_k input[r * PER_TOKEN + j][k] * weight[e_j][i][k]
-// Layout:    input [rows * PER_TOKEN][k] f32, weight [experts][n][k] as stored, out [rows][n] f32,
+// Layout:    input [rows * PER_TOKEN][k] f32, weight [experts][n][k] as stored, out [rows][stride] f32, of which n columns from `first` on are written,
 //            chosen [rows][PER_TOKEN] (expert, weight), as route_experts.wgsl leaves it.
 // Sums:      f32; over k in the order of lib/tile.wgsl with one row, over j ascending by fma, then + the old value.
 // Variants:  as in matmul.wgsl.
@@ -53,12 +53,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 #if WIDE
   if (lane < GROUP_WIDTH && first_column + lane < n) {
-    store(token * n + first_column + lane, total);
+    store(token * shape.stride + shape.first + first_column + lane, total);
   }
 #else
 #for c in 0..COLUMNS
   if (column + ${c} < n) {
-    store(token * n + column + ${c}, total_${c});
+    store(token * shape.stride + shape.first + column + ${c}, total_${c});
   }
 #endfor
 #endif

@@ -1,6 +1,7 @@
 // Gated activation of the experts that a row chose: with e = chosen[r][j].expert,
 //   out[r * PER_TOKEN + j][i] = act(input[r] . weight[2ne + i]) * (input[r] . weight[2ne + n + i]), act as lib/activation.wgsl has it.
-// Layout:    input [rows][k] f32, weight [experts][2n][k] as stored (an expert's gate rows, then its up rows), out [rows * PER_TOKEN][n] f32,
+// Layout:    input [rows][k] f32, weight [experts][2n][k] as stored (an expert's gate rows, then its up rows), out [rows * PER_TOKEN][stride]
+//            f32, of which n columns from `first` on are written,
 //            chosen [rows][PER_TOKEN] (expert, weight), as route_experts.wgsl leaves it.
 // Sums:      f32, in the order of lib/tile.wgsl with one row; the same whatever the other rows chose.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
@@ -26,12 +27,12 @@ fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(local_invocation_index)
 #include "lib/tile.wgsl"
 #if WIDE
   if (lane < GROUP_WIDTH && own_column < n) {
-    out[pair * n + own_column] = activate(own_sum(lane, 0)) * own_sum(lane, 1);
+    out[pair * shape.stride + shape.first + own_column] = activate(own_sum(lane, 0)) * own_sum(lane, 1);
   }
 #else
 #for c in 0..WIDTH
   if (column + ${c} < n) {
-    out[pair * n + column + ${c}] = activate(sum_0_${c}) * sum_0_${c + WIDTH};
+    out[pair * shape.stride + shape.first + column + ${c}] = activate(sum_0_${c}) * sum_0_${c + WIDTH};
   }
 #endfor
 #endif

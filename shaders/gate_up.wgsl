@@ -1,6 +1,7 @@
 // Gated activation: out[r][j] = act(sum_k input[r][k] * weight[j][k]) * sum_k input[r][k] * weight[n + j][k],
 //   act as lib/activation.wgsl has it.
-// Layout:    input [rows][k] f32, weight [2n][k] as stored (all gate rows, then all up rows), out [rows][n] f32.
+// Layout:    input [rows][k] f32, weight [2n][k] as stored (all gate rows, then all up rows), out [rows][stride] f32, of which
+//            n columns from `first` on are written.
 // Sums:      f32, in the order of lib/tile.wgsl, as in matmul.wgsl.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
 // Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS / 2), GROUP_WIDTH, SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, GELU. Features: none.
@@ -21,13 +22,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #include "lib/tile.wgsl"
 #if WIDE
   if (lane < ROWS * GROUP_WIDTH && own_row < rows && own_column < n) {
-    out[own_row * n + own_column] = activate(own_sum(lane, 0)) * own_sum(lane, 1);
+    out[own_row * shape.stride + shape.first + own_column] = activate(own_sum(lane, 0)) * own_sum(lane, 1);
   }
 #else
 #for r in 0..ROWS
 #for c in 0..WIDTH
   if (row + ${r} < rows && column + ${c} < n) {
-    out[(row + ${r}) * n + column + ${c}] = activate(sum_${r}_${c}) * sum_${r}_${c + WIDTH};
+    out[(row + ${r}) * shape.stride + shape.first + column + ${c}] = activate(sum_${r}_${c}) * sum_${r}_${c + WIDTH};
   }
 #endfor
 #endfor

@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #for c in 0..4
       if (first_column + (${h} * TX + tx) * 4 + ${c} < n) {
         let column = first_column + (${h} * TX + tx) * 4 + ${c};
-        out[row * n + column] = activate(total_${g}_${r}_${h}[${c}]) * total_${g}_${r}_${h + LINE_GROUPS / 2}[${c}];
+        out[row * shape.stride + shape.first + column] = activate(total_${g}_${r}_${h}[${c}]) * total_${g}_${r}_${h + LINE_GROUPS / 2}[${c}];
       }
 #endfor
 #endfor

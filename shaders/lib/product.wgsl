@@ -14,7 +14,7 @@ struct Shape {
   count_word: u32,
   // word of `weight` where its scales begin (lib/blocks.wgsl)
   scales_at: u32,
-  // of `out`: where the n columns begin, and how many a row has (matmul.wgsl)
+  // of `out`: where the n columns begin, and how many a row has
   first: u32,
   stride: u32,
 }

@@ -6,6 +6,7 @@ import { type ModelFiles, readModelJson } from '../../src/engine/files/source.ts
 import { withRopeFactors } from '../../src/engine/gguf/spec.ts';
 import type { ShaderLibrary } from '../../src/engine/gpu/shader-source.ts';
 import { readModelSpec } from '../../src/engine/model/read-spec.ts';
+import type { TensorRole } from '../../src/engine/model/spec.ts';
 import { Golden } from '../../src/engine/self-test.ts';
 import type { QuantizationOption } from '../../src/engine/weights/weight-plan.ts';
 import { loadWeights } from '../../src/engine/weights/weights.ts';
@@ -46,6 +47,8 @@ export interface TestEngineOptions extends Partial<EngineOptions> {
   readonly shaders?: ShaderLibrary;
   readonly skipGolden?: boolean;
   readonly quantization?: QuantizationOption;
+  /** Of one buffer of weights. */
+  readonly maxBufferBytes?: number;
 }
 
 export const DEFAULTS: EngineOptions = {
@@ -72,6 +75,8 @@ export class TestEngine {
   private number = 0;
   /** Of the buffers that hold them. */
   weightBytes = 0;
+  /** How many buffers each weight is in, by its role. */
+  readonly buffersOf = new Map<TensorRole, number>();
   /** Hears of prompts that are computed for their KV. */
   prefilled: EngineListener['prefilled'] = () => {};
 
@@ -81,12 +86,17 @@ export class TestEngine {
     const gpu = await openDawn();
     const files = options.files ?? folderFiles(options.folder ?? PICO);
     const spec = await readModelSpec(files);
-    const { quantization = 'none' } = options;
-    const weights = await loadWeights(gpu.device, spec, files, { quantization, shaders });
+    const { quantization = 'none', maxBufferBytes } = options;
+    const weights = await loadWeights(gpu.device, spec, files, {
+      quantization,
+      shaders,
+      ...(maxBufferBytes && { maxBufferBytes }),
+    });
     const hasGolden =
       !options.skipGolden && quantization === 'none' && files.offer.files.some((f) => f.path === 'self-test.json');
     const self = new TestEngine(undefined as never);
     self.weightBytes = weights.bytes;
+    for (const { role, layer } of spec.weights) self.buffersOf.set(role, weights.parts(role, layer).length);
     [self.engine] = await createEngines({
       gpu,
       shaders: options.shaders ?? shaders,

@@ -85,28 +85,6 @@ describe.each([
   });
 });
 
-test('a weight above the real binding limit of the device is refused', async () => {
-  const { maxStorageBufferBindingSize } = bench.gpu.device.limits;
-  const rows = Math.ceil((maxStorageBufferBindingSize + 1) / 2 / 1024);
-  const spec = { ...specOf(PICO), vocabSize: rows };
-  const weights = spec.weights.map((w) =>
-    w.role === 'embed' ? { ...w, rows, cols: 1024, sources: [{ name: 'model.embed_tokens.weight', rows }] } : w,
-  );
-  // Only the header is ever read: the refusal comes before the data.
-  const header = {
-    'model.embed_tokens.weight': { dtype: 'BF16', shape: [rows, 1024], data_offsets: [0, rows * 2048] },
-  };
-  const text = Buffer.from(JSON.stringify(header));
-  const prefix = Buffer.alloc(8);
-  prefix.writeBigUInt64LE(BigInt(text.byteLength));
-  const start = Buffer.concat([prefix, text]);
-  const files = memoryFiles({ 'model.safetensors': start });
-  const offer = { ...files.offer, files: [{ ...files.offer.files[0]!, size: start.byteLength + rows * 2048 }] };
-  await expect(loadWeights(bench.gpu.device, { ...spec, weights }, { ...files, offer })).rejects.toThrow(
-    `embed takes ${rows * 2048} bytes, this device binds at most ${maxStorageBufferBindingSize}`,
-  );
-});
-
 test('a changed byte of the weights fails the load with the name of the file', async () => {
   const file = bytesOf(`${PICO}/model.safetensors`);
   const { offer } = memoryFiles({ 'model.safetensors': file });

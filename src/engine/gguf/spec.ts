@@ -19,7 +19,10 @@ export function ggufSpec(header: GgufHeader, file: string): ModelSpec {
   const rows = spec.layers[0]!.rope.rotaryDim / 2;
   return {
     ...plain,
-    weights: [...weights, { role: 'ropeFactors', layer: null, sources: [{ name: tensor.name, rows }], rows, cols: 1 }],
+    weights: [
+      ...weights,
+      { role: 'ropeFactors', layer: null, sources: [{ name: tensor.name, rows }], rows, matrices: 1, cols: 1 },
+    ],
     layers: spec.layers.map((layer) => ({
       ...layer,
       rope: { ...layer.rope, scaling: { kind: 'stored' }, attentionFactor },

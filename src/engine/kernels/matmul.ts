@@ -2,8 +2,6 @@ import type { KernelCall } from '../gpu/kernel.ts';
 import { type ProductArgs, product } from './product.ts';
 
 export interface MatmulArgs extends ProductArgs {
-  /** Where `out` and `bias` have more columns than n: those that are written begin at `first`, of `of`. */
-  readonly columns?: { readonly first: number; readonly of: number };
   /** f32, as many as `out` has columns, added to every row. */
   readonly bias?: GPUBuffer;
   /** Adds to what `out` holds. */
@@ -17,7 +15,6 @@ export function matmul(a: MatmulArgs): KernelCall {
     ...p,
     label: a.label,
     shader: block ? 'matmul_block.wgsl' : 'matmul.wgsl',
-    params: a.columns ? [...p.params.slice(0, 5), a.columns.first, a.columns.of] : p.params,
     constants: { ...p.constants, BIAS: Number(a.bias !== undefined), ACCUMULATE: Number(a.accumulate) },
     bindings: a.bias ? [...p.bindings, { buffer: a.bias, access: 'read' }] : p.bindings,
   };

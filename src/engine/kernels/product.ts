@@ -15,8 +15,10 @@ export interface ProductArgs {
   readonly variant: KernelVariant;
   /** Rows to dispatch. */
   readonly bucket: number;
-  /** Columns of `out`. */
+  /** Columns of `out` that are computed. */
   readonly n: number;
+  /** Where `out` (and a bias) have more columns than n: those that are written begin at `first`, of `of`. */
+  readonly columns?: { readonly first: number; readonly of: number };
   /** Columns of `input` and of the weight. */
   readonly k: number;
   readonly dtype: WeightDtype;
@@ -29,7 +31,7 @@ export interface ProductArgs {
   readonly input: GPUBuffer;
   /** [lines][k] as stored */
   readonly weight: GPUBuffer;
-  /** [bucket][n] f32 */
+  /** [bucket][n or columns.of] f32 */
   readonly out: GPUBuffer;
 }
 
@@ -64,7 +66,7 @@ export function product(a: ProductArgs, lines: number): Product {
       { buffer: a.weight, access: 'read' },
       { buffer: a.out, access: 'read_write' },
     ],
-    params: [a.n, a.k, grid, a.countWord, a.scalesAt ?? 0, 0, a.n],
+    params: [a.n, a.k, grid, a.countWord, a.scalesAt ?? 0, a.columns?.first ?? 0, a.columns?.of ?? a.n],
     workgroups: [grid, Math.ceil(groups / grid), Math.ceil(a.bucket / shape.rows)],
     bytes: a.n * lines * a.k * bytesPerValue(a.dtype) + a.bucket * (a.k + a.n) * 4,
     flops: 2 * a.bucket * a.n * lines * a.k,

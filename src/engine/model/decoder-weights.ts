@@ -27,10 +27,12 @@ export function decoderWeights(s: DecoderShape): WeightSpec[] {
   const kv = s.numKvHeads * s.headDim;
   const weights = [weight('embed', null, s.hiddenSize, [['model.embed_tokens.weight', s.vocabSize]])];
   for (const [layer, { experts }] of s.layers.entries()) {
-    const add = (role: TensorRole, cols: number, ...sources: [name: string, rows: number][]): void => {
+    const stack = (role: TensorRole, matrices: number, cols: number, sources: readonly [string, number][]): void => {
       const named = sources.map(([name, rows]): [string, number] => [`model.layers.${layer}.${name}`, rows]);
-      weights.push(weight(role, layer, cols, named));
+      weights.push(weight(role, layer, cols, named, matrices));
     };
+    const add = (role: TensorRole, cols: number, ...sources: [name: string, rows: number][]) =>
+      stack(role, 1, cols, sources);
     const project = (name: string, kind: 'weight' | 'bias') => `self_attn.${name}_proj.${kind}`;
     add('inputNorm', 1, ['input_layernorm.weight', s.hiddenSize]);
     if (s.fused) add('qkv', s.hiddenSize, [project('qkv', 'weight'), q + 2 * kv]);
@@ -44,8 +46,11 @@ export function decoderWeights(s: DecoderShape): WeightSpec[] {
     add('mlpNorm', 1, [`${s.outNorms ? 'pre_feedforward' : 'post_attention'}_layernorm.weight`, s.hiddenSize]);
     if (experts === null) {
       const half = s.intermediateSize;
-      if (s.fused) add('gateUp', s.hiddenSize, ['mlp.gate_up_proj.weight', 2 * half]);
-      else add('gateUp', s.hiddenSize, ['mlp.gate_proj.weight', half], ['mlp.up_proj.weight', half]);
+      const apart: [string, number][] = [
+        ['mlp.gate_proj.weight', half],
+        ['mlp.up_proj.weight', half],
+      ];
+      stack('gateUp', 2, s.hiddenSize, s.fused ? [['mlp.gate_up_proj.weight', 2 * half]] : apart);
       add('down', half, ['mlp.down_proj.weight', s.hiddenSize]);
     } else {
       const each = Array.from({ length: experts.count }, (_, e) => `mlp.experts.${e}`);
@@ -55,8 +60,9 @@ export function decoderWeights(s: DecoderShape): WeightSpec[] {
         [`${e}.gate_proj.weight`, half],
         [`${e}.up_proj.weight`, half],
       ];
-      add('expertGateUp', s.hiddenSize, ...each.flatMap(gateUp));
-      add('expertDown', half, ...each.map((e): [string, number] => [`${e}.down_proj.weight`, s.hiddenSize]));
+      const down = each.map((e): [string, number] => [`${e}.down_proj.weight`, s.hiddenSize]);
+      stack('expertGateUp', 2 * experts.count, s.hiddenSize, each.flatMap(gateUp));
+      stack('expertDown', experts.count, half, down);
     }
     if (s.outNorms) add('mlpOutNorm', 1, ['post_feedforward_layernorm.weight', s.hiddenSize]);
   }
@@ -65,7 +71,13 @@ export function decoderWeights(s: DecoderShape): WeightSpec[] {
   return weights;
 }
 
-function weight(role: TensorRole, layer: number | null, cols: number, named: readonly [string, number][]): WeightSpec {
+function weight(
+  role: TensorRole,
+  layer: number | null,
+  cols: number,
+  named: readonly [string, number][],
+  matrices = 1,
+): WeightSpec {
   const sources = named.map(([name, rows]) => ({ name, rows }));
-  return { role, layer, sources, rows: sources.reduce((sum, source) => sum + source.rows, 0), cols };
+  return { role, layer, sources, rows: sources.reduce((sum, source) => sum + source.rows, 0), matrices, cols };
 }

@@ -3,8 +3,7 @@ import { readBuffer } from '../gpu/readback.ts';
 import type { Runner } from '../runner.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { Sequence } from '../sequence.ts';
-import type { LoadedWeight } from '../weights/loaded.ts';
-import { unpackRow, unpackWeight } from '../weights/unpack.ts';
+import { type PackedPart, unpackRow, unpackWeight } from '../weights/unpack.ts';
 import { type ReferenceWeights, referenceLayer } from './layer-reference.ts';
 import type { TensorRole } from './spec.ts';
 
@@ -43,21 +42,23 @@ export async function checkLayer(
 
 async function readWeights(runner: Runner): Promise<ReferenceWeights> {
   const { spec, weights, gpu } = runner.inputs;
-  const bytesOf = async ({ buffer }: LoadedWeight) => new Uint8Array(await readBuffer(gpu.device, buffer));
-  const roles = new Set(spec.weights.filter(({ layer }) => layer === 0).map(({ role }) => role));
-  const read = new Map<TensorRole, { rows: number; cols: number; values: Float32Array }>();
-  for (const role of roles) {
-    const parts = role === 'qkv' ? weights.parts(role, 0) : [weights.get(role, 0)];
-    const rows = parts.reduce((sum, part) => sum + part.rows, 0);
-    const cols = parts[0]!.cols;
-    const values = new Float32Array(rows * cols);
-    for (const part of parts) values.set(unpackWeight(await bytesOf(part), part), part.firstRow * cols);
-    read.set(role, { rows, cols, values });
+  const partsOf = (role: TensorRole, layer: number | null): Promise<PackedPart[]> =>
+    Promise.all(
+      weights.parts(role, layer).map(async ({ buffer, ...part }) => ({
+        ...part,
+        bytes: new Uint8Array(await readBuffer(gpu.device, buffer)),
+      })),
+    );
+  const read = new Map<TensorRole, ReturnType<typeof unpackWeight>>();
+  for (const { role, layer } of spec.weights) {
+    if (layer === 0) read.set(role, unpackWeight(await partsOf(role, 0)));
   }
-  const table = weights.get('embed', null);
-  const embedding = await bytesOf(table);
+  const tables = await partsOf('embed', null);
   return {
     get: (role) => read.get(role)!,
-    embedding: (token) => unpackRow(embedding, table, token),
+    embedding: (token) => {
+      const table = tables.find(({ firstOutput, outputs }) => token >= firstOutput && token < firstOutput + outputs)!;
+      return unpackRow(table.bytes, table, token - table.firstOutput);
+    },
   };
 }

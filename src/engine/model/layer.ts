@@ -7,6 +7,7 @@ import { rmsNorm } from '../kernels/rms-norm.ts';
 import { ropeKv } from '../kernels/rope-kv.ts';
 import { routeExperts } from '../kernels/route-experts.ts';
 import { STEP_NUM_ROWS } from '../tables.ts';
+import { operands } from './operand.ts';
 import type { ProgramInputs, StepRows } from './program-inputs.ts';
 import type { ExpertsSpec, LayerSpec, TensorRole } from './spec.ts';
 
@@ -29,7 +30,7 @@ export function oneLayer(p: ProgramInputs, { bucket, chunks }: StepRows, layer: 
   const added = !spec.outNorms;
   return [
     norm('inputNorm', b.hidden, b.normed),
-    ...queryKeyValue(p, bucket, i),
+    ...product('qkv', spec.qkvBias ? 'qkvBias' : null, b.normed, b.qkv, false),
     ropeKv({
       ...heads,
       ...paged,
@@ -60,7 +61,7 @@ export function oneLayer(p: ProgramInputs, { bucket, chunks }: StepRows, layer: 
       partials: b.partials,
       out: b.attended,
     }),
-    product('oProj', spec.oBias ? 'oBias' : null, b.attended, branch, added),
+    ...product('oProj', spec.oBias ? 'oBias' : null, b.attended, branch, added),
     ...(spec.outNorms ? [norm('attentionOutNorm', branch, b.hidden, true)] : []),
     norm('mlpNorm', b.hidden, b.normed),
     ...(layer.experts === null
@@ -68,32 +69,6 @@ export function oneLayer(p: ProgramInputs, { bucket, chunks }: StepRows, layer: 
       : sparse(p, bucket, i, layer.experts, branch, added)),
     ...(spec.outNorms ? [norm('mlpOutNorm', branch, b.hidden, true)] : []),
   ];
-}
-
-/** The product with q, k and v; one dispatch where all are held in one dtype. */
-function queryKeyValue(p: ProgramInputs, bucket: number, i: number): KernelCall[] {
-  const { spec, variant, buffers: b } = p;
-  const parts = p.weights.parts('qkv', i);
-  const of = parts.reduce((sum, { rows }) => sum + rows, 0);
-  return parts.map((w) =>
-    matmul({
-      variant,
-      bucket,
-      step: b.step,
-      countWord: STEP_NUM_ROWS,
-      label: `layer ${i} qkv`,
-      n: w.rows,
-      k: w.cols,
-      dtype: w.dtype,
-      scalesAt: w.scalesAt,
-      columns: { first: w.firstRow, of },
-      input: b.normed,
-      weight: w.buffer,
-      out: b.qkv,
-      ...(spec.qkvBias && { bias: p.weights.get('qkvBias', i).buffer }),
-      accumulate: false,
-    }),
-  );
 }
 
 /** What layers are made of: norms and products with the weights of layer `i`. */
@@ -115,43 +90,36 @@ function parts(p: ProgramInputs, bucket: number, i: number) {
         out,
         accumulate,
       }),
-    product: (role: TensorRole, bias: TensorRole | null, input: GPUBuffer, out: GPUBuffer, accumulate: boolean) => {
-      const w = p.weights.get(role, i);
-      return matmul({
-        ...rows,
-        label: `layer ${i} ${role}`,
-        n: w.rows,
-        k: w.cols,
-        dtype: w.dtype,
-        scalesAt: w.scalesAt,
-        input,
-        weight: w.buffer,
-        out,
-        ...(bias && { bias: p.weights.get(bias, i).buffer }),
-        accumulate,
-      });
-    },
+    product: (role: TensorRole, bias: TensorRole | null, input: GPUBuffer, out: GPUBuffer, accumulate: boolean) =>
+      operands(p.weights.parts(role, i)).map((operand) =>
+        matmul({
+          ...rows,
+          ...operand,
+          label: `layer ${i} ${role}`,
+          input,
+          out,
+          ...(bias && { bias: p.weights.get(bias, i).buffer }),
+          accumulate,
+        }),
+      ),
   };
 }
 
 function dense(p: ProgramInputs, bucket: number, i: number, out: GPUBuffer, accumulate: boolean): KernelCall[] {
   const { spec, buffers: b } = p;
   const { rows, product } = parts(p, bucket, i);
-  const gate = p.weights.get('gateUp', i);
   return [
-    gateUp({
-      ...rows,
-      label: `layer ${i} gateUp`,
-      n: spec.intermediateSize,
-      k: gate.cols,
-      dtype: gate.dtype,
-      scalesAt: gate.scalesAt,
-      activation: spec.activation,
-      input: b.normed,
-      weight: gate.buffer,
-      out: b.gated,
-    }),
-    product('down', null, b.gated, out, accumulate),
+    ...operands(p.weights.parts('gateUp', i)).map((operand) =>
+      gateUp({
+        ...rows,
+        ...operand,
+        label: `layer ${i} gateUp`,
+        activation: spec.activation,
+        input: b.normed,
+        out: b.gated,
+      }),
+    ),
+    ...product('down', null, b.gated, out, accumulate),
   ];
 }
 
@@ -165,10 +133,10 @@ function sparse(
 ): KernelCall[] {
   const { spec, buffers: b } = p;
   const { rows, product } = parts(p, bucket, i);
-  const [up, down] = [p.weights.get('expertGateUp', i), p.weights.get('expertDown', i)];
   const { perToken } = experts;
+  const chosen = { perToken, chosen: b.chosen };
   return [
-    product('router', null, b.normed, b.routerLogits, false),
+    ...product('router', null, b.normed, b.routerLogits, false),
     routeExperts({
       ...rows,
       label: `layer ${i} route`,
@@ -178,33 +146,19 @@ function sparse(
       logits: b.routerLogits,
       chosen: b.chosen,
     }),
-    expertGateUp({
-      ...rows,
-      label: `layer ${i} expertGateUp`,
-      n: experts.intermediateSize,
-      k: up.cols,
-      dtype: up.dtype,
-      scalesAt: up.scalesAt,
-      activation: spec.activation,
-      input: b.normed,
-      weight: up.buffer,
-      out: b.gated,
-      perToken,
-      chosen: b.chosen,
-    }),
-    expertDown({
-      ...rows,
-      label: `layer ${i} expertDown`,
-      n: spec.hiddenSize,
-      k: down.cols,
-      dtype: down.dtype,
-      scalesAt: down.scalesAt,
-      input: b.gated,
-      weight: down.buffer,
-      out,
-      perToken,
-      chosen: b.chosen,
-      accumulate,
-    }),
+    ...operands(p.weights.parts('expertGateUp', i)).map((operand) =>
+      expertGateUp({
+        ...rows,
+        ...operand,
+        ...chosen,
+        label: `layer ${i} expertGateUp`,
+        activation: spec.activation,
+        input: b.normed,
+        out: b.gated,
+      }),
+    ),
+    ...operands(p.weights.parts('expertDown', i)).map((operand) =>
+      expertDown({ ...rows, ...operand, ...chosen, label: `layer ${i} expertDown`, input: b.gated, out, accumulate }),
+    ),
   ];
 }

@@ -10,6 +10,7 @@ import { slotCounts } from '../kernels/slot-counts.ts';
 import { softcapLogits } from '../kernels/softcap-logits.ts';
 import { STEP_NUM_LOGIT_ROWS, stepLayout } from '../tables.ts';
 import { oneLayer } from './layer.ts';
+import { operands } from './operand.ts';
 import type { ProgramInputs, StepRows } from './program-inputs.ts';
 
 /** Puts the step's rows and block-table changes in place; `admitting`: also counts the tokens of new slots. */
@@ -38,26 +39,27 @@ export function beginCalls(p: ProgramInputs, bucket: number, admitting: boolean)
 /** The transformer over the rows of a bucket, from token ids to the residual stream: the embedding, then one list of calls a layer. */
 export function layerCalls(p: ProgramInputs, rows: StepRows): KernelCall[][] {
   const { spec, buffers: b } = p;
-  const table = p.weights.get('embed', null);
-  const embedding = embed({
-    label: 'embed',
-    bucket: rows.bucket,
-    width: spec.hiddenSize,
-    dtype: table.dtype,
-    scalesAt: table.scalesAt,
-    scale: spec.embedScale,
-    rows: b.rows,
-    weight: table.buffer,
-    out: b.hidden,
-  });
-  return [[embedding], ...spec.layers.map((layer, i) => oneLayer(p, rows, layer, i))];
+  const embedding = p.weights.parts('embed', null).map((table) =>
+    embed({
+      label: 'embed',
+      bucket: rows.bucket,
+      tokens: { first: table.firstOutput, count: table.outputs },
+      width: spec.hiddenSize,
+      dtype: table.dtype,
+      scalesAt: table.scalesAt,
+      scale: spec.embedScale,
+      rows: b.rows,
+      weight: table.buffer,
+      out: b.hidden,
+    }),
+  );
+  return [embedding, ...spec.layers.map((layer, i) => oneLayer(p, rows, layer, i))];
 }
 
 /** Logits of the step's logit rows, then one sampled token for each row that samples; `bucket` counts logit rows. */
 export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolean): KernelCall[] {
   const { spec, sizes, variant, buffers: b } = p;
   const logitRows = { variant, bucket, step: b.step, countWord: STEP_NUM_LOGIT_ROWS };
-  const head = p.weights.get('lmHead', null);
   const sampling = { bucket, sizes, step: b.step, rows: b.rows, slots: b.slots };
   const calls = [
     rmsNorm({
@@ -72,25 +74,16 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
       out: b.headInput,
       accumulate: false,
     }),
-    matmul({
-      ...logitRows,
-      label: 'lm head',
-      n: head.rows,
-      k: head.cols,
-      dtype: head.dtype,
-      scalesAt: head.scalesAt,
-      input: b.headInput,
-      weight: head.buffer,
-      out: b.logits,
-      accumulate: false,
-    }),
+    ...operands(p.weights.parts('lmHead', null)).map((operand) =>
+      matmul({ ...logitRows, ...operand, label: 'lm head', input: b.headInput, out: b.logits, accumulate: false }),
+    ),
     ...(spec.logitSoftcap === 0
       ? []
       : [
           softcapLogits({
             label: 'softcap logits',
             bucket,
-            width: head.rows,
+            width: spec.vocabSize,
             cap: spec.logitSoftcap,
             step: b.step,
             countWord: STEP_NUM_LOGIT_ROWS,

@@ -97,6 +97,8 @@ export interface WeightSpec {
   /** Names in the checkpoint, stacked in this order. */
   readonly sources: readonly WeightSource[];
   readonly rows: number;
+  /** Matrices of as many outputs each that lie one after the other: gate and up, or those of all experts; else 1. */
+  readonly matrices: number;
   /** 1 for vectors (norms, biases). */
   readonly cols: number;
 }

@@ -3,24 +3,31 @@ import type { WeightDtype } from '../kernels/dtype.ts';
 import type { TensorRole } from '../model/spec.ts';
 import type { DtypeOption, QuantizationOption } from './weight-plan.ts';
 
-/** One weight on the GPU: `rows` x `cols` values, row-major, in u32 words as `dtype` says. */
+/**
+ * One buffer of a weight on the GPU: `rows` x `cols` values, row-major, in u32 words as `dtype` says: `outputs` rows of each of the
+ * weight's matrices, one matrix after the other.
+ */
 export interface LoadedWeight {
   readonly buffer: GPUBuffer;
   readonly dtype: WeightDtype;
   /** Word of the buffer where the scales of integers begin; 0 for floats. */
   readonly scalesAt: number;
-  /** Of the rows of the role's weight, where it is in parts: the first that this part holds. */
-  readonly firstRow: number;
+  /** Of the outputs of the weight, where it is in parts: the first that this part holds. */
+  readonly firstOutput: number;
+  readonly outputs: number;
   readonly rows: number;
   readonly cols: number;
 }
 
 /** All weights of a model on the GPU. */
 export interface LoadedWeights {
-  /** `layer` is null for weights outside the layers. The head of a tied model is its embedding. Throws for a weight the model lacks. */
+  /** A vector. `layer` is null for weights outside the layers. Throws for a weight that the model lacks or that is in parts. */
   get(role: TensorRole, layer: number | null): LoadedWeight;
-  /** The same for the one role that may be in parts, each of its own dtype: `qkv`. In the order of their rows. */
-  parts(role: 'qkv', layer: number | null): readonly LoadedWeight[];
+  /**
+   * A matrix, in the order of its outputs: in several buffers where one would be larger than a binding, or q, k and v are of several dtypes.
+   * The head of a tied model is its embedding.
+   */
+  parts(role: TensorRole, layer: number | null): readonly LoadedWeight[];
   /** What the matrices are held as, each dtype once: `bf16`, `int4-min+int8-16`. */
   readonly dtypes: string;
   /** Divisors of the rope frequencies, where the checkpoint has them as a tensor. */
@@ -38,6 +45,8 @@ export interface LoadOptions {
   readonly shaders?: ShaderLibrary;
   /** Most bytes of GPU buffers; more is refused before anything is allocated. */
   readonly maxBytes?: number;
+  /** Most bytes of one buffer; all that the device binds, where it is absent. */
+  readonly maxBufferBytes?: number;
   /** Bytes of weight files read so far, of all. */
   readonly onProgress?: (loaded: number, total: number) => void;
 }

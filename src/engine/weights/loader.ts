@@ -3,15 +3,15 @@ import { type ModelFiles, offeredFile, readModelFile } from '../files/source.ts'
 import { readGgufHeader } from '../gguf/header.ts';
 import { isBlockDtype } from '../kernels/dtype.ts';
 import type { ModelSpec, TensorRole, WeightSpec } from '../model/spec.ts';
-import { modelError } from '../model-error.ts';
 import { ChunkReader } from './chunk-reader.ts';
 import { sideBySide, widen } from './float16.ts';
 import type { LoadedWeight, LoadedWeights, LoadOptions } from './loaded.ts';
+import { type PlannedWeight, placesOf } from './parts.ts';
 import { Quantizer } from './quantizer.ts';
 import { repackRows } from './repack.ts';
 import { headerLength, PREFIX_BYTES, parseHeader } from './safetensors.ts';
 import { isFloatType, TENSOR_TYPES, type TensorInfo } from './tensor-types.ts';
-import { type Placement, type PlannedWeight, WeightPlan } from './weight-plan.ts';
+import { type Placement, WeightPlan } from './weight-plan.ts';
 
 /** Bytes handed to the queue between two waits for it: bounds the copies that the browser holds. */
 const BYTES_IN_FLIGHT = 64 * 1024 * 1024;
@@ -32,8 +32,12 @@ export class WeightLoader {
     private readonly spec: ModelSpec,
     private readonly options: LoadOptions,
   ) {
-    const { dtype, quantization = 'none', shaders } = options;
-    this.plan = new WeightPlan(spec, dtype, quantization);
+    const { quantization = 'none', shaders } = options;
+    const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+    this.plan = new WeightPlan(spec, {
+      maxBufferBytes: Math.min(maxBufferSize, maxStorageBufferBindingSize),
+      ...options,
+    });
     if (quantization !== 'none' && !shaders) throw new EngineError('internal', 'Quantizing needs the shaders.');
     this.quantizer = quantization !== 'none' && shaders ? new Quantizer(device, shaders) : null;
   }
@@ -75,16 +79,7 @@ export class WeightLoader {
 
   private async allocate(placements: readonly Placement[], path: string): Promise<void> {
     this.refuseAbove(this.plan.bytes, path);
-    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
-    const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
-    const fresh = new Set(placements.map((p) => p.weight).filter((w) => !this.buffers.has(w)));
-    for (const { spec, bytes } of fresh) {
-      if (bytes <= limit) continue;
-      throw modelError(
-        path,
-        `${nameOf(spec)} takes ${bytes} bytes, this device binds at most ${limit}. Choose a smaller model, or --quantization.`,
-      );
-    }
+    const fresh = new Set(placements.flatMap(({ parts }) => parts).filter((part) => !this.buffers.has(part)));
     this.device.pushErrorScope('validation');
     this.device.pushErrorScope('out-of-memory');
     for (const weight of fresh) {
@@ -102,39 +97,43 @@ export class WeightLoader {
   }
 
   private async upload(placement: Placement, reader: ChunkReader): Promise<void> {
-    const { tensor, source, weight, row } = placement;
-    if (weight.spec.cols === 1) return await this.uploadVector(placement, reader);
-    const { values, bytes, held } = TENSOR_TYPES[tensor.dtype];
-    const rowBytes = (weight.spec.cols / values) * bytes;
-    const asStored = isFloatType(tensor.dtype) && weight.dtype === held;
-    // What is only copied may be cut anywhere between words; heads are put in order as wholes.
-    const unit = asStored && source.interleaved === undefined ? 4 : rowBytes * (source.interleaved ?? 1);
+    const { tensor, source, spec, parts, row } = placement;
+    if (spec.cols === 1) return await this.uploadVector(placement, reader);
+    const { values, bytes } = TENSOR_TYPES[tensor.dtype];
+    const rowBytes = (spec.cols / values) * bytes;
     const runRows = source.runs?.rows ?? source.rows;
     for (let run = 0; run * runRows < source.rows; run++) {
-      let at = (row + run * (source.runs?.every ?? 0)) * rowBytes;
-      for await (const piece of reader.units(runRows * rowBytes, unit)) {
-        const rows = source.interleaved === undefined ? piece : sideBySide(piece, rowBytes, source.interleaved);
-        if (asStored) await this.write(weight, at, rows);
-        else await this.convert(rows, tensor, weight, at / rowBytes);
-        at += piece.byteLength;
+      let first = row + run * (source.runs?.every ?? 0);
+      // Heads are put in order as wholes.
+      for await (const piece of reader.units(runRows * rowBytes, rowBytes * (source.interleaved ?? 1))) {
+        const ordered = source.interleaved === undefined ? piece : sideBySide(piece, rowBytes, source.interleaved);
+        let at = 0;
+        for (const place of placesOf(parts, first, piece.byteLength / rowBytes)) {
+          const next = at + place.rows * rowBytes;
+          await this.uploadRows(ordered.subarray(at, next), tensor, place.part, place.row);
+          at = next;
+        }
+        first += piece.byteLength / rowBytes;
       }
     }
   }
 
-  private async uploadVector({ tensor, source, weight, row }: Placement, reader: ChunkReader): Promise<void> {
+  private async uploadVector({ tensor, source, spec, parts, row }: Placement, reader: ChunkReader): Promise<void> {
     const bytes = await reader.exactly(tensor.end - tensor.begin);
     if (!isFloatType(tensor.dtype)) throw new EngineError('internal', `A vector is planned as ${tensor.dtype}.`);
     const element = TENSOR_TYPES[tensor.dtype].bytes;
     const ordered = source.interleaved === undefined ? bytes : sideBySide(bytes, element, source.interleaved);
     const values = widen(ordered, tensor.dtype);
-    if (weight.spec.role === 'ropeFactors') this.ropeFactors = [...values];
-    await this.write(weight, row * 4, values);
+    if (spec.role === 'ropeFactors') this.ropeFactors = [...values];
+    await this.write(parts[0]!, row * 4, values);
   }
 
-  /** Whole rows of a tensor that is not held as it is stored. */
-  private async convert(rows: Uint8Array, tensor: TensorInfo, weight: PlannedWeight, row: number): Promise<void> {
+  /** Whole rows of a tensor, from row `row` of a part on. */
+  private async uploadRows(rows: Uint8Array, tensor: TensorInfo, weight: PlannedWeight, row: number): Promise<void> {
     const { held } = TENSOR_TYPES[tensor.dtype];
-    if (!isFloatType(tensor.dtype)) {
+    if (isFloatType(tensor.dtype) && weight.dtype === held) {
+      await this.write(weight, row * weight.layout.rowBytes, rows);
+    } else if (!isFloatType(tensor.dtype)) {
       const packed = repackRows(tensor.dtype, rows, weight.spec.cols);
       const { rowBytes, scalesAt, scaleRowBytes } = weight.layout;
       await this.write(weight, row * rowBytes, packed.integers);
@@ -164,7 +163,7 @@ export class WeightLoader {
     this.plan.finish(where);
     this.quantizer?.destroy();
     const loaded = new Map<string, LoadedWeight[]>();
-    const weights = [...this.buffers].sort(([a], [b]) => a.firstRow - b.firstRow);
+    const weights = [...this.buffers].sort(([a], [b]) => a.firstOutput - b.firstOutput);
     for (const [weight, buffer] of weights) {
       const name = nameOf(weight.spec);
       loaded.set(name, [...(loaded.get(name) ?? []), of(weight, buffer)]);
@@ -208,8 +207,9 @@ async function readHeader(
   return { tensors, bytes: PREFIX_BYTES + length };
 }
 
-function of({ spec, dtype, layout, firstRow, rows }: PlannedWeight, buffer: GPUBuffer): LoadedWeight {
-  return { buffer, dtype, scalesAt: layout.scalesAt / 4, firstRow, rows, cols: spec.cols };
+function of({ spec, layout, ...part }: PlannedWeight, buffer: GPUBuffer): LoadedWeight {
+  const { dtype, firstOutput, outputs, rows } = part;
+  return { buffer, dtype, scalesAt: layout.scalesAt / 4, firstOutput, outputs, rows, cols: spec.cols };
 }
 
 function nameOf(weight: Pick<WeightSpec, 'role' | 'layer'>): string {

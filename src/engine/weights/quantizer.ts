@@ -2,7 +2,7 @@ import { encodeCalls, Pipelines } from '../gpu/pipelines.ts';
 import type { ShaderLibrary } from '../gpu/shader-source.ts';
 import { FLOAT_BYTES, type FloatDtype } from '../kernels/dtype.ts';
 import { quantizeRows } from '../kernels/quantize.ts';
-import type { PlannedWeight } from './weight-plan.ts';
+import type { PlannedWeight } from './parts.ts';
 
 const STORAGE_USAGE = 0x80 | 0x08; // STORAGE | COPY_DST, as numbers: the global is missing in Node
 

@@ -30,9 +30,20 @@ export function unpackRow(bytes: Uint8Array, { dtype, scalesAt, cols }: PackedSh
   return Float32Array.from({ length: cols }, (_, k) => number(k));
 }
 
-/** All of a weight. */
-export function unpackWeight(bytes: Uint8Array, weight: PackedShape & { readonly rows: number }): Float32Array {
-  const out = new Float32Array(weight.rows * weight.cols);
-  for (let row = 0; row < weight.rows; row++) out.set(unpackRow(bytes, weight, row), row * weight.cols);
-  return out;
+/** A part of a weight, and the bytes of its buffer. */
+export type PackedPart = Omit<LoadedWeight, 'buffer'> & { readonly bytes: Uint8Array };
+
+/** All of a weight from all of its parts: its matrices one after the other, whole again. */
+export function unpackWeight(parts: readonly PackedPart[]): { rows: number; cols: number; values: Float32Array } {
+  const cols = parts[0]!.cols;
+  const of = parts.reduce((sum, { outputs }) => sum + outputs, 0);
+  const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+  const values = new Float32Array(rows * cols);
+  for (const part of parts) {
+    for (let row = 0; row < part.rows; row++) {
+      const whole = Math.floor(row / part.outputs) * of + part.firstOutput + (row % part.outputs);
+      values.set(unpackRow(part.bytes, part, row), whole * cols);
+    }
+  }
+  return { rows, cols, values };
 }

@@ -1,6 +1,7 @@
-import { isBlockDtype, type WeightDtype, type WeightLayout, weightLayout } from '../kernels/dtype.ts';
+import { isBlockDtype, type WeightDtype } from '../kernels/dtype.ts';
 import type { ModelSpec, WeightSource, WeightSpec } from '../model/spec.ts';
 import { modelError } from '../model-error.ts';
+import { type OutputRange, outputsOf, type PlannedWeight, placesOf, splitWeight } from './parts.ts';
 import { isFloatType, TENSOR_TYPES, type TensorInfo } from './tensor-types.ts';
 
 /** `--dtype`: `auto` keeps the checkpoint's own. */
@@ -8,34 +9,34 @@ export type DtypeOption = 'auto' | 'f32' | 'bf16' | 'f16';
 /** `--quantization`. */
 export type QuantizationOption = 'none' | 'int8' | 'int4';
 
-/** Buffers end on 16 bytes, so that shaders may bind them as vectors of four words. */
-const BUFFER_ALIGNMENT = 16;
-
-/** Consecutive rows of one weight in the dtype they are held in. Vectors (one column) are widened to f32. */
-export interface PlannedWeight {
-  readonly spec: WeightSpec;
-  /** Of the weight's rows: those of this buffer. */
-  readonly firstRow: number;
-  readonly rows: number;
-  readonly dtype: WeightDtype;
-  readonly layout: WeightLayout;
-  /** Size of its buffer. */
-  readonly bytes: number;
-}
-
 /** Where one tensor of a file goes. */
 export interface Placement {
   readonly tensor: TensorInfo;
   readonly source: WeightSource;
-  readonly weight: PlannedWeight;
-  /** Row of the planned weight where its first row goes. */
+  readonly spec: WeightSpec;
+  /** All of the weight's. */
+  readonly parts: readonly PlannedWeight[];
+  /** Row of the weight where its first row goes. */
   readonly row: number;
+}
+
+/** How weights are held. */
+export interface PlanOptions {
+  readonly dtype?: DtypeOption;
+  readonly quantization?: QuantizationOption;
+  /** Of one buffer. */
+  readonly maxBufferBytes?: number;
 }
 
 interface Slot {
   readonly spec: WeightSpec;
   readonly source: WeightSource;
   readonly firstRow: number;
+}
+
+/** Outputs that are held in one dtype. */
+interface Run extends OutputRange {
+  readonly dtype: WeightDtype;
 }
 
 /** What a weight is held as once the first of its tensors is known; `from` is that tensor. */
@@ -49,13 +50,18 @@ export class WeightPlan {
   private readonly slots = new Map<string, Slot>();
   private readonly seen = new Set<string>();
   private readonly held = new Map<WeightSpec, Held>();
+  private readonly dtype: DtypeOption;
+  private readonly quantization: QuantizationOption;
+  private readonly maxBufferBytes: number;
   private planned = 0;
 
   constructor(
     private readonly model: ModelSpec,
-    private readonly dtype: DtypeOption = 'auto',
-    private readonly quantization: QuantizationOption = 'none',
+    { dtype = 'auto', quantization = 'none', maxBufferBytes = Number.MAX_SAFE_INTEGER }: PlanOptions = {},
   ) {
+    this.dtype = dtype;
+    this.quantization = quantization;
+    this.maxBufferBytes = maxBufferBytes;
     for (const spec of model.weights) {
       let firstRow = 0;
       for (const source of spec.sources) {
@@ -72,8 +78,8 @@ export class WeightPlan {
 
   /**
    * Where the tensors of one file go, in their order; tensors known to be superfluous have no placement.
-   * Throws `EngineError` code `model` that names the tensor: unknown, twice, of another shape, or of another dtype than
-   * the tensors it is stacked with.
+   * Throws `EngineError` code `model` that names the tensor: unknown, twice, of another shape, of another dtype than
+   * the tensors it is stacked with, or with rows above the limit of a buffer.
    */
   place(tensors: readonly TensorInfo[], file: string): (Placement | null)[] {
     const known = new Map(tensors.map((tensor) => [tensor.name, tensor]));
@@ -95,14 +101,14 @@ export class WeightPlan {
         );
       }
       const { parts, from } = this.weightOf(spec, tensor, known, where);
-      const weight = parts.find((part) => firstRow >= part.firstRow && firstRow < part.firstRow + part.rows)!;
-      if (spec.cols > 1 && weight.dtype !== this.dtypeOf(spec, tensor, where)) {
+      const [place] = placesOf(parts, firstRow, 1);
+      if (spec.cols > 1 && place!.part.dtype !== this.dtypeOf(spec, tensor, where)) {
         throw modelError(
           where,
           `is ${tensor.dtype}, but ${from.name}, which it is stacked with, is ${from.dtype}; they must be held alike.`,
         );
       }
-      return { tensor, source, weight, row: firstRow - weight.firstRow };
+      return { tensor, source, spec, parts, row: firstRow };
     });
   }
 
@@ -117,12 +123,15 @@ export class WeightPlan {
   private weightOf(spec: WeightSpec, from: TensorInfo, known: ReadonlyMap<string, TensorInfo>, where: string): Held {
     const before = this.held.get(spec);
     if (before) return before;
-    const parts = this.runsOf(spec, from, known, where).map((part): PlannedWeight => {
-      const layout = weightLayout(part.dtype, part.rows, spec.cols);
-      const bytes = Math.ceil(layout.bytes / BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT;
-      this.planned += bytes;
-      return { spec, ...part, layout, bytes };
+    const parts = this.runsOf(spec, from, known, where).flatMap(({ dtype, ...range }) => {
+      const split = splitWeight(spec, range, dtype, this.maxBufferBytes);
+      if (split) return split;
+      throw modelError(
+        where,
+        `cannot be split into buffers of ${this.maxBufferBytes} bytes, the most that this device binds. Choose a smaller model, or another device.`,
+      );
     });
+    this.planned += parts.reduce((sum, { bytes }) => sum + bytes, 0);
     const held = { parts, from };
     this.held.set(spec, held);
     return held;
@@ -132,26 +141,21 @@ export class WeightPlan {
    * Runs of sources with one dtype. The product of q, k and v alone may have several: quantized files keep v in more bits than q and k,
    * and its columns are computed apart as well as together.
    */
-  private runsOf(
-    spec: WeightSpec,
-    from: TensorInfo,
-    known: ReadonlyMap<string, TensorInfo>,
-    where: string,
-  ): { firstRow: number; rows: number; dtype: WeightDtype }[] {
-    const whole = { firstRow: 0, rows: spec.rows, dtype: this.dtypeOf(spec, from, where) };
+  private runsOf(spec: WeightSpec, from: TensorInfo, known: ReadonlyMap<string, TensorInfo>, where: string): Run[] {
+    const whole = { firstOutput: 0, outputs: outputsOf(spec), dtype: this.dtypeOf(spec, from, where) };
     const tensors = spec.sources.map(({ name }) => known.get(name));
     // Where floats differ, something is wrong with the file.
     if (spec.role !== 'qkv' || tensors.every((tensor) => !tensor || isFloatType(tensor.dtype))) return [whole];
-    const runs: { firstRow: number; rows: number; dtype: WeightDtype }[] = [];
-    let firstRow = 0;
+    const runs: { firstOutput: number; outputs: number; dtype: WeightDtype }[] = [];
+    let firstOutput = 0;
     for (const [i, { rows }] of spec.sources.entries()) {
       const last = runs.at(-1);
       const tensor = tensors[i];
       // One that is missing is named in the end.
       const dtype = tensor ? this.dtypeOf(spec, tensor, where) : (last?.dtype ?? whole.dtype);
-      if (last?.dtype === dtype) last.rows += rows;
-      else runs.push({ firstRow, rows, dtype });
-      firstRow += rows;
+      if (last?.dtype === dtype) last.outputs += rows;
+      else runs.push({ firstOutput, outputs: rows, dtype });
+      firstOutput += rows;
     }
     return runs;
   }

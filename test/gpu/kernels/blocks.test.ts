@@ -153,6 +153,7 @@ describe('embed of a table in blocks', () => {
       embed({
         label: 'embed',
         bucket: 4,
+        tokens: { first: 0, count: 50 },
         width,
         dtype,
         scalesAt: table.scalesAt!,

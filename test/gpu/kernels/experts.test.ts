@@ -163,6 +163,29 @@ describe.each(['scalar', 'wide'] as const)('experts %s', (variant) => {
       }
     }
   });
+
+  it.each(cases.slice(0, 3))('of weights in parts give the bits of the whole: $shape, $rows, $dtype', async (c) => {
+    const { shape, rows, dtype, perToken } = c;
+    const { n, k } = shape;
+    for (const lines of [1, 2]) {
+      const outRows = rows.bucket * (lines === 2 ? perToken : 1);
+      const input = floats(random(k), rows.bucket * perToken * k);
+      const { values } = stored(dtype, floats(random(n), EXPERTS * lines * n * k, 0.3));
+      const outputs = async (...ranges: (readonly [first: number, count: number])[]) => {
+        const out = bench.buffer(new Float32Array(outRows * n).fill(FILL));
+        for (const [first, count] of ranges) {
+          const matrix = (m: number) => [...values.subarray((m * n + first) * k, (m * n + first + count) * k)];
+          const held = Array.from({ length: EXPERTS * lines }, (_, m) => matrix(m)).flat();
+          const { words } = stored(dtype, Float32Array.from(held));
+          const part = { ...args(c, input, words, out), n: count, columns: { first, of: n } };
+          if (lines === 2) await bench.run(expertGateUp({ ...part, activation: 'silu' }));
+          else await bench.run(expertDown({ ...part, accumulate: true }));
+        }
+        return new Uint32Array(await bench.read(out));
+      };
+      expect(await outputs([0, 2], [2, n - 5], [n - 3, 3])).toEqual(await outputs([0, n]));
+    }
+  });
 });
 
 it('softcap of logits: rows in use only', async () => {

@@ -32,6 +32,7 @@ describe('embed', () => {
       embed({
         label: 'embed',
         bucket: 4,
+        tokens: { first: 0, count: 50 },
         width,
         dtype,
         scale,

@@ -178,6 +178,37 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
     }
   });
 
+  it.each([
+    { bucket: 1, k: 66, dtype: 'f32' },
+    { bucket: 4, k: 264, dtype: 'bf16' },
+    { bucket: 128, k: 512, dtype: 'f16' },
+  ] as const)('of the parts of a weight give the bits of the whole, $bucket rows', async ({ bucket, k, dtype }) => {
+    const n = 150;
+    for (const lines of [1, 2]) {
+      const o = operands(n, k, dtype, lines, bucket);
+      const call = (operand: Pick<Operands, 'n' | 'weight'>, out: GPUBuffer, first = 0) => {
+        const args = { ...shared(variant, { ...o, ...operand }, bucket, bucket, out), columns: { first, of: n } };
+        return lines === 1
+          ? matmul({ ...args, bias: bench.buffer(o.bias), accumulate: true })
+          : gateUp({ ...args, activation: 'silu' });
+      };
+      const [whole, parts] = [bench.buffer(o.old), bench.buffer(o.old)];
+      await bench.run(call(o, whole));
+      for (const [first, count] of [
+        [0, 67],
+        [67, 1],
+        [68, 82],
+      ] as const) {
+        const rows = (line: number) => o.weight.values.slice((line * n + first) * k, (line * n + first + count) * k);
+        const values = Array.from({ length: lines }, (_x, line) => [...rows(line)]).flat();
+        await bench.run(call({ n: count, weight: stored(dtype, Float32Array.from(values)) }, parts, first));
+      }
+      const words = async (buffer: GPUBuffer) => new Uint32Array(await bench.read(buffer));
+      expect(await words(parts)).toEqual(await words(whole));
+      expect(await words(whole)).not.toEqual(new Uint32Array(o.old.buffer));
+    }
+  });
+
   it('cover more columns than one dimension of a dispatch holds', async () => {
     const o = operands(600, 8, 'f32', 1, 1);
     const out = bench.buffer(600 * 4);

@@ -60,7 +60,8 @@ async function load(tensors: Record<string, GgufTensor>, chunks?: number[], devi
 }
 
 function valuesOf(weight: LoadedWeight): Float32Array {
-  return unpackWeight((weight.buffer as unknown as { bytes: Uint8Array }).bytes, weight);
+  return unpackWeight([{ ...weight, firstOutput: 0, bytes: (weight.buffer as unknown as { bytes: Uint8Array }).bytes }])
+    .values;
 }
 const rounded = (...numbers: Float64Array[]) => Float32Array.from(numbers.flatMap((n) => [...n]));
 
@@ -70,7 +71,14 @@ async function expectLoaded(chunks?: number[]): Promise<void> {
   expect(valuesOf(weights.get('oProj', 0))).toEqual(rounded(numbersOf('blk.0.attn_output.weight')));
   const [qk, v, ...none] = weights.parts('qkv', 0);
   expect(none).toEqual([]);
-  expect([qk!.dtype, qk!.firstRow, qk!.rows, v!.dtype, v!.firstRow, v!.rows]).toEqual(['int4', 0, 48, 'int8', 48, 16]);
+  expect([qk!.dtype, qk!.firstOutput, qk!.rows, v!.dtype, v!.firstOutput, v!.rows]).toEqual([
+    'int4',
+    0,
+    48,
+    'int8',
+    48,
+    16,
+  ]);
   expect(valuesOf(qk!)).toEqual(rounded(numbersOf('blk.0.attn_q.weight'), numbersOf('blk.0.attn_k.weight')));
   expect(valuesOf(v!)).toEqual(rounded(numbersOf('blk.0.attn_v.weight')));
   const [gate, up] = ['gate', 'up'].map((kind) => numbersOf(`blk.0.ffn_${kind}_exps.weight`));

@@ -36,7 +36,8 @@ function numbers(type: BlockType, file: Uint8Array, rows: number, cols: number):
   const bytes = new Uint8Array(layout.bytes);
   bytes.set(integers);
   bytes.set(scales, layout.scalesAt);
-  return unpackWeight(bytes, { dtype: held, scalesAt: layout.scalesAt / 4, rows, cols });
+  const part = { bytes, dtype: held, scalesAt: layout.scalesAt / 4, firstOutput: 0, outputs: rows, rows, cols };
+  return unpackWeight([part]).values;
 }
 
 describe('blocks of ggml in the layout of a weight', () => {

@@ -221,9 +221,9 @@ describe('memory', () => {
     expect(device.buffers).toHaveLength(0);
   });
 
-  test('a weight above the binding limit is refused with both numbers', async () => {
-    expect(await refusal(single(tensors), {}, new FakeDevice(63))).toContain(
-      'takes 64 bytes, this device binds at most 63',
+  test('a row above the binding limit is refused with the limit', async () => {
+    expect(await refusal(single(tensors), {}, new FakeDevice(15))).toContain(
+      'embed_tokens.weight: cannot be split into buffers of 15 bytes',
     );
   });
 
