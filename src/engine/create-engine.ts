@@ -10,7 +10,7 @@ import { BlockManager } from './kv/block-manager.ts';
 import { copyBytes, GpuKvCopies } from './kv/gpu-copies.ts';
 import { createPool, type KvDtype, type KvLayer, type KvShape, layerBlockBytes, poolBlocks } from './kv/pool.ts';
 import { createEngineBuffers, engineBufferBytes } from './model/activations.ts';
-import { engineSizes, type MemoryOptions, memoryBudget } from './model/memory.ts';
+import { engineSizes, type MemoryOptions, memoryBudget, sequenceBlocks } from './model/memory.ts';
 import type { ProgramInputs } from './model/program-inputs.ts';
 import { inverseFrequencies } from './model/rope.ts';
 import type { ModelSpec } from './model/spec.ts';
@@ -46,6 +46,8 @@ export interface EngineInputs {
   /** Known output of this model; null = check one layer against the CPU instead. */
   readonly golden: Golden | null;
   readonly options: EngineOptions;
+  /** Hears, in words, of what is served otherwise than the model would have it. */
+  readonly notice?: (words: string) => void;
   /** Who hears of engine `i`. */
   readonly listener: (i: number) => EngineListener;
   readonly now: () => number;
@@ -60,6 +62,10 @@ export async function createEngines(inputs: EngineInputs): Promise<[Engine, ...E
   const { gpu, options } = inputs;
   const { device } = gpu;
   const plan = planOf(inputs);
+  if (plan.maxModelLen < plan.longest)
+    inputs.notice?.(
+      `a context of ${plan.maxModelLen} tokens, all that fits beside the model; it was made for ${plan.longest}`,
+    );
   const shared: Shared = {
     ...plan,
     pipelines: new Pipelines(device, inputs.shaders),
@@ -103,6 +109,9 @@ interface Plan {
   readonly variant: KernelVariant;
   readonly sizes: TableSizes;
   readonly largestStep: number;
+  /** What the model was made for, or `--max-model-len`; */
+  readonly longest: number;
+  /** and what is served of it. */
   readonly maxModelLen: number;
   /** Of each pool. */
   readonly blocks: number;
@@ -113,8 +122,13 @@ interface Shared extends Plan {
   readonly invFreq: GPUBuffer[];
 }
 
-/** Divides the memory. Throws `EngineError`. */
-function planOf({ gpu, spec, weights, options }: EngineInputs): Plan {
+/** Divides the memory, before any of it is taken. Throws `EngineError`: `out_of_memory` with numbers, `model` for a context that is not to be had. */
+export function planOf({
+  gpu,
+  spec,
+  weights,
+  options,
+}: Pick<EngineInputs, 'gpu' | 'spec' | 'weights' | 'options'>): Plan {
   const { software } = gpu.adapter;
   const { longest, maxBlocksPerSeq, largestStep, sizes } = engineSizes(spec, options, software);
   const kvDtype = options.kvCacheDtype === 'auto' ? kvDtypeOf(weights) : options.kvCacheDtype;
@@ -125,15 +139,13 @@ function planOf({ gpu, spec, weights, options }: EngineInputs): Plan {
   const transferBytes = options.enablePrefixCaching ? copyBytes(kvShape, most) : 0;
   const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
   const room = { maxBufferSize, maxStorageBufferBindingSize, software };
-  const left = memoryBudget(room, options.gpuMemoryUtilization) - weights.bytes;
-  const budget = left / options.engines - activationBytes - transferBytes;
-  const blocks = poolBlocks(kvShape, gpu.device.limits, budget, {
-    override: options.numGpuBlocksOverride,
-    most,
-    least: maxBlocksPerSeq,
-  });
+  const budget = memoryBudget(room, options.gpuMemoryUtilization);
+  const forPool = (bytes: number) => (bytes - weights.bytes) / options.engines - activationBytes - transferBytes;
+  const wish = { override: options.numGpuBlocksOverride, most, ...sequenceBlocks(options, longest) };
+  const pool = { usual: forPool(budget.usual), most: forPool(budget.most) };
+  const blocks = poolBlocks(kvShape, room, pool, wish);
   const maxModelLen = contextOf(options, longest, blocks);
-  return { kvShape, kvDtype, variant, sizes, largestStep, maxModelLen, blocks };
+  return { kvShape, kvDtype, variant, sizes, largestStep, longest, maxModelLen, blocks };
 }
 
 /** What computes the steps of one engine, and a scheduler to try it with. */
@@ -232,7 +244,7 @@ function contextOf(options: EngineOptions, longest: number, blocks: number): num
 
 /** `auto`: as exact as the weights and not larger. A bf16 checkpoint gets f16, which takes the same room and rounds less. */
 function kvDtypeOf(weights: LoadedWeights): KvDtype {
-  return weights.get('embed', null).dtype === 'f32' ? 'f32' : 'f16';
+  return weights.parts('embed', null)[0]?.dtype === 'f32' ? 'f32' : 'f16';
 }
 
 /** Equal ids give bit-equal answers: adapter, dtypes, kernel family (hence order of sums). */

@@ -302,8 +302,9 @@ export class NodeSocket {
     this.stage = 'ready';
     this.detail = '';
     this.send({ type: 'registered', node: this.id });
-    const { adapter, totalBlocks, maxNumSeqs } = card;
-    const fields = { node: this.id, model: this.model, software: adapter.software, totalBlocks, maxNumSeqs };
+    const { adapter, totalBlocks, maxNumSeqs, maxModelLen } = card;
+    const sizes = { totalBlocks, maxNumSeqs, maxModelLen };
+    const fields = { node: this.id, model: this.model, software: adapter.software, ...sizes };
     this.#options.log.info(fields, `a node is ready: ${adapterName(adapter)}`);
     this.#options.desk.changed(this);
   }

@@ -72,6 +72,7 @@ export async function startEngine(
       golden: golden === null ? null : Golden.parse(golden),
       options: engineOptions(options),
       listener: (i) => listenerOf(listener, first + i),
+      notice: (words) => progress.warming(words),
       now: place.now,
     });
     return new Ranks(engines, first);

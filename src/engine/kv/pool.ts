@@ -30,27 +30,37 @@ export function blockBytes(shape: KvShape): number {
 export interface PoolWish {
   /** Exactly so many (`--num-gpu-blocks-override`); null = what fits, from `least` to `most`. */
   readonly override: number | null;
+  /** As many as can be used. */
   readonly most: number;
-  /** Blocks of one sequence of the longest kind. */
+  /** Blocks of one sequence: so many are worth memory above the usual, */
+  readonly wanted: number;
+  /** and without so many there is no engine. */
   readonly least: number;
 }
 
-/** How many blocks the pool gets of `budget` bytes and the adapter's binding limit. Throws `EngineError` code `out_of_memory` with numbers. */
+/** Bytes for a pool: what it takes at will, and the most that it may take for one sequence. */
+export interface PoolBudget {
+  readonly usual: number;
+  readonly most: number;
+}
+
+/** How many blocks the pool gets of the budget and the adapter's binding limit. Throws `EngineError` code `out_of_memory` with numbers. */
 export function poolBlocks(
   shape: KvShape,
-  limits: GPUSupportedLimits,
-  budget: number,
-  { override, most, least }: PoolWish,
+  limits: Pick<GPUSupportedLimits, 'maxBufferSize' | 'maxStorageBufferBindingSize'>,
+  budget: PoolBudget,
+  { override, most, wanted, least }: PoolWish,
 ): number {
   const binding = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
-  const room = Math.min(Math.floor(budget / blockBytes(shape)), Math.floor(binding / layerBlockBytes(shape)));
-  const blocks = Math.min(override ?? most, room);
+  const within = (bytes: number) =>
+    Math.max(0, Math.min(Math.floor(bytes / blockBytes(shape)), Math.floor(binding / layerBlockBytes(shape))));
+  const stretched = Math.min(override ?? wanted, within(budget.most));
+  const blocks = Math.max(Math.min(override ?? most, within(budget.usual)), stretched);
   if (blocks >= (override ?? least)) return blocks;
-  const needs =
-    override === null ? `one sequence of --max-model-len needs ${least}` : `--num-gpu-blocks-override is ${override}`;
+  const needs = override === null ? `one sequence needs ${least}` : `--num-gpu-blocks-override is ${override}`;
   throw new EngineError(
     'out_of_memory',
-    `The KV pool would have ${Math.max(0, blocks)} blocks (${mib(Math.max(0, budget))} left for it, ${mib(blockBytes(shape))} each), but ${needs}. ` +
+    `The KV pool would have ${blocks} blocks (${mib(Math.max(0, budget.most))} left for it, ${mib(blockBytes(shape))} each), but ${needs}. ` +
       `Lower ${override === null ? '--max-model-len' : '--num-gpu-blocks-override'}, --max-num-seqs or --max-num-batched-tokens, or raise --gpu-memory-utilization.`,
   );
 }

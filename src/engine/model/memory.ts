@@ -14,10 +14,15 @@ const LARGEST_STEP = { software: 256, hardware: 2048 };
 /** Fewest rows that can have logits in one step; prompts whose logprobs are asked for advance by at most this. */
 const LOGIT_ROWS = 64;
 /**
- * WebGPU tells nobody how much memory there is. The largest buffer an adapter allows is the best hint it gives;
- * a software adapter lives in the machine's own memory beside everything else and takes a small part of it.
+ * WebGPU tells nobody how much memory there is. The largest buffer an adapter allows is the best hint it gives, but often a bound of an API
+ * and below what there is (docs/decisions/0018-memory-nobody-tells.md): what a model cannot do without may be twice as much as is
+ * taken at will. A software adapter lives in the machine's own memory beside everything else and takes a small part of it.
  */
-const DEFAULT_UTILIZATION = { software: 0.25, hardware: 0.9 };
+const DEFAULT_UTILIZATION = { software: { usual: 0.25, most: 0.25 }, hardware: { usual: 0.9, most: 1.8 } };
+/** Tokens of a context, where nobody asks for a length and all of the model's do not fit: memory above the usual is taken up to so many, */
+const WANTED_CONTEXT = 8192;
+/** and below so many the model is refused. */
+const LEAST_CONTEXT = 1024;
 
 /** The options that memory depends on, as the options table has them; null = choose. */
 export interface MemoryOptions {
@@ -60,30 +65,51 @@ export function engineSizes(spec: ModelSpec, options: MemoryOptions, software: b
   return { longest, maxBlocksPerSeq, largestStep, sizes };
 }
 
-/** Bytes that weights, tables, activations and KV pool may take together. */
-export function memoryBudget({ maxBufferSize, software }: AdapterRoom, utilization: number | null): number {
-  return maxBufferSize * (utilization ?? (software ? DEFAULT_UTILIZATION.software : DEFAULT_UTILIZATION.hardware));
+/** Bytes. */
+export interface MemoryBudget {
+  /** What is taken at will, for as many KV blocks as can be used. */
+  readonly usual: number;
+  /** What weights, working memory and the KV blocks of one sequence may take where the usual is too little. */
+  readonly most: number;
+}
+
+/** Bytes that weights, tables, activations and KV pool may take together; exactly `utilization` of the largest buffer, where it is given. */
+export function memoryBudget({ maxBufferSize, software }: AdapterRoom, utilization: number | null): MemoryBudget {
+  if (utilization !== null) return { usual: maxBufferSize * utilization, most: maxBufferSize * utilization };
+  const { usual, most } = software ? DEFAULT_UTILIZATION.software : DEFAULT_UTILIZATION.hardware;
+  return { usual: maxBufferSize * usual, most: maxBufferSize * most };
+}
+
+/** KV blocks of one sequence: those worth memory above the usual, and those without which there is no engine. */
+export interface SequenceBlocks {
+  readonly wanted: number;
+  readonly least: number;
+}
+
+/** A length that was asked for is kept; else the context becomes as long as what fits. */
+export function sequenceBlocks(options: MemoryOptions, longest: number): SequenceBlocks {
+  const blocks = (tokens: number) => Math.ceil(Math.min(longest, tokens) / options.blockSize);
+  if (options.maxModelLen !== null) return { wanted: blocks(longest), least: blocks(longest) };
+  return { wanted: blocks(WANTED_CONTEXT), least: blocks(LEAST_CONTEXT) };
 }
 
 /**
- * Bytes that the weights may take: what working memory and the KV blocks of one sequence of the longest kind (or `--num-gpu-blocks-override`)
- * leave of the budget. Known before a byte of weights is read, and never less than what the engine then grants.
+ * Bytes that the weights may take: what working memory and the least KV blocks of one sequence (or `--num-gpu-blocks-override`)
+ * leave of the most that may be taken. Known before a byte of weights is read, and never less than what the engine then grants.
  */
 export function weightRoom(spec: ModelSpec, options: MemoryOptions, room: AdapterRoom): number {
-  const { sizes, maxBlocksPerSeq } = engineSizes(spec, options, room.software);
+  const { sizes, longest } = engineSizes(spec, options, room.software);
   const activations = engineBufferBytes(spec, sizes, chooseVariant(room.software));
   const dtype = options.kvCacheDtype === 'auto' ? 'f16' : options.kvCacheDtype;
-  const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
+  const blocks = options.numGpuBlocksOverride ?? sequenceBlocks(options, longest).least;
   const kv = blocks * blockBytes({ spec, blockSize: options.blockSize, dtype });
-  return Math.max(
-    0,
-    Math.floor(memoryBudget(room, options.gpuMemoryUtilization) - options.engines * (activations + kv)),
-  );
+  const { most } = memoryBudget(room, options.gpuMemoryUtilization);
+  return Math.max(0, Math.floor(most - options.engines * (activations + kv)));
 }
 
 /**
- * Whether an engine of the model finds room: weights, activations, and KV blocks for one sequence of the longest kind (or as many as
- * `--num-gpu-blocks-override` says) in each engine. weightBytes: of its weights as the checkpoint has them. An estimate before anything is
+ * Whether an engine of the model finds room in what is taken at will: weights, activations, and the least KV blocks of one sequence (or as
+ * many as `--num-gpu-blocks-override` says) in each engine. weightBytes: of its weights as the checkpoint has them. An estimate before anything is
  * loaded; the engine itself counts exactly.
  */
 export function fitsAdapter(
@@ -92,21 +118,19 @@ export function fitsAdapter(
   room: AdapterRoom,
 ): boolean {
   if (options.maxModelLen !== null && options.maxModelLen > spec.maxPositions) return false;
-  const { sizes, maxBlocksPerSeq } = engineSizes(spec, options, room.software);
+  const { sizes, longest } = engineSizes(spec, options, room.software);
   const perValue = weightBytes / spec.weights.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
   const { quantization } = options;
   // What takes less than a 16-bit float is quantized already, and stays as it is.
   const packed = quantization === 'none' || perValue < 1.9 ? perValue : bytesPerValue(quantization);
-  const weights = spec.weights.map((w) => w.rows * w.cols * (quantizable(w) ? packed : perValue));
+  const weights = spec.weights.reduce((sum, w) => sum + w.rows * w.cols * (quantizable(w) ? packed : perValue), 0);
   const dtype = options.kvCacheDtype === 'auto' ? (perValue > 3 ? 'f32' : 'f16') : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype };
-  const blocks = options.numGpuBlocksOverride ?? maxBlocksPerSeq;
+  const blocks = options.numGpuBlocksOverride ?? sequenceBlocks(options, longest).least;
   const variant = chooseVariant(room.software);
   const buffers = Object.values(engineBufferSizes(spec, sizes, variant));
-  const largest = Math.max(...weights, ...buffers, layerBlockBytes(kvShape) * blocks);
+  const largest = Math.max(...buffers, layerBlockBytes(kvShape) * blocks);
   if (largest > Math.min(room.maxBufferSize, room.maxStorageBufferBindingSize)) return false;
-  const needed =
-    weights.reduce((a, b) => a + b, 0) +
-    options.engines * (engineBufferBytes(spec, sizes, variant) + blocks * blockBytes(kvShape));
-  return needed <= memoryBudget(room, options.gpuMemoryUtilization);
+  const needed = weights + options.engines * (engineBufferBytes(spec, sizes, variant) + blocks * blockBytes(kvShape));
+  return needed <= memoryBudget(room, options.gpuMemoryUtilization).usual;
 }

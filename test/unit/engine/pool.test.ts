@@ -17,10 +17,9 @@ const spec = modelSpec({
   rms_norm_eps: 1e-6,
 });
 const shape: KvShape = { spec, blockSize: 16, dtype: 'f16' };
-const limits = (bytes: number) =>
-  ({ maxBufferSize: bytes, maxStorageBufferBindingSize: bytes }) as unknown as GPUSupportedLimits;
-const blocks = (budget: number, override: number | null = null, binding = 1 << 30) =>
-  poolBlocks(shape, limits(binding), budget, { override, most: 64, least: 32 });
+const limits = (bytes: number) => ({ maxBufferSize: bytes, maxStorageBufferBindingSize: bytes });
+const blocks = (usual: number, override: number | null = null, binding = 1 << 30, most = usual) =>
+  poolBlocks(shape, limits(binding), { usual, most }, { override, most: 64, wanted: 48, least: 32 });
 
 describe('how many blocks the pool gets', () => {
   test('what fits the budget and one binding, at most what can be used', () => {
@@ -31,8 +30,18 @@ describe('how many blocks the pool gets', () => {
 
   test('less than one longest sequence is refused with numbers', () => {
     expect(() => blocks(31 * 4096)).toThrow(EngineError);
-    expect(() => blocks(31 * 4096)).toThrow(/31 blocks.*--max-model-len needs 32/);
+    expect(() => blocks(31 * 4096)).toThrow(/31 blocks.*one sequence needs 32/);
     expect(() => blocks(-5)).toThrow(/0 blocks \(0\.00 MiB left/);
+  });
+
+  test('more than the usual is taken for one sequence, and no more', () => {
+    const usual = 20 * 4096;
+    expect(blocks(usual, null, 1 << 30, 1 << 30)).toBe(48);
+    expect(blocks(usual, null, 1 << 30, 40 * 4096)).toBe(40);
+    expect(() => blocks(usual, null, 1 << 30, 31 * 4096)).toThrow(/31 blocks \(0\.12 MiB left.*one sequence needs 32/);
+    expect(blocks(60 * 4096, null, 1 << 30, 1 << 30)).toBe(60);
+    expect(blocks(usual, 64, 1 << 30, 64 * 4096)).toBe(64);
+    expect(() => blocks(-1, null, 1 << 30, -1)).toThrow(/0 blocks/);
   });
 
   test('an override is taken exactly or refused', () => {

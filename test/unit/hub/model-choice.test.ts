@@ -74,7 +74,7 @@ test('fitsAdapter counts weights, activations and one longest sequence, and the 
   const options: Parameters<typeof fitsAdapter>[1] = {
     engines: 1,
     blockSize: 16,
-    maxModelLen: null,
+    maxModelLen: spec.maxPositions,
     maxNumSeqs: 32,
     maxNumBatchedTokens: null,
     numGpuBlocksOverride: null,
@@ -95,6 +95,11 @@ test('fitsAdapter counts weights, activations and one longest sequence, and the 
   )!;
   expect(more - least).toBeGreaterThanOrEqual(Math.floor(3 * pool));
   expect(more - least).toBeLessThanOrEqual(Math.ceil(3 * pool));
+  // Who asks for no length needs less of it.
+  const some = [...Array(200).keys()].find((mib) =>
+    fitsAdapter(weights, { ...options, maxModelLen: null }, room(mib)),
+  )!;
+  expect(least - some).toBeGreaterThanOrEqual(Math.floor((pool * (spec.maxPositions - 1024)) / spec.maxPositions));
   expect(fitsAdapter(weights, options, room(200, { maxStorageBufferBindingSize: 1 * MiB }))).toBe(false);
   // 8.5 and 4.5 bits in the place of 16; what is quantized already stays.
   for (const [quantization, part] of [
