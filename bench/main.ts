@@ -1,4 +1,4 @@
-/** `npm run bench`: all figures as Markdown tables. `-- --only=engine,hub` selects; `-- --adapter=default` uses the machine's own GPU; `--only=shape --shape=qwen3-0.6b --points=decode:8x128 --dtype=bf16` a model of that shape. */
+/** `npm run bench`: all figures as Markdown tables. `-- --only=engine,hub` selects; `-- --adapter=default` uses the machine's own GPU; `--only=shape --shape=qwen3-0.6b --points=decode:8x128 --dtype=bf16` a model of that shape; `--binding=128` holds the device to buffers and bindings of so many MiB. */
 import { openDawn } from '../test/gpu/dawn.ts';
 import { adapterTable, measureAdapter, type Yardsticks } from './adapter.ts';
 import { benchColdEngine, benchColdPage, benchNpmStart } from './cold-start.ts';
@@ -12,7 +12,9 @@ import { benchQuantization } from './quantization.ts';
 import { benchRouter } from './router.ts';
 import { benchShape, DEFAULT_POINTS } from './shape.ts';
 
-const gpu = await openDawn();
+const named = (name: string) => process.argv.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
+const binding = named('binding');
+const gpu = await openDawn(binding ? { maxBufferBytes: Number(binding) * 2 ** 20 } : {});
 let yardsticks: Promise<Yardsticks> | undefined;
 const measured = () => {
   yardsticks ??= measureAdapter(gpu);
@@ -20,7 +22,6 @@ const measured = () => {
 };
 const { software } = gpu.adapter;
 
-const named = (name: string) => process.argv.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
 const only = named('only');
 const shapeOptions = {
   shape: named('shape') ?? 'pico',

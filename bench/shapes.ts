@@ -1,8 +1,16 @@
 import type { Gpu } from '../src/engine/gpu/device.ts';
-import { DTYPE_CODE, isBlockDtype, type WeightDtype, weightLayout } from '../src/engine/kernels/dtype.ts';
+import type { KernelCall } from '../src/engine/gpu/kernel.ts';
+import {
+  DTYPE_CODE,
+  isBlockDtype,
+  type WeightDtype,
+  type WeightLayout,
+  weightLayout,
+} from '../src/engine/kernels/dtype.ts';
 import { modelSpec } from '../src/engine/model/config.ts';
 import type { ModelSpec, WeightSpec } from '../src/engine/model/spec.ts';
 import type { LoadedWeight, LoadedWeights } from '../src/engine/weights/loaded.ts';
+import { outputsOf, splitWeight } from '../src/engine/weights/parts.ts';
 import { Bench } from '../test/gpu/dawn.ts';
 
 /** Sizes of published models, from their config.json. */
@@ -57,45 +65,25 @@ const MAX_GRID = 32_768;
 /** All weights of a model, drawn on the GPU: small enough that no activation overflows. */
 export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: WeightDtype): Promise<LoadedWeights> {
   const bench = new Bench(gpu);
-  const made = new Map<string, LoadedWeight>();
+  const made = new Map<string, LoadedWeight[]>();
   const key = ({ role, layer }: Pick<WeightSpec, 'role' | 'layer'>) => `${role} ${layer}`;
-  for (const [seed, weight] of spec.weights.entries()) {
+  const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
+  const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  let seed = 1;
+  for (const weight of spec.weights) {
     const held = heldAs(weight, dtype);
-    const { bytes, scalesAt } = weightLayout(held, weight.rows, weight.cols);
-    const words = Math.ceil(bytes / 4);
-    const range = INTEGER_RANGE[held] ?? 1;
-    const buffer = bench.buffer(words * 4);
-    const grid = Math.min(MAX_GRID, Math.ceil(words / WORKGROUP));
-    await bench.run({
-      label: 'fill',
-      shader: 'bench/fill.wgsl',
-      constants: {
-        SCALE: weight.cols === 1 ? 1 : 0.5 / Math.sqrt(weight.cols) / range,
-        // Integers are no floats to pack: any code of a float will do for them.
-        DTYPE: isBlockDtype(held) ? DTYPE_CODE.f16 : DTYPE_CODE[held],
-        INTEGERS: Number(isBlockDtype(held)),
-        SCALES_AT: scalesAt / 4,
-        WORDS: words,
-        GRID: grid,
-        WORKGROUP,
-        SEED: seed * 7919 + 1,
-      },
-      bindings: [{ buffer, access: 'read_write' }],
-      workgroups: [grid, Math.ceil(words / WORKGROUP / grid), 1],
-      bytes: words * 4,
-      flops: 0,
-    });
-    made.set(key(weight), {
-      buffer,
-      dtype: held,
-      scalesAt: scalesAt / 4,
-      firstOutput: 0,
-      outputs: weight.rows / weight.matrices,
-      rows: weight.rows,
-      cols: weight.cols,
-    });
+    const planned = splitWeight(weight, { firstOutput: 0, outputs: outputsOf(weight) }, held, limit);
+    if (!planned) throw new Error(`${key(weight)} cannot be split into buffers of ${limit} bytes`);
+    const parts: LoadedWeight[] = [];
+    for (const { layout, firstOutput, outputs, rows } of planned) {
+      const buffer = bench.buffer(layout.bytes);
+      await bench.run(fill(buffer, weight, held, layout, seed));
+      seed += 7919;
+      parts.push({ buffer, dtype: held, scalesAt: layout.scalesAt / 4, firstOutput, outputs, rows, cols: weight.cols });
+    }
+    made.set(key(weight), parts);
   }
-  const get: LoadedWeights['get'] = (role, layer) => {
+  const parts: LoadedWeights['parts'] = (role, layer) => {
     const wanted = role === 'lmHead' && spec.tiedEmbeddings ? 'embed' : role;
     const found = made.get(key({ role: wanted, layer }));
     if (!found) throw new Error(`no weight ${role} ${layer}`);
@@ -105,10 +93,41 @@ export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: WeightD
     bytes: weightBytes(spec, dtype),
     dtypes: dtype,
     ropeFactors: null,
-    get,
-    parts: (role, layer) => [get(role, layer)],
+    get: (role, layer) => parts(role, layer)[0]!,
+    parts,
     destroy() {
-      for (const { buffer } of made.values()) buffer.destroy();
+      for (const { buffer } of [...made.values()].flat()) buffer.destroy();
     },
+  };
+}
+
+function fill(
+  buffer: GPUBuffer,
+  { cols }: WeightSpec,
+  held: WeightDtype,
+  { bytes, scalesAt }: WeightLayout,
+  seed: number,
+): KernelCall {
+  const words = Math.ceil(bytes / 4);
+  const range = INTEGER_RANGE[held] ?? 1;
+  const grid = Math.min(MAX_GRID, Math.ceil(words / WORKGROUP));
+  return {
+    label: 'fill',
+    shader: 'bench/fill.wgsl',
+    constants: {
+      SCALE: cols === 1 ? 1 : 0.5 / Math.sqrt(cols) / range,
+      // Integers are no floats to pack: any code of a float will do for them.
+      DTYPE: isBlockDtype(held) ? DTYPE_CODE.f16 : DTYPE_CODE[held],
+      INTEGERS: Number(isBlockDtype(held)),
+      SCALES_AT: scalesAt / 4,
+      WORDS: words,
+      GRID: grid,
+      WORKGROUP,
+      SEED: seed,
+    },
+    bindings: [{ buffer, access: 'read_write' }],
+    workgroups: [grid, Math.ceil(words / WORKGROUP / grid), 1],
+    bytes: words * 4,
+    flops: 0,
   };
 }

@@ -10,9 +10,9 @@ Object.assign(globalThis, globals);
 let instance: GPU | undefined;
 
 /** WebGPU in Node, through Dawn. `scripts/with-gpu.ts` names the driver (SwiftShader unless a GPU is asked for). */
-export async function openDawn(): Promise<Gpu> {
+export async function openDawn(limits: { readonly maxBufferBytes?: number } = {}): Promise<Gpu> {
   instance ??= create(['enable-dawn-features=allow_unsafe_apis', 'disable-dawn-features=timestamp_quantization']);
-  return openGpu(instance, { allowSoftware: true });
+  return openGpu(instance, { allowSoftware: true, ...limits });
 }
 
 export const shaders = (path: string): string =>

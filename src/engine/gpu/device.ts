@@ -10,10 +10,14 @@ export interface Gpu {
 }
 
 /**
- * Opens a device with the adapter's own limits and every wanted feature that it has.
+ * Opens a device with the adapter's own limits and every wanted feature that it has. maxBufferBytes: holds it to smaller buffers and
+ * bindings than the adapter has, down to WebGPU's defaults (256 and 128 MiB), to see what a model does there.
  * Throws `EngineError` code `no_adapter` when there is none, `software_adapter` when it is software and that was not asked for.
  */
-export async function openGpu(gpu: GPU | undefined, options: { allowSoftware: boolean }): Promise<Gpu> {
+export async function openGpu(
+  gpu: GPU | undefined,
+  options: { readonly allowSoftware: boolean; readonly maxBufferBytes?: number },
+): Promise<Gpu> {
   if (!gpu) {
     throw new EngineError(
       'no_adapter',
@@ -36,11 +40,12 @@ export async function openGpu(gpu: GPU | undefined, options: { allowSoftware: bo
   }
   const features = WANTED_FEATURES.filter((f) => adapter.features.has(f));
   const l = adapter.limits;
+  const most = options.maxBufferBytes ?? Number.POSITIVE_INFINITY;
   const device = await adapter.requestDevice({
     requiredFeatures: features,
     requiredLimits: {
-      maxBufferSize: l.maxBufferSize,
-      maxStorageBufferBindingSize: l.maxStorageBufferBindingSize,
+      maxBufferSize: Math.min(l.maxBufferSize, most),
+      maxStorageBufferBindingSize: Math.min(l.maxStorageBufferBindingSize, most),
       maxComputeWorkgroupStorageSize: l.maxComputeWorkgroupStorageSize,
       maxComputeInvocationsPerWorkgroup: l.maxComputeInvocationsPerWorkgroup,
       maxComputeWorkgroupSizeX: l.maxComputeWorkgroupSizeX,
