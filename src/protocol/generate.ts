@@ -7,6 +7,9 @@ export const RequestId = z.string().min(1).max(128);
 
 const offset = z.number().int().min(0);
 
+/** Name of a LoRA adapter: no path can be made of it. */
+export const LoraName = z.string().regex(/^(?!\.+$)[\w.-]{1,128}$/);
+
 /** One stream of tokens of a request: `n=3` makes choices 0, 1, 2. `generated` is what earlier attempts already gave. */
 export const Choice = z.object({
   choice: z.number().int().min(0).max(127),
@@ -22,6 +25,8 @@ export const GenerateRequest = z.object({
   sampling: SamplingParams,
   /** Prompts of different salts never share KV blocks. */
   cacheSalt: z.string().max(256).optional(),
+  /** The LoRA adapter that it goes through; prompts of different ones share no KV blocks either. */
+  loraName: LoraName.optional(),
   /** `false`: it neither reads nor fills the prefix cache, and no KV event tells of it (rule H3). */
   cache: z.literal(false).optional(),
 });

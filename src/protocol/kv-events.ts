@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { LoraName } from './generate.ts';
 import { TokenId } from './sampling.ts';
 
 /** A whole number of so many bits: `bigint` in TypeScript, a decimal string in JSON. */
@@ -29,6 +30,8 @@ export const MAX_EVENT_BLOCKS = 4096;
 
 /** Present where the hashes were made under a cache salt: whoever checks them needs it. */
 const cacheSalt = z.string().max(256).optional();
+/** The same of a LoRA adapter. */
+const loraName = LoraName.optional();
 
 /** What happened to a rank's prefix cache. Event ids start at 1 and grow by 1 per event of that rank. */
 export const KvEvent = z.discriminatedUnion('type', [
@@ -37,6 +40,7 @@ export const KvEvent = z.discriminatedUnion('type', [
     eventId: z.number().int(),
     parent: BlockHash.nullable(),
     cacheSalt,
+    loraName,
     blocks: z.array(StoredBlock).max(MAX_EVENT_BLOCKS),
   }),
   z.object({
@@ -48,7 +52,7 @@ export const KvEvent = z.discriminatedUnion('type', [
 ]);
 export type KvEvent = z.infer<typeof KvEvent>;
 
-const SnapshotBlock = z.object({ parent: BlockHash.nullable(), cacheSalt, block: StoredBlock });
+const SnapshotBlock = z.object({ parent: BlockHash.nullable(), cacheSalt, loraName, block: StoredBlock });
 
 /** The whole prefix cache of a rank, parents first, as of `lastEventId`. */
 export interface KvSnapshot {

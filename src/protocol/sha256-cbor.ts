@@ -1,25 +1,28 @@
 import { createSHA256 } from 'hash-wasm';
+import type { HashScope } from './hash-scope.ts';
 
-/** Hash of one block from its parent's hash (null for the first block), its tokens, and the cache salt. 32 bytes as one number, big-endian. */
-export type ChainedHash = (parent: bigint | null, tokens: readonly number[], salt: string) => bigint;
+/** Hash of one block from its parent's hash (null for the first block), its tokens, and what else it is of. 32 bytes as one number, big-endian. */
+export type ChainedHash = (parent: bigint | null, tokens: readonly number[], scope: HashScope) => bigint;
 
 const DIGEST_BYTES = 32;
 
 /**
  * vLLM's `sha256_cbor` (0.11.0: `vllm/utils`, `vllm/v1/core/kv_cache_utils.py`): SHA-256 over the canonical CBOR (RFC 8949, section 4.2) of
- * (parent's hash, token ids, extra keys), extra keys being (salt) in the first block of a salted prompt and null otherwise. The parent of a
- * first block is the hash of the text `seed`, which vLLM takes from PYTHONHASHSEED.
+ * (parent's hash, token ids, extra keys), extra keys being the name of the LoRA adapter (as vLLM has it since 0.12, before it was a number) and, in
+ * the first block, the salt: an array of those that there are, null where there is none. The parent of a first block is the hash of the text `seed`, which vLLM takes from PYTHONHASHSEED.
  */
 export async function sha256Cbor(seed: string): Promise<ChainedHash> {
   const hasher = await createSHA256();
   const digest = (bytes: Uint8Array) => hasher.init().update(bytes).digest('binary');
   const none = digest(new CborWriter().text(seed).bytes());
-  return (parent, tokens, salt) => {
+  return (parent, tokens, { cacheSalt = '', loraName = '' }) => {
     const cbor = new CborWriter(5 * tokens.length + 64).array(3);
     cbor.binary(parent === null ? none : bytesOf(parent)).array(tokens.length);
     for (const token of tokens) cbor.unsigned(token);
-    if (parent === null && salt !== '') cbor.array(1).text(salt);
-    else cbor.null();
+    const keys = [loraName, parent === null ? cacheSalt : ''].filter((key) => key !== '');
+    if (keys.length === 0) cbor.null();
+    else cbor.array(keys.length);
+    for (const key of keys) cbor.text(key);
     return numberOf(digest(cbor.bytes()));
   };
 }

@@ -97,8 +97,8 @@ export class PrefixCache {
     for (let end = this.blockSize; end <= tokens.length; end += this.blockSize) {
       const own = tokens.slice(end - this.blockSize, end);
       const parent = entries.at(-1)?.block.blockHash ?? null;
-      const tokensHash = this.hasher.tokensHash(own, cacheSalt);
-      const blockHash = this.hasher.blockHash(parent, { tokensHash, tokens: own }, cacheSalt);
+      const tokensHash = this.hasher.tokensHash(own, { cacheSalt });
+      const blockHash = this.hasher.blockHash(parent, { tokensHash, tokens: own }, { cacheSalt });
       entries.push({ parent, cacheSalt, block: { blockHash, tokensHash, tokens: own } });
     }
     return entries;

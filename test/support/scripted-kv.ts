@@ -11,8 +11,8 @@ export function promptHashes(prompt: readonly number[], blockSize: number, salt?
   const hashes: bigint[] = [];
   for (let end = blockSize; end <= prompt.length; end += blockSize) {
     const tokens = prompt.slice(end - blockSize, end);
-    const block = { tokens, tokensHash: hasher.tokensHash(tokens, salt) };
-    hashes.push(hasher.blockHash(hashes.at(-1) ?? null, block, salt));
+    const block = { tokens, tokensHash: hasher.tokensHash(tokens, { cacheSalt: salt }) };
+    hashes.push(hasher.blockHash(hashes.at(-1) ?? null, block, { cacheSalt: salt }));
   }
   return hashes;
 }

@@ -1,12 +1,12 @@
+import { type HashScope, sameScope, scopeOf } from '../../protocol/hash-scope.ts';
 import type { BlockHasher } from '../../protocol/hashes.ts';
-import type { KvEvent, KvSnapshot, StoredBlock } from '../../protocol/kv-events.ts';
+import { type KvEvent, type KvSnapshot, MAX_EVENT_BLOCKS, type StoredBlock } from '../../protocol/kv-events.ts';
 import type { Sequence } from '../sequence.ts';
 import { FreeList } from './free-list.ts';
 
 /** A full block that the prefix cache can serve. */
-interface CachedBlock extends StoredBlock {
+interface CachedBlock extends StoredBlock, HashScope {
   readonly parent: CachedBlock | null;
-  readonly cacheSalt: string | undefined;
 }
 
 export interface BlockManagerOptions {
@@ -151,7 +151,7 @@ export class BlockManager {
       const twin = this.#byHash.get(hashes.blockHash);
       if (twin === undefined) {
         const tokens = sequence.tokens.slice(index * this.blockSize, (index + 1) * this.blockSize);
-        const entry = { ...hashes, tokens, parent, cacheSalt: sequence.cacheSalt };
+        const entry = { ...hashes, tokens, parent, ...scopeOf(sequence) };
         this.#byHash.set(hashes.blockHash, block);
         this.#cached[block] = entry;
         run.push(entry);
@@ -182,6 +182,20 @@ export class BlockManager {
     this.#events.push({ type: 'cleared', eventId: ++this.#lastEventId });
   }
 
+  /** Forgets what was computed with a LoRA adapter that is gone: another one may get its name. */
+  forgetLora(name: string): void {
+    // Children first: what is stored later goes earlier.
+    const gone = [...this.#byHash].filter(([, block]) => this.#cached[block]!.loraName === name).reverse();
+    for (const [hash, block] of gone) {
+      this.#byHash.delete(hash);
+      this.#cached[block] = undefined;
+    }
+    for (let at = 0; at < gone.length; at += MAX_EVENT_BLOCKS) {
+      const blockHashes = gone.slice(at, at + MAX_EVENT_BLOCKS).map(([hash]) => hash);
+      this.#events.push({ type: 'removed', eventId: ++this.#lastEventId, blockHashes });
+    }
+  }
+
   /** The events since the last call, oldest first. */
   takeEvents(): KvEvent[] {
     const events = this.#events;
@@ -193,7 +207,7 @@ export class BlockManager {
   snapshot(): KvSnapshot {
     const blocks = [...this.#byHash.values()].map((id) => {
       const entry = this.#cached[id]!;
-      return { parent: entry.parent?.blockHash ?? null, ...salted(entry.cacheSalt), block: plain(entry) };
+      return { parent: entry.parent?.blockHash ?? null, ...scopeOf(entry), block: plain(entry) };
     });
     return { lastEventId: this.#lastEventId, blocks };
   }
@@ -221,17 +235,17 @@ export class BlockManager {
 
   #holds(block: number, sequence: Sequence, index: number, parent: CachedBlock | null): boolean {
     const entry = this.#cached[block]!;
-    if (entry.parent !== parent || entry.cacheSalt !== sequence.cacheSalt) return false;
+    if (entry.parent !== parent || !sameScope(entry, sequence)) return false;
     return entry.tokens.every((token, i) => token === sequence.tokens[index * this.blockSize + i]);
   }
 
   #hash(sequence: Sequence): void {
-    const { hashes, tokens, cacheSalt } = sequence;
+    const { hashes, tokens } = sequence;
     for (let end = (hashes.length + 1) * this.blockSize; end <= tokens.length; end += this.blockSize) {
       const own = tokens.slice(end - this.blockSize, end);
-      const tokensHash = this.#hasher.tokensHash(own, cacheSalt);
+      const tokensHash = this.#hasher.tokensHash(own, sequence);
       const parent = hashes.at(-1)?.blockHash ?? null;
-      hashes.push({ tokensHash, blockHash: this.#hasher.blockHash(parent, { tokensHash, tokens: own }, cacheSalt) });
+      hashes.push({ tokensHash, blockHash: this.#hasher.blockHash(parent, { tokensHash, tokens: own }, sequence) });
     }
   }
 
@@ -240,14 +254,10 @@ export class BlockManager {
     if (!first) return;
     const parent = first.parent?.blockHash ?? null;
     const eventId = ++this.#lastEventId;
-    this.#events.push({ type: 'stored', eventId, parent, ...salted(first.cacheSalt), blocks: run.map(plain) });
+    this.#events.push({ type: 'stored', eventId, parent, ...scopeOf(first), blocks: run.map(plain) });
   }
 }
 
 function plain({ blockHash, tokensHash, tokens }: CachedBlock): StoredBlock {
   return { blockHash, tokensHash, tokens };
-}
-
-function salted(cacheSalt: string | undefined): { cacheSalt?: string } {
-  return cacheSalt === undefined ? {} : { cacheSalt };
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../../protocol/clock.ts';
 import type { GenerateRequest } from '../../protocol/generate.ts';
+import { scopeOf } from '../../protocol/hash-scope.ts';
 import type { HubMessage, NodeMessage, RemotePrefill } from '../../protocol/messages.ts';
 import { GREEDY } from '../../protocol/sampling.ts';
 import type { TransferOutcome, TransportName, Wanted } from '../../protocol/transfer.ts';
@@ -307,13 +308,13 @@ export class Transfers {
 }
 
 /** The prompt alone, as a request of its own; what is sampled after it is thrown away. */
-export function promptOnly({ prompt, cacheSalt }: GenerateRequest, request: string): GenerateRequest {
+export function promptOnly(of: GenerateRequest, request: string): GenerateRequest {
   return {
     request,
-    prompt,
+    prompt: of.prompt,
     choices: [{ choice: 0, generated: [] }],
     sampling: { ...GREEDY, maxTokens: 1 },
-    ...(cacheSalt === undefined ? {} : { cacheSalt }),
+    ...scopeOf(of),
   };
 }
 

@@ -9,7 +9,8 @@ const FLOAT64 = 0xcb;
 /**
  * One `KVEventBatch` of vLLM 0.11.0 (`vllm/distributed/kv_events.py`) as msgpack. msgspec writes structs as arrays:
  * [ts, events, data_parallel_rank], and events as
- * ["BlockStored", block_hashes, parent_block_hash, token_ids, block_size, lora_id, medium],
+ * ["BlockStored", block_hashes, parent_block_hash, token_ids, block_size, lora_id, medium] with lora_name behind them where there is an adapter
+ * (vLLM has it since 0.12; older readers pass over it, and its number lora_id was of one process alone: null here),
  * ["BlockRemoved", block_hashes, medium] and ["AllBlocksCleared"]. Hashes are u64, the low 64 bits of longer ones.
  * ts: seconds since 1970.
  */
@@ -27,11 +28,12 @@ export function encodeBatch(ts: number, changes: readonly KvChange[], rank: numb
 function eventOf(change: KvChange): readonly unknown[] {
   switch (change.type) {
     case 'stored': {
-      const { parent, blocks } = change;
+      const { parent, blocks, loraName } = change;
       const hashes = blocks.map(({ blockHash }) => u64(blockHash));
       const tokens = blocks.flatMap((block) => block.tokens);
       const blockSize = blocks[0]?.tokens.length ?? 0;
-      return ['BlockStored', hashes, parent === null ? null : u64(parent), tokens, blockSize, null, MEDIUM];
+      const named = loraName === undefined ? [] : [loraName];
+      return ['BlockStored', hashes, parent === null ? null : u64(parent), tokens, blockSize, null, MEDIUM, ...named];
     }
     case 'removed':
       return ['BlockRemoved', change.blockHashes.map(u64), MEDIUM];

@@ -5,7 +5,7 @@ type Removed = Extract<KvEvent, { type: 'removed' }>;
 
 /** What happened to a rank's prefix cache, as the hub took it: checked, in order, nothing missing. */
 export type KvChange =
-  | Pick<Stored, 'type' | 'parent' | 'cacheSalt' | 'blocks'>
+  | Pick<Stored, 'type' | 'parent' | 'cacheSalt' | 'loraName' | 'blocks'>
   | Pick<Removed, 'type' | 'blockHashes'>
   | { readonly type: 'cleared' };
 

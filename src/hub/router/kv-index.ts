@@ -88,14 +88,15 @@ export class KvIndex {
   }
 
   /** Hashes of the blocks that a prefix cache can give: whole ones without the prompt's last token, and none with prompt logprobs (G5). Those that were asked for are added to `asked`. */
-  *#hashes({ prompt, cacheSalt, sampling }: GenerateRequest, asked: bigint[]): Generator<bigint> {
+  *#hashes(request: GenerateRequest, asked: bigint[]): Generator<bigint> {
+    const { prompt, sampling } = request;
     if (sampling.promptLogprobs !== null) return;
     const size = this.blockSize;
     let parent: bigint | null = null;
     for (let end = size; end < prompt.length; end += size) {
       const tokens = prompt.slice(end - size, end);
-      const tokensHash = this.hasher.tokensHash(tokens, cacheSalt);
-      parent = this.hasher.blockHash(parent, { tokens, tokensHash }, cacheSalt);
+      const tokensHash = this.hasher.tokensHash(tokens, request);
+      parent = this.hasher.blockHash(parent, { tokens, tokensHash }, request);
       asked.push(parent);
       yield parent;
     }

@@ -1,3 +1,4 @@
+import { type HashScope, sameScope, scopeOf } from '../../protocol/hash-scope.ts';
 import type { BlockHasher } from '../../protocol/hashes.ts';
 import type { KvEvent, KvSnapshotPart, StoredBlock } from '../../protocol/kv-events.ts';
 import type { KvChange } from './kv-follower.ts';
@@ -84,8 +85,8 @@ export class KvRank {
       return part === parts - 1 ? this.#lost() : TAKEN;
     }
     into.next += 1;
-    for (const { parent, cacheSalt, block } of blocks) {
-      const wrong = this.#wrong(parent, cacheSalt, block, into.hashes);
+    for (const { parent, block, ...scope } of blocks) {
+      const wrong = this.#wrong(parent, scope, block, into.hashes);
       if (wrong !== null) return broken(`KV snapshot as of ${lastEventId}: ${wrong}`);
       into.hashes.add(block.blockHash);
     }
@@ -135,7 +136,7 @@ export class KvRank {
         const held = { has: (hash: bigint) => tree.has(this.holder, hash), size: 0 };
         for (const block of event.blocks) {
           held.size = tree.count(this.holder);
-          const wrong = this.#wrong(parent, event.cacheSalt, block, held);
+          const wrong = this.#wrong(parent, event, block, held);
           if (wrong !== null) return wrong;
           tree.add(this.holder, block.blockHash);
           parent = block.blockHash;
@@ -154,7 +155,7 @@ export class KvRank {
 
   #wrong(
     parent: bigint | null,
-    salt: string | undefined,
+    scope: HashScope,
     { blockHash, tokensHash, tokens }: StoredBlock,
     held: Pick<ReadonlySet<bigint>, 'has' | 'size'>,
   ): string | null {
@@ -163,9 +164,9 @@ export class KvRank {
     if (parent !== null && !held.has(parent)) return `block ${blockHash} comes before its parent ${parent}`;
     if (held.has(blockHash)) return `block ${blockHash} is stored twice`;
     if (held.size >= maxBlocks) return `more blocks than the ${maxBlocks} of the pool`;
-    const wanted = hasher.tokensHash(tokens, salt);
+    const wanted = hasher.tokensHash(tokens, scope);
     if (tokensHash !== wanted) return `tokensHash is ${tokensHash}, but these tokens have ${wanted}`;
-    const chained = hasher.blockHash(parent, { tokens, tokensHash }, salt);
+    const chained = hasher.blockHash(parent, { tokens, tokensHash }, scope);
     return blockHash === chained ? null : `blockHash is ${blockHash}, but these tokens and parent have ${chained}`;
   }
 }
@@ -173,11 +174,11 @@ export class KvRank {
 /** The blocks of a snapshot as `stored` changes: those that follow each other are one. */
 function runs(blocks: KvSnapshotPart['blocks']): KvChange[] {
   const found: Extract<KvChange, { type: 'stored' }>[] = [];
-  for (const { parent, cacheSalt, block } of blocks) {
+  for (const { parent, block, ...scope } of blocks) {
     const last = found.at(-1);
-    if (last !== undefined && parent === last.blocks.at(-1)?.blockHash && cacheSalt === last.cacheSalt)
+    if (last !== undefined && parent === last.blocks.at(-1)?.blockHash && sameScope(scope, last))
       last.blocks.push(block);
-    else found.push({ type: 'stored', parent, cacheSalt, blocks: [block] });
+    else found.push({ type: 'stored', parent, ...scopeOf(scope), blocks: [block] });
   }
   return found;
 }

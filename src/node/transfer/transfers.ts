@@ -162,13 +162,14 @@ export class Transfers {
     this.options.transports.close();
   }
 
-  private hashesOf({ prompt, cacheSalt }: GenerateRequest, blockSize: number): bigint[] {
+  private hashesOf(request: GenerateRequest, blockSize: number): bigint[] {
+    const { prompt } = request;
     const { hasher } = this.options;
     const hashes: bigint[] = [];
     for (let at = 0; at + blockSize <= prompt.length; at += blockSize) {
       const tokens = prompt.slice(at, at + blockSize);
-      const block = { tokens, tokensHash: hasher.tokensHash(tokens, cacheSalt) };
-      hashes.push(hasher.blockHash(hashes.at(-1) ?? null, block, cacheSalt));
+      const block = { tokens, tokensHash: hasher.tokensHash(tokens, request) };
+      hashes.push(hasher.blockHash(hashes.at(-1) ?? null, block, request));
     }
     return hashes;
   }

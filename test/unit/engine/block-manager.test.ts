@@ -14,13 +14,14 @@ function pool(totalBlocks: number, options: { blockSize?: number; prefixCaching?
   return new BlockManager(totalBlocks, blockSize, hasher, { prefixCaching, ...(order && { order }) });
 }
 
-function sequence(tokens: readonly number[], cacheSalt?: string): Sequence {
+function sequence(tokens: readonly number[], cacheSalt?: string, loraName?: string): Sequence {
   const request = {
     request: `r${names++}`,
     prompt: [...tokens],
     choices: [],
     sampling: GREEDY,
     ...(cacheSalt && { cacheSalt }),
+    ...(loraName && { loraName }),
   };
   return new Sequence(request, 0, [], 10_000);
 }
@@ -246,6 +247,48 @@ describe('events', () => {
     s.computed = 8;
     blocks.register(s);
     expect(blocks.cachedBlocks).toBe(2);
+  });
+
+  it('name the LoRA adapter, and share nothing between adapters (G6, K7)', () => {
+    const blocks = pool(16);
+    compute(blocks, sequence(range(0, 8)));
+    const found = [undefined, 'one', 'two', 'one'].map((name) => {
+      const s = sequence(range(0, 9), undefined, name);
+      return [name, compute(blocks, s)];
+    });
+    expect(found).toEqual([
+      [undefined, 2],
+      ['one', 0],
+      ['two', 0],
+      ['one', 2],
+    ]);
+    const stored = blocks.takeEvents().flatMap((event) => (event.type === 'stored' ? [event] : []));
+    expect(stored.map(({ loraName }) => loraName)).toEqual([undefined, 'one', 'two']);
+    expect(new Set(stored.flatMap((event) => event.blocks.map(({ blockHash }) => blockHash))).size).toBe(6);
+    expect(blocks.snapshot().blocks.map(({ loraName }) => loraName)).toEqual([
+      ...[undefined, undefined],
+      ...['one', 'one', 'two', 'two'],
+    ]);
+  });
+
+  it('remove what an adapter computed when it goes, children first, and nothing else (K13)', () => {
+    const blocks = pool(16);
+    const [plain, tuned] = [sequence(range(0, 8)), sequence(range(0, 12), undefined, 'one')];
+    compute(blocks, plain);
+    compute(blocks, tuned);
+    const [, stored] = blocks.takeEvents();
+    if (stored?.type !== 'stored') throw new Error('no stored event');
+    blocks.forgetLora('two');
+    expect(blocks.takeEvents()).toEqual([]);
+    blocks.free(tuned);
+    blocks.forgetLora('one');
+    const hashes = stored.blocks.map(({ blockHash }) => blockHash).reverse();
+    expect(blocks.takeEvents()).toEqual([{ type: 'removed', eventId: 3, blockHashes: hashes }]);
+    expect(blocks.cachedBlocks).toBe(2);
+    // Another adapter of that name finds nothing; the blocks serve again.
+    const again = sequence(range(0, 13), undefined, 'one');
+    expect(compute(blocks, again)).toBe(0);
+    expect(compute(blocks, sequence(range(0, 9)))).toBe(2);
   });
 
   it('clear everything, after which running sequences store nothing more (K5)', () => {

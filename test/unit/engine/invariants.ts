@@ -165,8 +165,11 @@ export class EventReplay {
     for (const { blockHash, tokensHash, tokens } of blocks) {
       ensure(before === null || this.#blocks.has(before), 'K4: stored without its parent');
       ensure(!this.#blocks.has(blockHash), 'K3: stored twice');
-      ensure(this.#hasher.tokensHash(tokens, cacheSalt) === tokensHash, 'K2: wrong tokensHash');
-      ensure(this.#hasher.blockHash(before, { tokensHash, tokens }, cacheSalt) === blockHash, 'K2: wrong blockHash');
+      ensure(this.#hasher.tokensHash(tokens, { cacheSalt }) === tokensHash, 'K2: wrong tokensHash');
+      ensure(
+        this.#hasher.blockHash(before, { tokensHash, tokens }, { cacheSalt }) === blockHash,
+        'K2: wrong blockHash',
+      );
       this.#blocks.set(blockHash, { parent: before, tokens });
       before = blockHash;
     }

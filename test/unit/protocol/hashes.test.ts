@@ -78,11 +78,11 @@ describe('xxh3 block hashes (K2)', () => {
 
   it("take Dynamo's seed for a salt", async () => {
     const seed = 1948188790972764086n;
-    expect(hasher.tokensHash([1, 2, 3, 4], 'tenant-a')).toBe(await seeded(le32([1, 2, 3, 4]), seed));
+    expect(hasher.tokensHash([1, 2, 3, 4], { cacheSalt: 'tenant-a' })).toBe(await seeded(le32([1, 2, 3, 4]), seed));
     const pair = Buffer.alloc(16);
     pair.writeBigUInt64LE(5n, 0);
     pair.writeBigUInt64LE(2n ** 64n - 1n, 8);
-    expect(hasher.blockHash(5n, hashed(2n ** 64n - 1n), 'tenant-a')).toBe(await seeded(pair, seed));
+    expect(hasher.blockHash(5n, hashed(2n ** 64n - 1n), { cacheSalt: 'tenant-a' })).toBe(await seeded(pair, seed));
   });
 
   it('equal those of a hasher made with the seed, for any salt and any block size', async () => {
@@ -92,10 +92,31 @@ describe('xxh3 block hashes (K2)', () => {
       fc.asyncProperty(salt, tokens, async (salt, tokens) => {
         const shift = BigInt(`0x${await xxhash3(new TextEncoder().encode(salt), 1, 0)}`);
         const seed = BigInt.asUintN(64, 1337n + shift);
-        expect(hasher.tokensHash(tokens, salt)).toBe(await seeded(le32(tokens), seed));
+        expect(hasher.tokensHash(tokens, { cacheSalt: salt })).toBe(await seeded(le32(tokens), seed));
         expect(hasher.tokensHash(tokens)).toBe(await seeded(le32(tokens), 1337n));
       }),
       { numRuns: 150 },
+    );
+  });
+
+  it("take Dynamo's seed for a LoRA adapter, and for one under a salt", async () => {
+    const of = async (text: string, seed: number) =>
+      BigInt(`0x${await xxhash3(new TextEncoder().encode(text), seed, 0)}`);
+    const lora = await of('sql-lora', 0);
+    const salt = await of('tenant-a', 1);
+    const tokens = Array.from({ length: 16 }, (_, i) => i * 1000);
+    const bytes = le32(tokens);
+    const scope = { loraName: 'sql-lora' };
+    expect(hasher.tokensHash(tokens, scope)).toBe(await seeded(bytes, BigInt.asUintN(64, 1337n + lora)));
+    const pair = Buffer.alloc(16);
+    pair.writeBigUInt64LE(5n, 0);
+    pair.writeBigUInt64LE(7n, 8);
+    expect(hasher.blockHash(5n, hashed(7n), scope)).toBe(await seeded(pair, BigInt.asUintN(64, 1337n + lora)));
+    const both = BigInt.asUintN(64, 1337n + lora + salt);
+    expect(hasher.tokensHash(tokens, { ...scope, cacheSalt: 'tenant-a' })).toBe(await seeded(bytes, both));
+    // Where one name ends and the other begins is part of it.
+    expect(hasher.tokensHash(tokens, { loraName: 'ab', cacheSalt: 'c' })).not.toBe(
+      hasher.tokensHash(tokens, { loraName: 'a', cacheSalt: 'bc' }),
     );
   });
 });
@@ -103,7 +124,11 @@ describe('xxh3 block hashes (K2)', () => {
 describe('sha256 block hashes (K2)', () => {
   const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
   // Made with Python's hashlib and cbor2 6.2.1, canonical, by the rules of vLLM's sha256_cbor.
-  const golden: readonly [string, { seed?: string; salt?: string; size: number; tokens: number[] }, string[]][] = [
+  const golden: readonly [
+    string,
+    { seed?: string; salt?: string; lora?: string; size: number; tokens: number[] },
+    string[],
+  ][] = [
     [
       'ids of every length in CBOR',
       { size: 4, tokens: [0, 23, 24, 255, 256, 65535, 65536, 4294967295, ...range(1, 9)] },
@@ -120,6 +145,27 @@ describe('sha256 block hashes (K2)', () => {
       [
         '5492e806763d8d9db3e95e216e72e4f14ee6924e439d912a63f89b9458f8cd14',
         '230cf50d13455489c9d5872e292217739169e09ee4910cf389f605ca349d4837',
+      ],
+    ],
+    [
+      'a LoRA adapter, which is in every block',
+      { size: 8, lora: 'sql-lora', tokens: [0, 23, 24, 255, 256, 65535, 65536, 4294967295, ...range(1, 9)] },
+      [
+        'ac89b8de1c2e997f0eb984fb7b3c50f4250eb3c53a789897c345423c4b23b345',
+        '374b17085a6c51d0183b7fd1854407b8b1b88c9d3fd96aa19f1ce43a89df3e14',
+      ],
+    ],
+    [
+      'a LoRA adapter under a salt',
+      {
+        size: 8,
+        lora: 'sql-lora',
+        salt: 'é-tenant',
+        tokens: [0, 23, 24, 255, 256, 65535, 65536, 4294967295, ...range(1, 9)],
+      },
+      [
+        'd87e8e785304b9309cfaac2bb0ba6306a2fdb0f7e71076e69115c061d2c9aeac',
+        '119ad095e5783475d1fa03e1fd42edd133d1adf2a39b245593535f5be88fe4e9',
       ],
     ],
     [
@@ -148,12 +194,13 @@ describe('sha256 block hashes (K2)', () => {
     ],
   ];
 
-  it.each(golden)("are vLLM's sha256_cbor: %s", async (_, { seed, salt, size, tokens }, digests) => {
+  it.each(golden)("are vLLM's sha256_cbor: %s", async (_, { seed, salt, lora, size, tokens }, digests) => {
     const sha256 = await createBlockHasher('sha256', seed);
+    const scope = { cacheSalt: salt, loraName: lora };
     let parent: bigint | null = null;
     for (const [i, digest] of digests.entries()) {
       const own = tokens.slice(i * size, (i + 1) * size);
-      parent = sha256.blockHash(parent, { tokens: own, tokensHash: sha256.tokensHash(own, salt) }, salt);
+      parent = sha256.blockHash(parent, { tokens: own, tokensHash: sha256.tokensHash(own, scope) }, scope);
       expect(parent.toString(16).padStart(64, '0')).toBe(digest);
     }
   });
@@ -169,6 +216,8 @@ describe('sha256 block hashes (K2)', () => {
   it("leave tokensHash as Dynamo's", async () => {
     const sha256 = await createBlockHasher('sha256');
     expect(sha256.tokensHash([1, 2, 3, 4])).toBe(14643705804678351452n);
-    expect(sha256.tokensHash([1, 2, 3, 4], 'tenant-a')).toBe(hasher.tokensHash([1, 2, 3, 4], 'tenant-a'));
+    expect(sha256.tokensHash([1, 2, 3, 4], { cacheSalt: 'tenant-a' })).toBe(
+      hasher.tokensHash([1, 2, 3, 4], { cacheSalt: 'tenant-a' }),
+    );
   });
 });

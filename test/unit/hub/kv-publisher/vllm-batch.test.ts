@@ -34,6 +34,16 @@ describe('a batch is, byte for byte, what msgspec makes of it', () => {
     );
   });
 
+  it('the name of a LoRA adapter stands behind the rest', () => {
+    const blocks = [block(FIRST, [1, 2, 3, 4])];
+    const batch = encodeBatch(1, [{ type: 'stored', parent: null, loraName: 'sql-lora', blocks }], 0);
+    expect(decode(batch, { useBigInt64: true })).toEqual([
+      1,
+      [['BlockStored', [FIRST], null, [1, 2, 3, 4], 4, null, 'GPU', 'sql-lora']],
+      0,
+    ]);
+  });
+
   it('hashes of more than 64 bits are told by their low 64 bits', () => {
     const long = (7n << 64n) | FIRST;
     const batch = encodeBatch(1, [{ type: 'removed', blockHashes: [long] }], 0);
