@@ -45,6 +45,8 @@ export async function benchColdEngine(): Promise<string> {
       maxNumSeqs: 32,
       maxNumBatchedTokens: null,
       numGpuBlocksOverride: null,
+      maxLoras: 0,
+      maxLoraRank: 16,
       gpuMemoryUtilization: null,
       enablePrefixCaching: true,
       enforceEager: false,

@@ -12,17 +12,11 @@ const RUNS = 9;
  * GPU time of each kernel of a step of `bucket` rows, by timestamps: one pass per kernel, summed over the layers, beside the step as one pass.
  * What the buffers hold is what the step before left there.
  */
-export async function kernelTimes(
-  engine: ShapeEngine,
-  { bucket, chunks }: StepRows,
-  adapter: Yardsticks,
-): Promise<string> {
+export async function kernelTimes(engine: ShapeEngine, rows: StepRows, adapter: Yardsticks): Promise<string> {
   const { program, pipelines } = engine;
   const { device } = program.gpu;
-  const calls: KernelCall[] = [
-    ...layerCalls(program, { bucket, chunks }).flat(),
-    ...headCalls(program, Math.min(bucket, 64), false),
-  ];
+  const { bucket } = rows;
+  const calls: KernelCall[] = [...layerCalls(program, rows).flat(), ...headCalls(program, Math.min(bucket, 64), false)];
   const prepared = await pipelines.prepare(calls);
   const queries = device.createQuerySet({ type: 'timestamp', count: prepared.length * 2 });
   const resolved = device.createBuffer({ size: prepared.length * 16, usage: 0x200 | 0x04 });

@@ -80,6 +80,7 @@ export async function shapeEngine(
     buffers: await createEngineBuffers(device, spec, sizes, variant),
     pool: await createPool(device, { spec, blockSize: BLOCK_SIZE, dtype: kvDtype }, totalBlocks),
     invFreq: spec.layers.map(({ rope }) => bench.buffer(Float32Array.from(inverseFrequencies(rope)))),
+    loras: null,
     blockSize: BLOCK_SIZE,
     kvDtype,
     variant,
@@ -113,6 +114,7 @@ export async function shapeEngine(
     blocks,
     runner,
     copies: null,
+    loras: null,
     listener: {
       tokens(frames) {
         left -= frames.filter(({ finish }) => finish !== undefined).length;

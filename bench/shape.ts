@@ -47,7 +47,7 @@ export async function benchShape(gpu: Gpu, adapter: Yardsticks, options: ShapeOp
     else rows.push(await decode(engine, point, steps, spec, dtype, adapter));
     const chunks = point.kind === 'prefill';
     const bucket = chunks ? Math.min(point.tokens, 2048) : point.batch;
-    kernels.push(await kernelTimes(engine, { bucket, chunks }, adapter));
+    kernels.push(await kernelTimes(engine, { bucket, chunks, loras: 0 }, adapter));
   }
   weights.destroy();
   const head = ['point', 'tokens/s', 'ms a step', 'host ms', 'dispatches', 'of the least time'];

@@ -124,6 +124,21 @@ export const engineOptions = {
     where: 'both',
     help: 'Longest sequence, prompt and answer together, in tokens.',
   }),
+  'max-loras': option({
+    group: 'Engine',
+    kind: whole(0, 64),
+    default: 0,
+    defaultText: 'as many as --lora-modules',
+    where: 'both',
+    help: 'LoRA adapters that may be loaded at once; memory for all of them is kept free. 0 = none.',
+  }),
+  'max-lora-rank': option({
+    group: 'Engine',
+    kind: wholeOf(8, 16, 32, 64, 128, 256),
+    default: 16,
+    where: 'both',
+    help: 'Highest rank of a LoRA adapter.',
+  }),
   'max-num-seqs': option({
     group: 'Engine',
     kind: whole(1, 4096),

@@ -2,6 +2,7 @@ import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { KvEvent, KvSnapshot } from '../protocol/kv-events.ts';
 import type { AdapterCard, EngineLoad } from '../protocol/messages.ts';
 import type { KvSection } from '../protocol/transfer.ts';
+import type { Loras } from './lora/loras.ts';
 
 /** What one step of the engine did; tests read these to prove that batching, mixing and overlap happened. */
 export interface StepRecord {
@@ -13,6 +14,9 @@ export interface StepRecord {
   readonly inFlight: number;
   readonly submits: number;
   readonly dispatches: number;
+  /** Different LoRA adapters that rows of the step go through, and how many rows go through any. */
+  readonly loras: number;
+  readonly loraRows: number;
   /** Bytes that the step moves: weights, activations, K and V. */
   readonly bytes: number;
   readonly preempted: number;
@@ -82,6 +86,8 @@ export interface EngineListener {
 /** The part of a node that owns the GPU. Knows nothing of sockets, HTTP or OpenAI. */
 export interface Engine {
   readonly info: EngineInfo;
+  /** Shared by all engines of the GPU; null where there may be none. */
+  readonly loras: Loras | null;
   /** Queues a request. Throws `EngineError` code `invalid_request` when it can never run here (too long, bad ids), `overloaded` when the queue is full. */
   add(request: GenerateRequest): void;
   /** The request is in no step scheduled after this call. Its blocks are freed. No more frames come for it. Unknown ids are ignored. */

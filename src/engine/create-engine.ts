@@ -9,8 +9,9 @@ import { chooseVariant, type KernelVariant } from './kernels/variant.ts';
 import { BlockManager } from './kv/block-manager.ts';
 import { copyBytes, GpuKvCopies } from './kv/gpu-copies.ts';
 import { createPool, type KvDtype, type KvLayer, type KvShape, layerBlockBytes, poolBlocks } from './kv/pool.ts';
+import { LoraAdapters } from './lora/adapters.ts';
 import { createEngineBuffers, engineBufferBytes } from './model/activations.ts';
-import { engineSizes, type MemoryOptions, memoryBudget, sequenceBlocks } from './model/memory.ts';
+import { adaptersBytes, engineSizes, type MemoryOptions, memoryBudget, sequenceBlocks } from './model/memory.ts';
 import type { ProgramInputs } from './model/program-inputs.ts';
 import { inverseFrequencies } from './model/rope.ts';
 import type { ModelSpec } from './model/spec.ts';
@@ -70,12 +71,14 @@ export async function createEngines(inputs: EngineInputs): Promise<[Engine, ...E
     ...plan,
     pipelines: new Pipelines(device, inputs.shaders),
     invFreq: await frequencyBuffers(device, inputs.spec),
+    loras: plan.sizes.lora ? new LoraAdapters(device, inputs.spec, plan.sizes.lora) : null,
   };
   const first = await makeRunner(inputs, shared);
   const measured = await measureBudget(first.runner, first.trial, plan.largestStep, plan.maxModelLen, inputs.now);
   let closing = false;
   const release = () => {
     closing = true;
+    shared.loras?.destroy();
     device.destroy();
   };
   const engines: StepLoop[] = [];
@@ -89,6 +92,7 @@ export async function createEngines(inputs: EngineInputs): Promise<[Engine, ...E
   };
   void device.lost.then((lost) => {
     if (closing) return;
+    shared.loras?.destroy();
     const why = lost.message.replace(/\.$/, '') || 'the browser gave no reason';
     lose(new EngineError('device_lost', `The GPU device was lost (${lost.reason}): ${why}.`));
   });
@@ -120,6 +124,7 @@ interface Plan {
 interface Shared extends Plan {
   readonly pipelines: Pipelines;
   readonly invFreq: GPUBuffer[];
+  readonly loras: LoraAdapters | null;
 }
 
 /** Divides the memory, before any of it is taken. Throws `EngineError`: `out_of_memory` with numbers, `model` for a context that is not to be had. */
@@ -140,7 +145,8 @@ export function planOf({
   const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
   const room = { maxBufferSize, maxStorageBufferBindingSize, software };
   const budget = memoryBudget(room, options.gpuMemoryUtilization);
-  const forPool = (bytes: number) => (bytes - weights.bytes) / options.engines - activationBytes - transferBytes;
+  const shared = weights.bytes + adaptersBytes(spec, sizes);
+  const forPool = (bytes: number) => (bytes - shared) / options.engines - activationBytes - transferBytes;
   const wish = { override: options.numGpuBlocksOverride, most, ...sequenceBlocks(options, longest) };
   const pool = { usual: forPool(budget.usual), most: forPool(budget.most) };
   const blocks = poolBlocks(kvShape, room, pool, wish);
@@ -157,11 +163,12 @@ interface MadeRunner {
 
 async function makeRunner(inputs: EngineInputs, shared: Shared): Promise<MadeRunner> {
   const { gpu, spec, weights, options, golden } = inputs;
-  const { kvShape, sizes, invFreq, kvDtype, variant, pipelines } = shared;
+  const { kvShape, sizes, invFreq, loras, kvDtype, variant, pipelines } = shared;
   const buffers = await createEngineBuffers(gpu.device, spec, sizes, variant);
   const pool = await createPool(gpu.device, kvShape, shared.blocks);
   const { blockSize } = options;
-  const program: ProgramInputs = { gpu, spec, weights, sizes, buffers, pool, invFreq, blockSize, kvDtype, variant };
+  const common = { gpu, spec, weights, sizes, buffers, pool, invFreq, loras };
+  const program: ProgramInputs = { ...common, blockSize, kvDtype, variant };
   const { enforceEager } = options;
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager });
   const trial = () => newScheduler(inputs, shared, newBlocks(inputs, shared, false), shared.largestStep);
@@ -198,6 +205,7 @@ async function makeLoop(
     blocks,
     scheduler: newScheduler(inputs, shared, blocks, maxNumBatchedTokens),
     runner,
+    loras: shared.loras,
     copies: enablePrefixCaching
       ? await GpuKvCopies.create(gpu.device, shared.pipelines, kvShape, pool, totalBlocks)
       : null,

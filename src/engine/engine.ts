@@ -14,6 +14,7 @@ import { Heartbeats } from './heartbeats.ts';
 import type { BlockManager } from './kv/block-manager.ts';
 import type { KvCopies } from './kv/copies.ts';
 import { Handover } from './kv/handover.ts';
+import type { LoraAdapter, LoraAdapters } from './lora/adapters.ts';
 import type { StepResult, SubmittedStep } from './runner.ts';
 import type { Scheduler, StepPlan } from './scheduler.ts';
 import { PROMPT_ONLY, Sequence } from './sequence.ts';
@@ -35,6 +36,8 @@ export interface EngineParts {
   readonly runner: StepRunner;
   /** null without prefix caching: what comes from elsewhere enters the engine through the cache. */
   readonly copies: KvCopies | null;
+  /** null where there may be none. */
+  readonly loras: LoraAdapters | null;
   readonly listener: EngineListener;
   /** Steps submitted before the first of them is read back; fixed, so that decisions are free of timing. */
   readonly stepsInFlight: number;
@@ -55,6 +58,7 @@ interface InFlight {
  */
 export class StepLoop implements Engine {
   readonly info: EngineInfo;
+  readonly loras: LoraAdapters | null;
   private readonly counters: StepCounters;
   private readonly promptLogprobs = new Map<Sequence, (TokenLogprob | null)[]>();
   private readonly started = new Set<Sequence>();
@@ -68,6 +72,11 @@ export class StepLoop implements Engine {
 
   constructor(private readonly parts: EngineParts) {
     this.info = parts.info;
+    this.loras = parts.loras;
+    this.loras?.onFreed((name) => {
+      parts.blocks.forgetLora(name);
+      this.tellKvEvents();
+    });
     this.counters = new StepCounters(parts.now);
     this.heartbeats = new Heartbeats(() => parts.runner.roundtrip());
     const { info, blocks, copies, scheduler } = parts;
@@ -77,6 +86,7 @@ export class StepLoop implements Engine {
           blocks,
           copies,
           held: (request) => scheduler.held(request),
+          loras: this.loras,
           changed: () => {
             this.tellKvEvents();
             this.wake();
@@ -87,10 +97,12 @@ export class StepLoop implements Engine {
 
   add(request: GenerateRequest): void {
     this.check(request);
-    this.parts.scheduler.add(
-      request.choices.map((choice) => new Sequence(request, choice.choice, choice.generated, this.info.maxModelLen)),
+    this.schedule(
+      request.choices.map(
+        ({ choice, generated }) =>
+          new Sequence(request, choice, generated, this.info.maxModelLen, false, this.takeLora(request)),
+      ),
     );
-    this.wake();
   }
 
   cancel(request: string): void {
@@ -103,8 +115,7 @@ export class StepLoop implements Engine {
     this.check(request);
     this.requireHandover();
     const alone = { ...request, sampling: PROMPT_ONLY };
-    this.parts.scheduler.add([new Sequence(alone, 0, [], this.info.maxModelLen, true)]);
-    this.wake();
+    this.schedule([new Sequence(alone, 0, [], this.info.maxModelLen, true, this.takeLora(request))]);
   }
 
   async export(request: string, section: KvSection): Promise<ArrayBuffer> {
@@ -176,11 +187,33 @@ export class StepLoop implements Engine {
   private check(request: GenerateRequest): void {
     this.requireOpen();
     const bad = request.prompt.find((id) => id >= this.info.vocabSize);
-    if (bad === undefined) return;
-    throw new EngineError(
-      'invalid_request',
-      `Token id ${bad} is outside the vocabulary of ${this.info.vocabSize} ids.`,
-    );
+    if (bad !== undefined)
+      throw new EngineError(
+        'invalid_request',
+        `Token id ${bad} is outside the vocabulary of ${this.info.vocabSize} ids.`,
+      );
+    const { loraName } = request;
+    if (loraName !== undefined && !this.loras?.names.includes(loraName))
+      throw new EngineError('invalid_request', `This engine has no LoRA adapter ${loraName}. Load it, then ask again.`);
+  }
+
+  private schedule(sequences: readonly Sequence[]): void {
+    try {
+      this.parts.scheduler.add(sequences);
+    } catch (error) {
+      for (const sequence of sequences) this.releaseLora(sequence);
+      throw error;
+    }
+    this.wake();
+  }
+
+  /** For one sequence of a request that was checked, until `releaseLora`. */
+  private takeLora({ loraName }: GenerateRequest): LoraAdapter | null {
+    return loraName === undefined || this.loras === null ? null : this.loras.take(loraName);
+  }
+
+  private releaseLora({ lora }: Sequence): void {
+    if (lora) this.loras?.release(lora);
   }
 
   private requireOpen(): void {
@@ -233,7 +266,7 @@ export class StepLoop implements Engine {
       const inFlight = this.flight.filter((f) => f && !f.done).length;
       for (const { sequence } of plan.admitted) if (sequence.computed > 0) this.tellPrefilled(sequence);
       this.handover?.submitting();
-      const entry: InFlight = { plan, submitted: await this.parts.runner.submit(plan), done: false };
+      const entry: InFlight = { plan, submitted: await this.submit(plan), done: false };
       this.handover?.submitted();
       void entry.submitted.result.then(
         () => {
@@ -251,6 +284,17 @@ export class StepLoop implements Engine {
       return false;
     }
     return true;
+  }
+
+  /** While shaders are compiled its sequences may be cancelled; their adapters stay until the step is on its way. */
+  private async submit(plan: StepPlan): Promise<SubmittedStep> {
+    const loras = lorasOf(plan);
+    for (const lora of loras) this.loras?.hold(lora);
+    try {
+      return await this.parts.runner.submit(plan);
+    } finally {
+      for (const lora of loras) this.loras?.release(lora);
+    }
   }
 
   private consume(plan: StepPlan, result: StepResult): void {
@@ -271,7 +315,10 @@ export class StepLoop implements Engine {
     const frames: TokensFrame[] = [];
     for (const update of this.parts.scheduler.consume(plan, result.samples)) {
       const { sequence, tokens, finish, stopId } = update;
-      if (sequence.held) continue;
+      if (sequence.held) {
+        if (finish) this.releaseLora(sequence);
+        continue;
+      }
       this.counters.sampled(tokens.length);
       const first = !this.started.has(sequence);
       const logprob = logprobs.get(sequence);
@@ -320,7 +367,12 @@ export class StepLoop implements Engine {
   private forget(sequence: Sequence): void {
     this.promptLogprobs.delete(sequence);
     this.started.delete(sequence);
+    this.releaseLora(sequence);
   }
+}
+
+function lorasOf({ rows }: StepPlan): Set<LoraAdapter> {
+  return new Set(rows.flatMap(({ sequence }) => sequence.lora ?? []));
 }
 
 function record(plan: StepPlan, inFlight: number, submitted: SubmittedStep, hostMs: number): StepRecord {
@@ -334,6 +386,8 @@ function record(plan: StepPlan, inFlight: number, submitted: SubmittedStep, host
     submits,
     dispatches,
     bytes,
+    loras: lorasOf(plan).size,
+    loraRows: plan.rows.reduce((sum, { sequence, count }) => sum + (sequence.lora ? count : 0), 0),
     preempted: plan.preempted,
     hostMs,
   };

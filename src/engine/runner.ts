@@ -48,6 +48,8 @@ export class Runner {
   private readonly descriptor: Uint32Array<ArrayBuffer>;
   private readonly programs = new Map<string, Promise<PreparedCall[][]>>();
   private rowsPerSubmit = NEVER;
+  /** Of the adapters' buffers that programs were prepared with. */
+  private loraGeneration = 0;
   private pulse: GPUBuffer | null = null;
 
   constructor(
@@ -69,7 +71,7 @@ export class Runner {
   async submit(plan: StepPlan): Promise<SubmittedStep> {
     const wantsLogprobs = plan.logitRows.some((r) => (r.kind & T.LOGIT_LOGPROBS) !== 0);
     const segments = await this.segments(
-      stepRows(plan),
+      this.stepRows(plan),
       plan.logitRows.length,
       plan.admitted.length > 0,
       wantsLogprobs,
@@ -100,7 +102,7 @@ export class Runner {
   /** Runs a step only up to the end of a layer; returns the residual stream, [row][hidden]. For the self-test. */
   async residualAfterLayer(plan: StepPlan, layer: number): Promise<Float32Array> {
     const { gpu, buffers } = this.inputs;
-    const segments = await this.segments(stepRows(plan), 0, true, false);
+    const segments = await this.segments(this.stepRows(plan), 0, true, false);
     this.uploadAdmitted(plan);
     gpu.device.queue.writeBuffer(buffers.step, 0, this.descriptor, 0, this.describe(plan));
     const beginAndEmbed = 2;
@@ -110,7 +112,7 @@ export class Runner {
 
   /** Compiles what steps of `rows` rows and `logitRows` logit rows need, so that the first such step does not wait for it. */
   async prepare(rows: number, logitRows: number): Promise<void> {
-    await this.segments({ bucket: bucketOf(rows), chunks: true }, logitRows, true, false);
+    await this.segments({ bucket: bucketOf(rows), chunks: true, loras: 0 }, logitRows, true, false);
   }
 
   /** Resolves when the GPU has done work submitted now. On a lost device it may resolve all the same. */
@@ -135,14 +137,26 @@ export class Runner {
     withLogprobs: boolean,
   ): Promise<PreparedCall[][]> {
     const p = this.inputs;
-    const { bucket, chunks } = rows;
+    const { bucket, chunks, loras } = rows;
     const head = bucketOf(logitRows);
     const [start, layers, end] = await Promise.all([
       this.program(`begin ${bucket} ${admitting}`, () => [beginCalls(p, bucket, admitting)]),
-      this.program(`layers ${bucket} ${chunks}`, () => layerCalls(p, rows)),
+      this.program(`layers ${bucket} ${chunks} ${loras}`, () => layerCalls(p, rows)),
       logitRows === 0 ? [] : this.program(`head ${head} ${withLogprobs}`, () => [headCalls(p, head, withLogprobs)]),
     ]);
     return [...start, ...layers, ...end];
+  }
+
+  private stepRows({ rows, numRows, numDecodeRows }: StepPlan): StepRows {
+    const { loras } = this.inputs;
+    const any = rows.some(({ sequence }) => sequence.lora !== null);
+    if (loras && any && loras.generation !== this.loraGeneration) {
+      this.loraGeneration = loras.generation;
+      for (const key of this.programs.keys()) {
+        if (key.startsWith('layers ') && !key.endsWith(' 0')) this.programs.delete(key);
+      }
+    }
+    return { bucket: bucketOf(numRows), chunks: numDecodeRows < numRows, loras: any ? (loras?.sites ?? 0) : 0 };
   }
 
   private program(key: string, calls: () => ReturnType<typeof layerCalls>): Promise<PreparedCall[][]> {
@@ -164,8 +178,9 @@ export class Runner {
   private uploadAdmitted(plan: StepPlan): void {
     const { buffers, sizes, gpu } = this.inputs;
     for (const { sequence, slot } of plan.admitted) {
-      const { sampling, choice, promptLength, maxLength, tokens } = sequence;
-      const words = packSlot({ choice, promptLength, length: tokens.length, maxLength, sampling });
+      const { sampling, choice, promptLength, maxLength, tokens, lora } = sequence;
+      const shape = { choice, promptLength, length: tokens.length, maxLength };
+      const words = packSlot({ ...shape, sampling, lora: lora === null ? 0 : lora.place + 1 });
       gpu.device.queue.writeBuffer(buffers.slots, slot * T.SLOT_STRIDE * 4, words);
       gpu.device.queue.writeBuffer(buffers.history, slot * sizes.maxLen * 4, Uint32Array.from(tokens));
       if (sampling.logitBias.length > 0) {
@@ -202,10 +217,6 @@ export class Runner {
     }
     return delta;
   }
-}
-
-function stepRows({ numRows, numDecodeRows }: StepPlan): StepRows {
-  return { bucket: bucketOf(numRows), chunks: numDecodeRows < numRows };
 }
 
 /** Positions that the step's attention reads, summed over its rows; windows are not looked at. */

@@ -1,5 +1,6 @@
 import type { FinishReason, GenerateRequest } from '../protocol/generate.ts';
 import { GREEDY, type SamplingParams } from '../protocol/sampling.ts';
+import type { LoraAdapter } from './lora/adapters.ts';
 
 /** Sampling of a sequence that is there for its prompt's KV: one token, which nobody looks at. */
 export const PROMPT_ONLY: SamplingParams = { ...GREEDY, maxTokens: 1 };
@@ -19,6 +20,7 @@ export class Sequence {
   readonly choice: number;
   readonly sampling: SamplingParams;
   readonly cacheSalt: string | undefined;
+  readonly loraName: string | undefined;
   /** Its blocks may be hit by others, and theirs by it. */
   readonly caches: boolean;
   readonly promptLength: number;
@@ -63,11 +65,14 @@ export class Sequence {
     generated: readonly number[],
     maxModelLen: number,
     held = false,
+    /** Of that name, on the GPU. */
+    readonly lora: LoraAdapter | null = null,
   ) {
     this.request = request.request;
     this.choice = choice;
     this.sampling = request.sampling;
     this.cacheSalt = request.cacheSalt;
+    this.loraName = request.loraName;
     this.caches = request.cache !== false;
     this.promptLength = request.prompt.length;
     this.maxLength = Math.min(request.prompt.length + request.sampling.maxTokens, maxModelLen);

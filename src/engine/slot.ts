@@ -10,6 +10,8 @@ export interface SlotInput {
   /** Length at which the GPU ends the sequence: prompt + max_tokens, at most the context. */
   readonly maxLength: number;
   readonly sampling: SamplingParams;
+  /** 0 = no LoRA adapter. */
+  readonly lora: number;
 }
 
 /** The words of one entry of the `slots` table (layout in tables.ts). */
@@ -35,6 +37,7 @@ export function packSlot(input: SlotInput): Uint32Array<ArrayBuffer> {
   words[T.SLOT_NUM_STOPS] = s.stopIds.length;
   words[T.SLOT_NUM_BIAS] = s.logitBias.length;
   words[T.SLOT_NUM_TOP] = Math.max(s.logprobs ?? 0, s.promptLogprobs ?? 0);
+  words[T.SLOT_LORA] = input.lora;
   words.set(s.stopIds, T.SLOT_STOPS);
   return words;
 }

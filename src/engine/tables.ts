@@ -49,6 +49,8 @@ export const SLOT_NUM_STOPS = 15;
 export const SLOT_NUM_BIAS = 16;
 /** How many top logprobs rows of this slot want. */
 export const SLOT_NUM_TOP = 17;
+/** Which LoRA adapter the slot's rows go through: its place in the adapters' buffers plus 1; 0 = none. */
+export const SLOT_LORA = 18;
 export const SLOT_STOPS = 32;
 export const SLOT_STRIDE = SLOT_STOPS + MAX_STOP_IDS;
 
@@ -62,6 +64,16 @@ export interface TableSizes {
   readonly maxLen: number;
   readonly maxBlocksPerSeq: number;
   readonly vocabSize: number;
+  /** Left out where there are no LoRA adapters. */
+  readonly lora?: LoraSizes;
+}
+
+/** What the buffers of LoRA adapters are made for. */
+export interface LoraSizes {
+  /** Adapters at once. */
+  readonly adapters: number;
+  /** Rank of each, at most. */
+  readonly rank: number;
 }
 
 /** Word offsets of the sections of the step descriptor. */
@@ -113,6 +125,7 @@ export function tableConstants(s: TableSizes): Record<string, number> {
     SLOT_NUM_STOPS,
     SLOT_NUM_BIAS,
     SLOT_NUM_TOP,
+    SLOT_LORA,
     SLOT_STOPS,
     SLOT_STRIDE,
     LOGPROB_STRIDE,

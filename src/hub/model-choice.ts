@@ -56,6 +56,8 @@ function memoryOptions(
       maxNumBatchedTokens: options['max-num-batched-tokens'],
       engines: dataParallel(options).engines,
       numGpuBlocksOverride: options['num-gpu-blocks-override'],
+      maxLoras: options['max-loras'],
+      maxLoraRank: options['max-lora-rank'],
       gpuMemoryUtilization: options['gpu-memory-utilization'],
       quantization: options.quantization,
       // Refused by the options table; its type does not know.

@@ -110,6 +110,8 @@ function engineOptions(options: PageOptions): EngineOptions {
     maxNumSeqs: options['max-num-seqs'],
     maxNumBatchedTokens: options['max-num-batched-tokens'],
     numGpuBlocksOverride: options['num-gpu-blocks-override'],
+    maxLoras: options['max-loras'],
+    maxLoraRank: options['max-lora-rank'],
     gpuMemoryUtilization: options['gpu-memory-utilization'],
     enablePrefixCaching: options['enable-prefix-caching'],
     enforceEager: options['enforce-eager'],

@@ -59,6 +59,8 @@ export const DEFAULTS: EngineOptions = {
   maxNumSeqs: 32,
   maxNumBatchedTokens: 128,
   numGpuBlocksOverride: 512,
+  maxLoras: 0,
+  maxLoraRank: 16,
   gpuMemoryUtilization: null,
   enablePrefixCaching: true,
   enforceEager: false,
@@ -129,12 +131,14 @@ export class TestEngine {
     sampling: Partial<SamplingParams> = {},
     n = 1,
     id = `r${this.number++}`,
+    loraName?: string,
   ): Promise<Collected[]> {
     const request: GenerateRequest = {
       request: id,
       prompt: [...prompt],
       choices: Array.from({ length: n }, (_, choice) => ({ choice, generated: [] })),
       sampling: { ...GREEDY, ...sampling },
+      ...(loraName !== undefined && { loraName }),
     };
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { choices: new Map(), left: n, resolve, reject });
@@ -142,8 +146,8 @@ export class TestEngine {
     });
   }
 
-  async one(prompt: readonly number[], sampling: Partial<SamplingParams> = {}): Promise<Collected> {
-    return (await this.generate(prompt, sampling))[0]!;
+  async one(prompt: readonly number[], sampling: Partial<SamplingParams> = {}, loraName?: string): Promise<Collected> {
+    return (await this.generate(prompt, sampling, 1, undefined, loraName))[0]!;
   }
 
   /** Tokens so far of a request that has not ended. */

@@ -58,6 +58,17 @@ export class FakeDevice {
     onSubmittedWorkDone: async (): Promise<void> => {},
   };
 
+  createCommandEncoder() {
+    return {
+      clearBuffer: (buffer: FakeBuffer, from: number, size: number): void => {
+        if (from % 4 !== 0 || size % 4 !== 0 || from + size > buffer.size)
+          throw new Error(`clearBuffer of ${size} bytes at ${from} in ${buffer.size}: not allowed`);
+        buffer.bytes.fill(0, from, from + size);
+      },
+      finish: () => null,
+    };
+  }
+
   /** Bytes of all buffers, one after the other. */
   contents(): Buffer {
     return Buffer.concat(this.buffers.map((b) => b.bytes));

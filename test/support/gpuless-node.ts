@@ -142,6 +142,7 @@ export class GpulessNode {
       blocks,
       runner: { submit: async (plan) => this.#submit(plan, gpu), roundtrip: async () => {}, destroy() {} },
       copies: new SimulatedCopies(gpu, info),
+      loras: null,
       listener: {
         ...listener,
         tokens: (frames) => {

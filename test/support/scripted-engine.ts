@@ -6,6 +6,7 @@ import {
   type KvReservation,
   type StepRecord,
 } from '../../src/engine/api.ts';
+import type { Loras } from '../../src/engine/lora/loras.ts';
 import type { GenerateRequest, TokensFrame } from '../../src/protocol/generate.ts';
 import type { KvSnapshot } from '../../src/protocol/kv-events.ts';
 import type { EngineLoad } from '../../src/protocol/messages.ts';
@@ -51,6 +52,7 @@ interface Running {
  */
 export class ScriptedEngine implements Engine {
   readonly info: EngineInfo;
+  readonly loras: Loras | null = null;
   readonly cancelled: string[] = [];
   closed = false;
   /** false: heartbeats wait until it is true again, and then for the next `step` or call. */

@@ -1,6 +1,7 @@
 import type { GenerateRequest } from '../../protocol/generate.ts';
 import { type KvSection, sectionBytes } from '../../protocol/transfer.ts';
 import { EngineError, type EngineInfo, type KvReservation } from '../api.ts';
+import type { LoraAdapters } from '../lora/adapters.ts';
 import { PROMPT_ONLY, Sequence } from '../sequence.ts';
 import type { BlockManager } from './block-manager.ts';
 import type { KvCopies } from './copies.ts';
@@ -12,6 +13,7 @@ export interface HandoverParts {
   readonly copies: KvCopies;
   /** The sequence whose blocks are held for a `prefill`. */
   readonly held: (request: string) => Sequence | undefined;
+  readonly loras: LoraAdapters | null;
   /** Blocks were taken or let go of. */
   readonly changed: () => void;
 }
@@ -38,7 +40,8 @@ export class Handover {
   }
 
   reserve(request: GenerateRequest): KvReservation | 'cached' | 'no_room' {
-    const { info, blocks, copies, changed } = this.parts;
+    const { info, blocks, copies, changed, loras } = this.parts;
+    const { loraName } = request;
     if (request.prompt.length >= info.maxModelLen)
       throw invalid(
         request.request,
@@ -55,6 +58,8 @@ export class Handover {
     if (hits.length === wanted) return 'cached';
     if (!blocks.admit(sequence, hits, wanted * info.blockSize)) return 'no_room';
     const { layers, layerBlockBytes } = info;
+    // Until these blocks are cached or let go of, no other adapter gets its name.
+    const lora = loraName === undefined ? null : (loras?.take(loraName) ?? null);
     const reservation = new Reservation({
       blocks,
       sequence,
@@ -64,6 +69,7 @@ export class Handover {
       write: (section, ids, payload) => this.write(section, ids, payload),
       ended: (ended) => {
         this.reservations.delete(ended);
+        if (lora) loras?.release(lora);
         changed();
       },
     });

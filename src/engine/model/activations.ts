@@ -3,6 +3,7 @@ import { allocate } from '../gpu/allocate.ts';
 import { partialsBytes } from '../kernels/attention.ts';
 import { sampleScratchBytes } from '../kernels/sample.ts';
 import type { KernelVariant } from '../kernels/variant.ts';
+import { loraColumns } from '../lora/sites.ts';
 import { LOGPROB_STRIDE, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
 import type { ExpertsSpec, ModelSpec } from './spec.ts';
 
@@ -40,6 +41,10 @@ export function engineBufferSizes(spec: ModelSpec, s: TableSizes, variant: Kerne
     /** What the tiles of positions of split rows give. */
     partials: partialsBytes(variant, { ...spec, maxLen: s.maxLen }),
     gated: s.maxRows * gated * 4,
+    /** [row][gates, then ups]: before their activation, in steps where LoRA adapters change them */
+    gateUp: s.lora ? s.maxRows * 2 * spec.intermediateSize * 4 : LEAST_BYTES,
+    /** [row][target][rank]: inputs of a product, multiplied down by LoRA adapters */
+    shrunk: s.lora ? s.maxRows * loraColumns(spec, s.lora) * 4 : LEAST_BYTES,
     /** [row][hidden]: what attention or MLP give, where it is normed before it is added */
     branch: spec.outNorms ? s.maxRows * spec.hiddenSize * 4 : LEAST_BYTES,
     routerLogits: Math.max(LEAST_BYTES, s.maxRows * most((e) => e.count) * 4),

@@ -7,12 +7,14 @@ import { rmsNorm } from '../kernels/rms-norm.ts';
 import { ropeKv } from '../kernels/rope-kv.ts';
 import { routeExperts } from '../kernels/route-experts.ts';
 import { STEP_NUM_ROWS } from '../tables.ts';
+import { hasLora, loraCalls, loraGateUp } from './lora-calls.ts';
 import { operands } from './operand.ts';
 import type { ProgramInputs, StepRows } from './program-inputs.ts';
 import type { ExpertsSpec, LayerSpec, TensorRole } from './spec.ts';
 
 /** Layer `i` over the rows of a bucket: attention and MLP, each added to the residual stream. */
-export function oneLayer(p: ProgramInputs, { bucket, chunks }: StepRows, layer: LayerSpec, i: number): KernelCall[] {
+export function oneLayer(p: ProgramInputs, rows: StepRows, layer: LayerSpec, i: number): KernelCall[] {
+  const { bucket, chunks } = rows;
   const { spec, variant, buffers: b } = p;
   const heads = { numHeads: spec.numHeads, numKvHeads: spec.numKvHeads, headDim: spec.headDim };
   const paged = {
@@ -31,6 +33,7 @@ export function oneLayer(p: ProgramInputs, { bucket, chunks }: StepRows, layer: 
   return [
     norm('inputNorm', b.hidden, b.normed),
     ...product('qkv', spec.qkvBias ? 'qkvBias' : null, b.normed, b.qkv, false),
+    ...loraCalls(p, rows, 'qkv', i, b.normed, b.qkv),
     ropeKv({
       ...heads,
       ...paged,
@@ -62,11 +65,10 @@ export function oneLayer(p: ProgramInputs, { bucket, chunks }: StepRows, layer: 
       out: b.attended,
     }),
     ...product('oProj', spec.oBias ? 'oBias' : null, b.attended, branch, added),
+    ...loraCalls(p, rows, 'oProj', i, b.attended, branch),
     ...(spec.outNorms ? [norm('attentionOutNorm', branch, b.hidden, true)] : []),
     norm('mlpNorm', b.hidden, b.normed),
-    ...(layer.experts === null
-      ? dense(p, bucket, i, branch, added)
-      : sparse(p, bucket, i, layer.experts, branch, added)),
+    ...(layer.experts === null ? dense(p, rows, i, branch, added) : sparse(p, bucket, i, layer.experts, branch, added)),
     ...(spec.outNorms ? [norm('mlpOutNorm', branch, b.hidden, true)] : []),
   ];
 }
@@ -105,21 +107,25 @@ function parts(p: ProgramInputs, bucket: number, i: number) {
   };
 }
 
-function dense(p: ProgramInputs, bucket: number, i: number, out: GPUBuffer, accumulate: boolean): KernelCall[] {
+function dense(p: ProgramInputs, stepRows: StepRows, i: number, out: GPUBuffer, accumulate: boolean): KernelCall[] {
   const { spec, buffers: b } = p;
-  const { rows, product } = parts(p, bucket, i);
+  const { rows, product } = parts(p, stepRows.bucket, i);
+  const gates = hasLora(stepRows, 'gateUp')
+    ? loraGateUp(p, stepRows, i)
+    : operands(p.weights.parts('gateUp', i)).map((operand) =>
+        gateUp({
+          ...rows,
+          ...operand,
+          label: `layer ${i} gateUp`,
+          activation: spec.activation,
+          input: b.normed,
+          out: b.gated,
+        }),
+      );
   return [
-    ...operands(p.weights.parts('gateUp', i)).map((operand) =>
-      gateUp({
-        ...rows,
-        ...operand,
-        label: `layer ${i} gateUp`,
-        activation: spec.activation,
-        input: b.normed,
-        out: b.gated,
-      }),
-    ),
+    ...gates,
     ...product('down', null, b.gated, out, accumulate),
+    ...loraCalls(p, stepRows, 'down', i, b.gated, out),
   ];
 }
 

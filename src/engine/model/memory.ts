@@ -3,6 +3,7 @@ import { bucketOf } from '../bucket.ts';
 import { bytesPerValue } from '../kernels/dtype.ts';
 import { chooseVariant } from '../kernels/variant.ts';
 import { blockBytes, type KvDtype, layerBlockBytes } from '../kv/pool.ts';
+import { loraBytes, loraProducts, productBytes } from '../lora/sites.ts';
 import type { TableSizes } from '../tables.ts';
 import { type QuantizationOption, quantizable } from '../weights/weight-plan.ts';
 import { engineBufferBytes, engineBufferSizes } from './activations.ts';
@@ -31,6 +32,9 @@ export interface MemoryOptions {
   readonly blockSize: number;
   readonly maxModelLen: number | null;
   readonly maxNumSeqs: number;
+  /** LoRA adapters at once; 0 = none ever. */
+  readonly maxLoras: number;
+  readonly maxLoraRank: number;
   readonly maxNumBatchedTokens: number | null;
   readonly numGpuBlocksOverride: number | null;
   readonly gpuMemoryUtilization: number | null;
@@ -61,6 +65,7 @@ export function engineSizes(spec: ModelSpec, options: MemoryOptions, software: b
     maxLen: longest,
     maxBlocksPerSeq,
     vocabSize: spec.vocabSize,
+    ...(options.maxLoras > 0 && { lora: { adapters: options.maxLoras, rank: options.maxLoraRank } }),
   };
   return { longest, maxBlocksPerSeq, largestStep, sizes };
 }
@@ -93,6 +98,11 @@ export function sequenceBlocks(options: MemoryOptions, longest: number): Sequenc
   return { wanted: blocks(WANTED_CONTEXT), least: blocks(LEAST_CONTEXT) };
 }
 
+/** Bytes of the LoRA adapters, which all engines of an adapter share: kept free from the start, also while none is loaded. */
+export function adaptersBytes(spec: ModelSpec, { lora }: TableSizes): number {
+  return lora ? loraBytes(spec, lora) : 0;
+}
+
 /**
  * Bytes that the weights may take: what working memory and the least KV blocks of one sequence (or `--num-gpu-blocks-override`)
  * leave of the most that may be taken. Known before a byte of weights is read, and never less than what the engine then grants.
@@ -104,7 +114,7 @@ export function weightRoom(spec: ModelSpec, options: MemoryOptions, room: Adapte
   const blocks = options.numGpuBlocksOverride ?? sequenceBlocks(options, longest).least;
   const kv = blocks * blockBytes({ spec, blockSize: options.blockSize, dtype });
   const { most } = memoryBudget(room, options.gpuMemoryUtilization);
-  return Math.max(0, Math.floor(most - options.engines * (activations + kv)));
+  return Math.max(0, Math.floor(most - options.engines * (activations + kv) - adaptersBytes(spec, sizes)));
 }
 
 /**
@@ -129,8 +139,11 @@ export function fitsAdapter(
   const blocks = options.numGpuBlocksOverride ?? sequenceBlocks(options, longest).least;
   const variant = chooseVariant(room.software);
   const buffers = Object.values(engineBufferSizes(spec, sizes, variant));
-  const largest = Math.max(...buffers, layerBlockBytes(kvShape) * blocks);
+  const { lora } = sizes;
+  const loras = lora ? loraProducts(spec).flatMap((product) => Object.values(productBytes(product, lora))) : [];
+  const largest = Math.max(...buffers, ...loras, layerBlockBytes(kvShape) * blocks);
   if (largest > Math.min(room.maxBufferSize, room.maxStorageBufferBindingSize)) return false;
-  const needed = weights + options.engines * (engineBufferBytes(spec, sizes, variant) + blocks * blockBytes(kvShape));
+  const each = engineBufferBytes(spec, sizes, variant) + blocks * blockBytes(kvShape);
+  const needed = weights + adaptersBytes(spec, sizes) + options.engines * each;
   return needed <= memoryBudget(room, options.gpuMemoryUtilization).usual;
 }

@@ -1,6 +1,7 @@
 import type { Gpu } from '../gpu/device.ts';
 import type { KernelVariant } from '../kernels/variant.ts';
 import type { KvDtype, KvLayer } from '../kv/pool.ts';
+import type { LoraAdapters } from '../lora/adapters.ts';
 import type { TableSizes } from '../tables.ts';
 import type { LoadedWeights } from '../weights/loaded.ts';
 import type { EngineBuffers } from './activations.ts';
@@ -19,6 +20,8 @@ export interface ProgramInputs {
   readonly variant: KernelVariant;
   /** Per layer: inverse frequencies of its rotary embedding, f32. */
   readonly invFreq: readonly GPUBuffer[];
+  /** null where there may be none. */
+  readonly loras: LoraAdapters | null;
 }
 
 /** Which rows a program is for. */
@@ -26,4 +29,6 @@ export interface StepRows {
   readonly bucket: number;
   /** There may be chunks of prompts among them, else each is of another sequence. Chooses kernels, never results. */
   readonly chunks: boolean;
+  /** Bits of `LORA_SITES`: products that LoRA adapters of the rows may change; 0 where no row goes through one. */
+  readonly loras: number;
 }

@@ -90,6 +90,7 @@ export class World {
     const tokens = [...spec.prompt, ...(spec.generated ?? [])];
     const promptLength = spec.prompt.length;
     const words = packSlot({
+      lora: 0,
       choice: spec.choice ?? 0,
       promptLength,
       length: tokens.length,

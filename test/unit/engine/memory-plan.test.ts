@@ -42,6 +42,8 @@ const DEFAULTS: EngineOptions = {
   maxNumSeqs: 32,
   maxNumBatchedTokens: null,
   numGpuBlocksOverride: null,
+  maxLoras: 0,
+  maxLoraRank: 16,
   gpuMemoryUtilization: null,
   enablePrefixCaching: true,
   enforceEager: false,

@@ -69,6 +69,7 @@ export class SimulatedEngine {
       blocks: this.blocks,
       runner: { submit, roundtrip: () => this.roundtrip(), destroy() {} },
       copies: prefixCaching ? this.copies : null,
+      loras: null,
       listener: {
         tokens: (frames) => {
           for (const { request, tokens, finish } of frames) {

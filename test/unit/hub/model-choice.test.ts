@@ -78,6 +78,8 @@ test('fitsAdapter counts weights, activations and one longest sequence, and the 
     maxNumSeqs: 32,
     maxNumBatchedTokens: null,
     numGpuBlocksOverride: null,
+    maxLoras: 0,
+    maxLoraRank: 16,
     gpuMemoryUtilization: 1,
     kvCacheDtype: 'auto',
     quantization: 'none',
