@@ -95,6 +95,10 @@ export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: WeightD
     ropeFactors: null,
     get: (role, layer) => parts(role, layer)[0]!,
     parts,
+    buffers: [...made.values()].flat().map(({ buffer }) => buffer),
+    over() {
+      throw new Error('weights of a bench stay where they are');
+    },
     destroy() {
       for (const { buffer } of [...made.values()].flat()) buffer.destroy();
     },

@@ -1,6 +1,6 @@
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { KvEvent, KvSnapshot } from '../protocol/kv-events.ts';
-import type { AdapterCard, EngineLoad } from '../protocol/messages.ts';
+import type { AdapterCard, EngineLoad, SleepLevel } from '../protocol/messages.ts';
 import type { KvSection } from '../protocol/transfer.ts';
 import type { Loras } from './lora/loras.ts';
 
@@ -116,6 +116,30 @@ export interface Engine {
   /** For drawing: one byte per block: 0 free, 1 free but cached, 2 in use, 3 in use and shared. */
   blockMap(): Uint8Array;
   /** Frees the GPU, whatever state the engine is in. */
+  close(): Promise<void>;
+}
+
+/** The engines of one GPU. They begin, sleep and end together. */
+export interface EngineGroup {
+  readonly engines: readonly [Engine, ...Engine[]];
+  /**
+   * Ends the engines and frees all that they hold of the GPU, but the device and its compiled shaders; their prefix caches
+   * are forgotten, and LoRA adapters are gone: whoever loaded them loads them into the engines that wake up. What runs must have been cancelled. Level 1 keeps the weights in the memory of the page, level 2 does not.
+   * Rejects with `EngineError` code `out_of_memory`, and nothing has changed, where the page cannot hold them.
+   */
+  sleep(level: SleepLevel): Promise<SleepingGroup>;
+}
+
+/** Engines that hold nothing of the GPU but the device. */
+export interface SleepingGroup {
+  /** Bytes of weights in the memory of the page. */
+  readonly keptBytes: number;
+  /**
+   * Engines as those were that fell asleep: weights byte for byte, same bounds, empty caches. Each has passed its self-test. Rejects with
+   * `EngineError`: what may befall a start, and `device_lost` where the device was lost meanwhile; only `close` is left then.
+   */
+  wake(): Promise<EngineGroup>;
+  /** Frees the device. */
   close(): Promise<void>;
 }
 

@@ -1,8 +1,10 @@
 import type { BlockHasher } from '../protocol/hashes.ts';
-import { type Engine, EngineError, type EngineInfo, type EngineListener } from './api.ts';
+import type { SleepLevel } from '../protocol/messages.ts';
+import { EngineError, type EngineGroup, type EngineInfo, type EngineListener, type SleepingGroup } from './api.ts';
 import { type EngineParts, StepLoop } from './engine.ts';
 import { allocate } from './gpu/allocate.ts';
 import type { Gpu } from './gpu/device.ts';
+import { DeviceWatch } from './gpu/device-watch.ts';
 import { Pipelines } from './gpu/pipelines.ts';
 import type { ShaderLibrary } from './gpu/shader-source.ts';
 import { chooseVariant, type KernelVariant } from './kernels/variant.ts';
@@ -21,6 +23,7 @@ import { type Golden, selfTest } from './self-test.ts';
 import type { TableSizes } from './tables.ts';
 import { measureBudget } from './warm-up.ts';
 import type { LoadedWeights } from './weights/loaded.ts';
+import { type StowedWeights, stowWeights } from './weights/stow.ts';
 
 /** Steps submitted before the first is read back: hides the readback's latency, costs a stopped sequence that many idle rows. */
 const STEPS_IN_FLIGHT = 3;
@@ -41,6 +44,8 @@ export interface EngineInputs {
   readonly shaders: ShaderLibrary;
   readonly spec: ModelSpec;
   readonly weights: LoadedWeights;
+  /** Loads the same once more, from where they came. */
+  readonly reload: () => Promise<LoadedWeights>;
   readonly model: string;
   readonly fingerprint: string;
   readonly hasher: BlockHasher;
@@ -56,54 +61,72 @@ export interface EngineInputs {
 
 /**
  * Makes `options.engines` engines, each of which has passed its self-test. They share device, weights, compiled shaders and the measured
- * step budget; tables, activations and KV pool are each one's own. They end together: closing one frees the GPU of all.
+ * step budget; tables, activations and KV pool are each one's own. They end, and sleep, together: closing one frees the GPU of all.
  * Throws `EngineError`: `out_of_memory` with numbers, `self_test` with the adapter's name, `device_lost`.
  */
-export async function createEngines(inputs: EngineInputs): Promise<[Engine, ...Engine[]]> {
-  const { gpu, options } = inputs;
-  const { device } = gpu;
+export async function createEngines(inputs: EngineInputs): Promise<EngineGroup> {
+  const { device } = inputs.gpu;
   const plan = planOf(inputs);
   if (plan.maxModelLen < plan.longest)
     inputs.notice?.(
       `a context of ${plan.maxModelLen} tokens, all that fits beside the model; it was made for ${plan.longest}`,
     );
-  const shared: Shared = {
-    ...plan,
-    pipelines: new Pipelines(device, inputs.shaders),
-    invFreq: await frequencyBuffers(device, inputs.spec),
-    loras: plan.sizes.lora ? new LoraAdapters(device, inputs.spec, plan.sizes.lora) : null,
-  };
-  const first = await makeRunner(inputs, shared);
-  const measured = await measureBudget(first.runner, first.trial, plan.largestStep, plan.maxModelLen, inputs.now);
-  let closing = false;
+  const pipelines = new Pipelines(device, inputs.shaders);
+  return await fillGpu(inputs, { ...plan, pipelines, watch: new DeviceWatch(device), measured: null });
+}
+
+/** All that engines compute with comes to the GPU: at the start, and again whenever they wake up. */
+async function fillGpu(inputs: EngineInputs, kept: Kept): Promise<EngineGroup> {
+  const { gpu, spec, options, weights } = inputs;
+  const loras = kept.sizes.lora ? new LoraAdapters(gpu.device, spec, kept.sizes.lora) : null;
+  const shared = { ...kept, invFreq: await frequencyBuffers(gpu.device, spec), loras };
+  const buffers: GPUBuffer[] = [...shared.invFreq];
   const release = () => {
-    closing = true;
-    shared.loras?.destroy();
-    device.destroy();
+    loras?.destroy();
+    kept.watch.close();
   };
   const engines: StepLoop[] = [];
   for (let i = 0; i < options.engines; i++) {
-    const made = i === 0 ? first : await makeRunner(inputs, shared);
-    made.runner.limitSubmission(measured);
+    const made = await makeRunner(inputs, shared);
+    buffers.push(...made.buffers);
+    const { largestStep, maxModelLen } = shared;
+    kept.measured ??= await measureBudget(made.runner, made.trial, largestStep, maxModelLen, inputs.now);
+    made.runner.limitSubmission(kept.measured);
+    const { measured } = kept;
     engines.push(await makeLoop(inputs, shared, made, { measured, listener: inputs.listener(i), release }));
   }
-  const lose = (error: EngineError) => {
+  kept.watch.onLost = (error) => {
+    loras?.destroy();
     for (const engine of engines) engine.lose(error);
   };
-  void device.lost.then((lost) => {
-    if (closing) return;
-    shared.loras?.destroy();
-    const why = lost.message.replace(/\.$/, '') || 'the browser gave no reason';
-    lose(new EngineError('device_lost', `The GPU device was lost (${lost.reason}): ${why}.`));
-  });
-  // Everything that may fail is under an error scope; what comes here makes later numbers worthless.
-  device.addEventListener('uncapturederror', ({ error }) => {
-    const why = error.message.replace(/\.$/, '');
-    lose(new EngineError('internal', `The GPU refused a command: ${why}. If it comes again, report it.`));
-  });
+  if (kept.watch.lost) throw kept.watch.lost;
   const [one, ...others] = engines;
   if (one === undefined) throw new Error('a node has at least one engine');
-  return [one, ...others];
+  const sleep = async (level: SleepLevel): Promise<SleepingGroup> => {
+    const stowed = level === 1 ? await stowWeights(gpu.device, weights) : null;
+    await Promise.all(engines.map((engine) => engine.stop()));
+    weights.destroy();
+    loras?.destroy();
+    for (const buffer of buffers) buffer.destroy();
+    // Memory is given back once the GPU is past its last use.
+    await gpu.device.queue.onSubmittedWorkDone();
+    return sleepingGroup(inputs, kept, stowed);
+  };
+  return { engines: [one, ...others], sleep };
+}
+
+function sleepingGroup(inputs: EngineInputs, kept: Kept, stowed: StowedWeights | null): SleepingGroup {
+  return {
+    keptBytes: stowed?.bytes ?? 0,
+    async wake() {
+      if (kept.watch.lost) throw kept.watch.lost;
+      const weights = await (stowed ? stowed.restore() : inputs.reload());
+      return await fillGpu({ ...inputs, weights }, kept);
+    },
+    async close() {
+      kept.watch.close();
+    },
+  };
 }
 
 /** Sizes and choices that all engines of one adapter and model have in common. */
@@ -121,8 +144,15 @@ interface Plan {
   readonly blocks: number;
 }
 
-interface Shared extends Plan {
+/** What is made once for a device, and stays while the engines sleep. */
+interface Kept extends Plan {
   readonly pipelines: Pipelines;
+  readonly watch: DeviceWatch;
+  /** Step budget; null until the first engine measured it. */
+  measured: number | null;
+}
+
+interface Shared extends Kept {
   readonly invFreq: GPUBuffer[];
   readonly loras: LoraAdapters | null;
 }
@@ -158,6 +188,8 @@ export function planOf({
 interface MadeRunner {
   readonly runner: Runner;
   readonly pool: KvLayer[];
+  /** Its own, the pool's among them. */
+  readonly buffers: readonly GPUBuffer[];
   readonly trial: () => Scheduler;
 }
 
@@ -173,7 +205,7 @@ async function makeRunner(inputs: EngineInputs, shared: Shared): Promise<MadeRun
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager });
   const trial = () => newScheduler(inputs, shared, newBlocks(inputs, shared, false), shared.largestStep);
   await selfTest({ runner, newScheduler: trial, golden, maxLength: shared.maxModelLen });
-  return { runner, pool, trial };
+  return { runner, pool, buffers: [...Object.values(buffers), ...pool.flatMap(({ k, v }) => [k, v])], trial };
 }
 
 async function makeLoop(

@@ -171,6 +171,14 @@ export class StepLoop implements Engine {
     await this.running;
   }
 
+  /** Ends the loop but not the device, which others may need. Resolves when the GPU is done with its steps; they come to nothing. */
+  async stop(): Promise<void> {
+    this.end(new EngineError('internal', 'The engine sleeps.'));
+    await this.running;
+    await Promise.allSettled(this.flight.map((entry) => entry?.submitted.result));
+    this.parts.runner.destroy();
+  }
+
   /** The GPU is gone or cannot be trusted: nothing more is computed. Told to the listener once, and not after `close`. */
   lose(error: EngineError): void {
     if (this.closed) return;

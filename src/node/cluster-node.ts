@@ -45,7 +45,7 @@ export class ClusterNode {
   private departure: Departure | null = null;
   private leaving: Promise<void> | null = null;
   private served = false;
-  private stage: 'joining' | 'downloading' | 'warming' = 'joining';
+  private stage: 'joining' | 'downloading' | 'warming' | 'asleep' = 'joining';
   private lastStageAt = Number.NEGATIVE_INFINITY;
 
   constructor(private readonly options: ClusterNodeOptions) {
@@ -109,6 +109,13 @@ export class ClusterNode {
       resetPrefixCache: () => {
         for (const engine of this.life.current?.engines ?? []) engine.resetPrefixCache();
       },
+      sleep: (level) => {
+        this.attempts.dropAll();
+        this.use(null);
+        this.show('asleep', 'freeing the GPU');
+        void this.life.sleep(level);
+      },
+      wake: () => void this.life.wake(),
       unregistered: () => this.departure?.closed(),
       // Work goes on until the hub closes: it alone gives any, and it has streams to end.
       drain: ({ reason }) => this.show('draining', reason),
@@ -144,6 +151,8 @@ export class ClusterNode {
     } else if (differs(before, welcome)) {
       const message = 'The hub came back with another model or other block settings. Reload the page to load them.';
       this.fail({ code: 'model', message });
+    } else if (this.life.asleep !== null) {
+      this.tellAsleep(this.life.asleep);
     } else if (!this.register()) {
       this.lastStageAt = Number.NEGATIVE_INFINITY;
       this.show(this.stage, '');
@@ -203,6 +212,7 @@ export class ClusterNode {
         this.use(engines);
         this.register();
       },
+      asleep: (detail) => this.tellAsleep(detail),
       broken: (why, pauseMs) => {
         this.use(null);
         this.departure?.cut();
@@ -213,6 +223,12 @@ export class ClusterNode {
       },
       ended: (problem) => this.fail(problem),
     };
+  }
+
+  private tellAsleep(detail: string): void {
+    this.stage = 'asleep';
+    this.link.unregister({ stage: 'asleep', detail });
+    if (this.link.state !== 'reconnecting') this.show('asleep', detail);
   }
 
   private progress(

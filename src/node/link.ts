@@ -8,6 +8,7 @@ import {
   HubMessage,
   type NodeMessage,
   type NodeStage,
+  type SleepLevel,
   VERSIONS,
 } from '../protocol/messages.ts';
 import type { NodeProblem } from './snapshot.ts';
@@ -38,6 +39,8 @@ export interface LinkListener {
   snapshotRequested(rank: number): void;
   /** All ranks forget their prefix caches. */
   resetPrefixCache(): void;
+  sleep(level: SleepLevel): void;
+  wake(): void;
   /** No `generate` comes after this one, the answer to the node's `drain`. */
   unregistered(): void;
   /** The hub will end; until it closes it may still ask. */
@@ -120,7 +123,6 @@ export class Link {
 
   /** The engine is out of service: the hub shall ask for nothing until the next `register` (rule J10). */
   unregister({ stage, detail }: { stage: NodeStage; detail: string }): void {
-    if (this.current !== 'registered') return;
     this.send({ type: 'stage', stage, detail: detail.slice(0, 4096), loadedBytes: 0, totalBytes: 0 });
     if (this.current === 'registered') this.current = 'warming';
   }
@@ -231,6 +233,10 @@ export class Link {
       case 'drain':
         listener.drain(message);
         return null;
+      // Also to a node that sleeps since an earlier connection.
+      case 'wake':
+        listener.wake();
+        return null;
     }
     // After `unregister` some may still be on their way; the node answers that it has no engine.
     if (!this.wasRegistered) return `${message.type} before registered`;
@@ -246,6 +252,9 @@ export class Link {
         break;
       case 'reset_prefix_cache':
         listener.resetPrefixCache();
+        break;
+      case 'sleep':
+        listener.sleep(message.level);
         break;
       case 'unregistered':
         listener.unregistered();

@@ -1,6 +1,6 @@
-import type { Engine, EngineInfo, EngineListener } from '../engine/api.ts';
+import { type Engine, EngineError, type EngineInfo, type EngineListener, type SleepingGroup } from '../engine/api.ts';
 import type { KvEvent } from '../protocol/kv-events.ts';
-import type { Load } from '../protocol/messages.ts';
+import type { Load, SleepLevel } from '../protocol/messages.ts';
 
 /** What the engines of a node tell it. */
 export interface RanksListener extends Omit<EngineListener, 'kvEvents'> {
@@ -12,11 +12,17 @@ export function listenerOf(listener: RanksListener, rank: number): EngineListene
   return { ...listener, kvEvents: (events) => listener.kvEvents(events, rank) };
 }
 
+/** The engines of a node while they sleep. */
+export interface SleepingRanks extends Omit<SleepingGroup, 'wake'> {
+  wake(): Promise<Ranks>;
+}
+
 /** The engines of a node by data-parallel rank, from `first` on. They share adapter and weights, begin and end together. */
 export class Ranks {
   constructor(
     readonly engines: readonly [Engine, ...Engine[]],
     readonly first = 0,
+    private readonly fallAsleep: (level: SleepLevel) => Promise<SleepingRanks> = sleepless,
   ) {}
 
   /** Of each of them. */
@@ -42,8 +48,17 @@ export class Ranks {
     return this.engines.map((engine, i) => ({ ...engine.load(), rank: this.first + i }));
   }
 
+  /** Ends them, and frees all of the GPU but the device; see `EngineGroup`. */
+  sleep(level: SleepLevel): Promise<SleepingRanks> {
+    return this.fallAsleep(level);
+  }
+
   /** Frees the GPU, whatever state the engines are in. */
   async close(): Promise<void> {
     await Promise.all(this.engines.map((engine) => engine.close()));
   }
+}
+
+async function sleepless(): Promise<never> {
+  throw new EngineError('internal', 'These engines cannot sleep.');
 }

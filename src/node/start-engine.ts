@@ -1,7 +1,7 @@
 import { dataParallel } from '../config/data-parallel.ts';
 import { pageOptions } from '../config/options.ts';
 import type { PageOptions } from '../config/table.ts';
-import { EngineError } from '../engine/api.ts';
+import { EngineError, type EngineGroup } from '../engine/api.ts';
 import { createEngines, type EngineOptions } from '../engine/create-engine.ts';
 import { type ModelFiles, readModelJson } from '../engine/files/source.ts';
 import { withRopeFactors } from '../engine/gguf/spec.ts';
@@ -51,21 +51,24 @@ export async function startEngine(
   try {
     const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
     const room = { maxBufferSize, maxStorageBufferBindingSize, software: gpu.adapter.software };
-    const weights = await loadWeights(gpu.device, spec, files, {
-      maxBytes: weightRoom(spec, engineOptions(options), room),
-      quantization: options.quantization,
-      shaders: place.shaders,
-      onProgress: (loaded, total) => progress.loaded(loaded, total),
-    });
+    const load = () =>
+      loadWeights(gpu.device, spec, files, {
+        maxBytes: weightRoom(spec, engineOptions(options), room),
+        quantization: options.quantization,
+        shaders: place.shaders,
+        onProgress: (loaded, total) => progress.loaded(loaded, total),
+      });
+    const weights = await load();
     progress.warming('compiling shaders, checking the adapter, measuring its step budget');
     // What is known of a model is known of its floats.
     const golden = options.quantization === 'none' ? await optionalJson(files, 'self-test.json') : null;
     const { first } = dataParallel(options);
-    const engines = await createEngines({
+    const group = await createEngines({
       gpu,
       shaders: place.shaders,
       spec: withRopeFactors(spec, weights.ropeFactors),
       weights,
+      reload: load,
       model: offer.model.name,
       fingerprint: offer.model.fingerprint,
       hasher: await blockHasherOf(offer),
@@ -75,11 +78,18 @@ export async function startEngine(
       notice: (words) => progress.warming(words),
       now: place.now,
     });
-    return new Ranks(engines, first);
+    return ranksOf(group, first);
   } catch (error) {
     gpu.device.destroy();
     throw error;
   }
+}
+
+function ranksOf({ engines, sleep }: EngineGroup, first: number): Ranks {
+  return new Ranks(engines, first, async (level) => {
+    const { wake, ...sleeping } = await sleep(level);
+    return { ...sleeping, wake: async () => ranksOf(await wake(), first) };
+  });
 }
 
 /** The page's options. Block size, hash and default sampling are the hub's to say: nodes of one cluster share them. */

@@ -97,8 +97,12 @@ export type EngineLoad = z.infer<typeof EngineLoad>;
 export const Load = EngineLoad.extend({ rank });
 export type Load = z.infer<typeof Load>;
 
-export const NodeStage = z.enum(['joining', 'downloading', 'warming', 'ready', 'draining']);
+export const NodeStage = z.enum(['joining', 'downloading', 'warming', 'ready', 'asleep', 'draining']);
 export type NodeStage = z.infer<typeof NodeStage>;
+
+/** While a node sleeps, the weights are in the memory of its page (1), or nowhere (2). */
+export const SleepLevel = z.union([z.literal(1), z.literal(2)]);
+export type SleepLevel = z.infer<typeof SleepLevel>;
 
 /** Where a node gets the model from, and what the hub offers it on join (the third place in precedence). */
 export const ModelOffer = z.object({
@@ -233,6 +237,10 @@ export const HubMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('cancel'), request: RequestId, attempt }),
   z.object({ type: z.literal('kv_snapshot_request'), rank }),
   z.object({ type: z.literal('reset_prefix_cache') }),
+  /** Free the GPU, and tell the stage `asleep` then. */
+  z.object({ type: z.literal('sleep'), level: SleepLevel }),
+  /** To a node that is asleep: be as before, and register anew. */
+  z.object({ type: z.literal('wake') }),
   z.object({ type: z.literal('ping'), nonce: count }),
   z.object({ type: z.literal('drain'), reason: text, graceSeconds: z.number().min(0) }),
   z.object({ type: z.literal('error'), code: ErrorCode, message: text }),

@@ -18,6 +18,10 @@ export const STAGES: Readonly<Record<'cluster' | 'solo', Readonly<Record<PageSta
       meaning: 'Compiling shaders, then a self-test: only a GPU that computes right may serve.',
     },
     ready: { title: 'Ready', meaning: 'This GPU answers requests of the cluster while the page is open.' },
+    asleep: {
+      title: 'Asleep',
+      meaning: 'The hub put this node to sleep: the GPU is free for other things. It comes back without a reload.',
+    },
     reconnecting: {
       title: 'Reconnecting',
       meaning: 'The hub is out of reach. The model and its cache stay loaded.',
@@ -35,6 +39,7 @@ export const STAGES: Readonly<Record<'cluster' | 'solo', Readonly<Record<PageSta
     },
     warming: { title: 'Warming up', meaning: 'Compiling shaders, then a self-test of what they compute.' },
     ready: { title: 'Ready', meaning: 'The model runs on this GPU. Nothing that you type leaves the page.' },
+    asleep: { title: 'Asleep', meaning: '' },
     reconnecting: { title: 'Reconnecting', meaning: '' },
     draining: { title: 'Stopping', meaning: 'Freeing the GPU.' },
     refused: { title: 'Cannot run', meaning: 'The model did not start in this browser.' },

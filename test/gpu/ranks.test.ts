@@ -28,11 +28,13 @@ describe('two engines of one device', () => {
     gpu = await openDawn();
     const files = folderFiles(PICO);
     const spec = modelSpec(await readModelJson(files, 'config.json'));
-    engines = await createEngines({
+    const load = () => loadWeights(gpu.device, spec, files);
+    const group = await createEngines({
       gpu,
       shaders,
       spec,
-      weights: await loadWeights(gpu.device, spec, files),
+      weights: await load(),
+      reload: load,
       model: 'test',
       fingerprint: 'test',
       hasher: await createBlockHasher('xxh3'),
@@ -53,6 +55,7 @@ describe('two engines of one device', () => {
         lost: (error) => void lost.push(error),
       }),
     });
+    engines = group.engines;
   });
   afterAll(() => engines[0]?.close());
 

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { Engine, EngineError, EngineListener } from '../../src/engine/api.ts';
+import type { Engine, EngineError, EngineGroup, EngineListener } from '../../src/engine/api.ts';
 import { createEngines, type EngineOptions } from '../../src/engine/create-engine.ts';
 import { type ModelFiles, readModelJson } from '../../src/engine/files/source.ts';
 import { withRopeFactors } from '../../src/engine/gguf/spec.ts';
+import type { Gpu } from '../../src/engine/gpu/device.ts';
 import type { ShaderLibrary } from '../../src/engine/gpu/shader-source.ts';
 import { readModelSpec } from '../../src/engine/model/read-spec.ts';
 import type { TensorRole } from '../../src/engine/model/spec.ts';
@@ -13,6 +14,7 @@ import { loadWeights } from '../../src/engine/weights/weights.ts';
 import type { GenerateRequest, TokenLogprob, TokensFrame } from '../../src/protocol/generate.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import type { KvEvent } from '../../src/protocol/kv-events.ts';
+import type { SleepLevel } from '../../src/protocol/messages.ts';
 import { GREEDY, type SamplingParams } from '../../src/protocol/sampling.ts';
 import { folderFiles } from '../support/folder-files.ts';
 import { openDawn, shaders } from './dawn.ts';
@@ -45,6 +47,8 @@ export interface TestEngineOptions extends Partial<EngineOptions> {
   readonly folder?: string;
   readonly files?: ModelFiles;
   readonly shaders?: ShaderLibrary;
+  /** Default: one of its own. */
+  readonly gpu?: Gpu;
   readonly skipGolden?: boolean;
   readonly quantization?: QuantizationOption;
   /** Of one buffer of weights. */
@@ -82,28 +86,29 @@ export class TestEngine {
   /** Hears of prompts that are computed for their KV. */
   prefilled: EngineListener['prefilled'] = () => {};
 
+  private group: EngineGroup = undefined as never;
+
   private constructor(public engine: Engine) {}
 
   static async create(options: TestEngineOptions = {}): Promise<TestEngine> {
-    const gpu = await openDawn();
+    const gpu = options.gpu ?? (await openDawn());
     const files = options.files ?? folderFiles(options.folder ?? PICO);
     const spec = await readModelSpec(files);
     const { quantization = 'none', maxBufferBytes } = options;
-    const weights = await loadWeights(gpu.device, spec, files, {
-      quantization,
-      shaders,
-      ...(maxBufferBytes && { maxBufferBytes }),
-    });
+    const load = () =>
+      loadWeights(gpu.device, spec, files, { quantization, shaders, ...(maxBufferBytes && { maxBufferBytes }) });
+    const weights = await load();
     const hasGolden =
       !options.skipGolden && quantization === 'none' && files.offer.files.some((f) => f.path === 'self-test.json');
     const self = new TestEngine(undefined as never);
     self.weightBytes = weights.bytes;
     for (const { role, layer } of spec.weights) self.buffersOf.set(role, weights.parts(role, layer).length);
-    [self.engine] = await createEngines({
+    self.group = await createEngines({
       gpu,
       shaders: options.shaders ?? shaders,
       spec: withRopeFactors(spec, weights.ropeFactors),
       weights,
+      reload: load,
       model: 'test',
       fingerprint: 'test',
       hasher: await createBlockHasher('xxh3'),
@@ -122,6 +127,7 @@ export class TestEngine {
         },
       }),
     });
+    [self.engine] = self.group.engines;
     return self;
   }
 
@@ -153,6 +159,22 @@ export class TestEngine {
   /** Tokens so far of a request that has not ended. */
   tokensOf(id: string): number {
     return [...(this.waiting.get(id)?.choices.values() ?? [])].reduce((sum, { tokens }) => sum + tokens.length, 0);
+  }
+
+  get engines(): readonly Engine[] {
+    return this.group.engines;
+  }
+
+  /** The engine is gone until `wake`, which gives another one. */
+  async sleep(level: SleepLevel): Promise<{ keptBytes: number; wake: () => Promise<void> }> {
+    const { keptBytes, wake } = await this.group.sleep(level);
+    return {
+      keptBytes,
+      wake: async () => {
+        this.group = await wake();
+        [this.engine] = this.group.engines;
+      },
+    };
   }
 
   close(): Promise<void> {

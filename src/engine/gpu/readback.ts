@@ -14,16 +14,18 @@ interface Part {
  * `depth` bounds the steps in flight; one more is an error of the caller.
  */
 export class ReadbackRing {
+  private readonly all: readonly GPUBuffer[];
   private readonly free: GPUBuffer[];
 
   constructor(device: GPUDevice, depth: number, words: number) {
-    this.free = Array.from({ length: depth }, () =>
+    this.all = Array.from({ length: depth }, () =>
       device.createBuffer({
         label: 'readback',
         size: Math.max(16, words * 4),
         usage: 0x01 | 0x08 /* MAP_READ | COPY_DST */,
       }),
     );
+    this.free = [...this.all];
   }
 
   /** Records the copies of `parts`, one after the other. Call `read` after the encoder's commands were submitted. */
@@ -46,8 +48,9 @@ export class ReadbackRing {
     };
   }
 
+  /** What is on its way back rejects. */
   destroy(): void {
-    for (const buffer of this.free.splice(0)) buffer.destroy();
+    for (const buffer of this.all) buffer.destroy();
   }
 }
 

@@ -34,6 +34,10 @@ export interface LoadedWeights {
   readonly ropeFactors: readonly number[] | null;
   /** Size of all buffers. */
   readonly bytes: number;
+  /** Each of them once. */
+  readonly buffers: readonly GPUBuffer[];
+  /** The same weights in other buffers, which hold the same bytes: `moved` names one for each of these. */
+  over(moved: ReadonlyMap<GPUBuffer, GPUBuffer>): LoadedWeights;
   destroy(): void;
 }
 

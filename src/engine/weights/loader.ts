@@ -162,8 +162,12 @@ export class WeightLoader {
   finish(where: string): LoadedWeights {
     this.plan.finish(where);
     this.quantizer?.destroy();
+    return this.over(this.buffers);
+  }
+
+  private over(buffers: ReadonlyMap<PlannedWeight, GPUBuffer>): LoadedWeights {
     const loaded = new Map<string, LoadedWeight[]>();
-    const weights = [...this.buffers].sort(([a], [b]) => a.firstOutput - b.firstOutput);
+    const weights = [...buffers].sort(([a], [b]) => a.firstOutput - b.firstOutput);
     for (const [weight, buffer] of weights) {
       const name = nameOf(weight.spec);
       loaded.set(name, [...(loaded.get(name) ?? []), of(weight, buffer)]);
@@ -175,7 +179,7 @@ export class WeightLoader {
       if (found === undefined) throw new EngineError('internal', `${architecture} has no weight ${name}.`);
       return found;
     };
-    const matrices = [...this.buffers.keys()].filter(({ spec }) => spec.cols > 1);
+    const matrices = [...buffers.keys()].filter(({ spec }) => spec.cols > 1);
     return {
       bytes: this.plan.bytes,
       dtypes: [...new Set(matrices.map(({ dtype }) => dtype))].sort().join('+'),
@@ -186,7 +190,11 @@ export class WeightLoader {
         if (only && more.length === 0) return only;
         throw new EngineError('internal', `${nameOf({ role, layer })} is in parts.`);
       },
-      destroy: () => this.destroy(),
+      buffers: [...buffers.values()],
+      over: (moved) => this.over(new Map([...buffers].map(([weight, buffer]) => [weight, moved.get(buffer)!]))),
+      destroy: () => {
+        for (const buffer of buffers.values()) buffer.destroy();
+      },
     };
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { EngineError } from '../../../src/engine/api.ts';
+import { EngineError, type EngineListener } from '../../../src/engine/api.ts';
 import { EngineLife } from '../../../src/node/engine-life.ts';
 import { listenerOf, Ranks } from '../../../src/node/ranks.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
@@ -13,6 +13,7 @@ function setUp(fails: (Error | null)[] = []) {
   const clock = new FakeClock();
   const engines: ScriptedEngine[] = [];
   const heard: string[] = [];
+  const bed = { refusals: [] as EngineError[], hang: Promise.resolve(), lost: null as EngineError | null };
   const pauses: number[] = [];
   let starts = 0;
   const life = new EngineLife(
@@ -23,7 +24,7 @@ function setUp(fails: (Error | null)[] = []) {
         if (error) throw error;
         const engine = new ScriptedEngine(listenerOf(listener, 0));
         engines.push(engine);
-        return new Ranks([engine]);
+        return ranksOf(engine, listenerOf(listener, 0));
       },
     },
     {
@@ -32,7 +33,8 @@ function setUp(fails: (Error | null)[] = []) {
       prefilled() {},
       failed() {},
       adapter() {},
-      progress() {},
+      progress: (stage, detail) => heard.push(`${stage}: ${detail.split(':')[0]}`),
+      asleep: (detail) => heard.push(`asleep ${detail}`),
       started: () => heard.push('started'),
       broken: (why, pauseMs) => {
         heard.push(`broken: ${why}`);
@@ -41,6 +43,24 @@ function setUp(fails: (Error | null)[] = []) {
       ended: ({ code, message }) => heard.push(`ended ${code}: ${message}`),
     },
   );
+  /** What falls asleep with `engine`; whoever wakes up is another one. */
+  const ranksOf = (engine: ScriptedEngine, listener: EngineListener): Ranks =>
+    new Ranks([engine], 0, async (level) => {
+      const refusal = bed.refusals.shift();
+      if (refusal) throw refusal;
+      await bed.hang;
+      await engine.close();
+      return {
+        keptBytes: level === 1 ? 77 << 20 : 0,
+        wake: async () => {
+          if (bed.lost) throw bed.lost;
+          const next = new ScriptedEngine(listener);
+          engines.push(next);
+          return ranksOf(next, listener);
+        },
+        close: async () => void heard.push('freed'),
+      };
+    });
   life.start(WELCOME);
   const pass = async (ms: number) => {
     for (let left = ms; left > 0; left -= 500) {
@@ -48,7 +68,7 @@ function setUp(fails: (Error | null)[] = []) {
       await settled();
     }
   };
-  return { clock, engines, heard, pauses, life, pass, starts: () => starts };
+  return { clock, engines, heard, pauses, life, pass, bed, starts: () => starts };
 }
 
 describe('the life of an engine', () => {
@@ -151,5 +171,108 @@ describe('the life of an engine', () => {
     expect(starts()).toBe(1);
     expect(heard).toEqual(['started', 'broken: lost']);
     expect(clock.pending).toBe(0);
+  });
+});
+
+describe('sleep', () => {
+  const AT_1 = 'asleep at level 1: the page keeps the 77.00 MiB of its weights';
+  const AT_2 = 'asleep at level 2: the weights are loaded again when it wakes up';
+
+  test.each([
+    [1, AT_1],
+    [2, AT_2],
+  ] as const)('level %d: out of service at once, watched no more, and back without a start', async (level, said) => {
+    const { engines, heard, life, pass, starts } = setUp();
+    await settled();
+    void life.sleep(level);
+    expect(life.current).toBeNull();
+    await settled();
+    expect(life.asleep).toBe(said.slice('asleep '.length));
+    // Nobody asks an engine that sleeps for a heartbeat.
+    await pass(60_000);
+    expect(heard).toEqual(['started', said]);
+    await life.wake();
+    expect(heard).toEqual(['started', said, 'warming: waking up', 'started']);
+    expect(life.asleep).toBeNull();
+    expect(life.current?.engines[0]).toBe(engines[1]);
+    expect(starts()).toBe(1);
+    engines[1]!.lose('and is watched again');
+    expect(heard.at(-1)).toBe('broken: and is watched again');
+    await life.close();
+  });
+
+  test('twice each: the second call finds nothing to do', async () => {
+    const { heard, life, engines } = setUp();
+    await settled();
+    void life.sleep(1);
+    await life.sleep(2);
+    await settled();
+    await life.sleep(2);
+    await Promise.all([life.wake(), life.wake()]);
+    expect(heard).toEqual(['started', AT_1, 'warming: waking up', 'started']);
+    expect(engines).toHaveLength(2);
+    await life.close();
+  });
+
+  test('what the page cannot hold it does not keep, and says so', async () => {
+    const { heard, life, bed } = setUp();
+    await settled();
+    bed.refusals.push(new EngineError('out_of_memory', 'The browser gave 5 bytes.'));
+    await life.sleep(1);
+    expect(heard.at(-1)).toBe('asleep at level 2, though level 1 was asked for: The browser gave 5 bytes.');
+    expect(life.current).toBeNull();
+    await life.close();
+    expect(heard.at(-1)).toBe('freed');
+  });
+
+  test('who cannot fall asleep, or hangs over it, is started anew', async () => {
+    const failing = setUp();
+    await settled();
+    failing.bed.refusals.push(new EngineError('internal', 'no'));
+    await failing.life.sleep(2);
+    expect(failing.heard).toEqual(['started', 'broken: no']);
+    expect(failing.engines[0]!.closed).toBe(true);
+    const hanging = setUp();
+    await settled();
+    hanging.bed.hang = new Promise(() => {});
+    void hanging.life.sleep(2);
+    await hanging.pass(119_000);
+    expect(hanging.heard).toEqual(['started']);
+    await hanging.pass(1000);
+    expect(hanging.heard.at(-1)).toContain('did not fall asleep in 120 s');
+    expect(hanging.engines[0]!.closed).toBe(true);
+    await hanging.pass(1000);
+    expect(hanging.starts()).toBe(2);
+  });
+
+  test('who cannot wake up, as when its device was lost, is started anew from the files', async () => {
+    const { heard, life, bed, pass, starts } = setUp();
+    await settled();
+    await life.sleep(1);
+    bed.lost = new EngineError('device_lost', 'The device was lost.');
+    await pass(10_000);
+    // Not before somebody wants it: the GPU was to be free.
+    expect(starts()).toBe(1);
+    await life.wake();
+    expect(heard.slice(-2)).toEqual(['freed', 'broken: The device was lost.']);
+    await pass(1000);
+    expect(starts()).toBe(2);
+    expect(heard.at(-1)).toBe('started');
+  });
+
+  test('closed while it falls asleep or sleeps, it frees the GPU and says nothing more', async () => {
+    const { heard, life, bed } = setUp();
+    await settled();
+    let go = () => {};
+    bed.hang = new Promise((resolve) => {
+      go = () => resolve(undefined);
+    });
+    void life.sleep(1);
+    await life.close();
+    go();
+    await settled();
+    expect(heard).toEqual(['started', 'freed']);
+    await life.wake();
+    expect(heard).toEqual(['started', 'freed']);
   });
 });

@@ -22,6 +22,8 @@ function setUp(options: { ticket?: string; random?: () => number } = {}) {
     cancel: (m) => heard.push(`cancel ${m.request}`),
     snapshotRequested: (rank) => heard.push(`snapshot ${rank}`),
     resetPrefixCache: () => heard.push('reset'),
+    sleep: (level) => heard.push(`sleep ${level}`),
+    wake: () => heard.push('wake'),
     unregistered: () => heard.push('unregistered'),
     drain: (m) => heard.push(`drain ${m.reason}`),
     transfer: (m) => heard.push(`${m.type} ${m.transfer}`),
