@@ -1,15 +1,29 @@
 import { isIP } from 'node:net';
 import { getConnInfo } from '@hono/node-server/conninfo';
 import { type Context, Hono, type MiddlewareHandler } from 'hono';
+import * as z from 'zod';
 import { ApiError, badRequest } from '../frontend/errors.ts';
 import { type AccessPolicy, bearer } from './access.ts';
+import type { NodeReport, SleepOrder } from './sleep.ts';
 import { sameSecret } from './ticket.ts';
 
 /** What an admin may do to a running hub. */
 export interface AdminActions {
   /** Returns how many nodes forget their prefix caches now. */
   resetPrefixCaches(): number;
+  /** `node`: id of the one meant; null = all, and those that join later. Throws `ApiError`. */
+  sleep(order: SleepOrder, node: string | null): Promise<NodeReport[]>;
+  wake(node: string | null): Promise<NodeReport[]>;
+  isSleeping(node: string | null): boolean;
 }
+
+const SleepQuery = z.object({
+  level: z.enum(['1', '2']).default('1'),
+  mode: z.enum(['wait', 'abort']).default('wait'),
+  node: z.string().optional(),
+});
+/** vLLM wakes the ones or the others; here all that a node computes with comes back together. */
+const TAGS = new Set(['weights', 'kv_cache']);
 
 /** Calls that change what all callers of the hub get. Names are vLLM's. */
 export function adminRoutes(key: string | null, policy: AccessPolicy, actions: AdminActions): Hono {
@@ -26,11 +40,33 @@ export function adminRoutes(key: string | null, policy: AccessPolicy, actions: A
     }
     return c.json({ nodes: actions.resetPrefixCaches() });
   });
+  routes.post('/sleep', admin, async (c) => {
+    const { level, mode, node } = parseQuery(SleepQuery, c.req.query());
+    const order: SleepOrder = { level: level === '1' ? 1 : 2, mode };
+    return c.json({ nodes: await actions.sleep(order, node ?? null) });
+  });
+  routes.post('/wake_up', admin, async (c) => {
+    const tags = new Set(c.req.queries('tags'));
+    if (tags.size > 0 && (tags.size < TAGS.size || [...tags].some((tag) => !TAGS.has(tag)))) {
+      const message = `'tags' of ${[...tags].map((tag) => `'${tag.slice(0, 40)}'`).join(' and ')} alone is not supported: weights and kv_cache wake up together. Leave it out.`;
+      throw badRequest(message, 'tags');
+    }
+    return c.json({ nodes: await actions.wake(c.req.query('node') ?? null) });
+  });
+  routes.get('/is_sleeping', admin, (c) => c.json({ is_sleeping: actions.isSleeping(c.req.query('node') ?? null) }));
   routes.onError((error) => {
     if (!(error instanceof ApiError)) throw error;
     return Response.json(error.body(), { status: error.status });
   });
   return routes;
+}
+
+function parseQuery<T>(schema: z.ZodType<T>, query: Record<string, string>): T {
+  const parsed = schema.safeParse(query);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const name = String(issue?.path[0] ?? '');
+  throw badRequest(`'${name}': ${issue?.message}`, name);
 }
 
 /**

@@ -29,7 +29,11 @@ export class Candidates {
   readonly #lists = new WeakMap<readonly NodeSocket[], Listed>();
   readonly #decoders = new WeakMap<readonly NodeCandidate[], readonly NodeCandidate[]>();
 
-  constructor(private readonly nodes: ReadyNodes) {}
+  constructor(
+    private readonly nodes: ReadyNodes,
+    /** Whether nodes of the model sleep. */
+    private readonly asleep: (model: string) => boolean,
+  ) {}
 
   /**
    * Nodes of the answer's numerics id before others; one that hung before may wake up, and is better than waiting for none. Where
@@ -109,6 +113,10 @@ export class Candidates {
 
   #nobody(model: string, request: GenerateRequest): ApiError {
     const ready = this.nodes.ready(model);
+    if (ready.length === 0 && this.asleep(model)) {
+      const message = `${model} sleeps: all nodes that could compute it were told to. Whoever runs this hub wakes them with POST /wake_up; send the request again then.`;
+      return unavailable(message, 'asleep', 5);
+    }
     if (ready.length === 0) {
       const which = this.nodes.prefillers(model).length > 0 ? 'Only prefill nodes are ready' : 'No node is ready';
       const message = `${which} to compute ${model}. Open the hub's page in a browser with WebGPU to lend one, then try again.`;

@@ -23,6 +23,10 @@ export interface DispatcherOptions {
   readonly disaggregation: Disaggregation;
   readonly clock: Clock;
   readonly limits: HubLimits;
+  /** Whether nodes of a model sleep. */
+  readonly asleep: (model: string) => boolean;
+  /** Told when a request has left a node, for whatever reason. */
+  readonly left: (socket: NodeSocket) => void;
   /** Attempts of a request after the first. */
   readonly migrationLimit: number;
   /** Told of each migration, for the metrics. */
@@ -46,7 +50,7 @@ export class Dispatcher implements FrameSink {
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
-    this.#candidates = new Candidates(options.nodes);
+    this.#candidates = new Candidates(options.nodes, options.asleep);
   }
 
   /** What the frontend sees as the thing that computes a model. */
@@ -83,6 +87,23 @@ export class Dispatcher implements FrameSink {
       if (current !== null) requests.set(current.socket, (requests.get(current.socket) ?? 0) + 1);
     }
     return requests;
+  }
+
+  /** Whether a request runs on the node. */
+  runsOn(socket: NodeSocket): boolean {
+    for (const { current } of this.#active.values()) if (current?.socket === socket) return true;
+    return false;
+  }
+
+  /** What runs on the node goes on on others, and fails where none can take it. */
+  moveAway(socket: NodeSocket): void {
+    const message =
+      'The node that computed this request was put to sleep before it was done, and no other could go on with it. Send it again once POST /wake_up woke the nodes.';
+    for (const active of this.#active.values()) {
+      if (active.current?.socket !== socket) continue;
+      this.#drop(active);
+      this.#migrate(active, unavailable(message, 'asleep', 5), 'now');
+    }
   }
 
   /** Takes no more requests; resolves when the running ones have ended. */
@@ -297,8 +318,10 @@ export class Dispatcher implements FrameSink {
     active.watch.stop();
     if (active.current === null) return;
     this.#options.disaggregation.leave(active.request.request);
-    this.#options.router.freed(active.current.place, active.current.generate);
+    const { socket, place, generate } = active.current;
+    this.#options.router.freed(place, generate);
     active.current = null;
+    this.#options.left(socket);
   }
 }
 

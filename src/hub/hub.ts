@@ -8,6 +8,7 @@ import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
 import { createBlockHasher } from '../protocol/hashes.ts';
 import { MAX_BULK_MESSAGE_BYTES } from '../protocol/transfer.ts';
 import { AccessPolicy } from './access.ts';
+import type { AdminActions } from './admin.ts';
 import { createApp } from './app.ts';
 import { type CloseTimes, Closing } from './closing.ts';
 import type { HubConfig } from './config.ts';
@@ -27,6 +28,7 @@ import { KvIndex } from './router/kv-index.ts';
 import { Router } from './router/router.ts';
 import { startServer } from './server.ts';
 import { startSideServers } from './side-servers.ts';
+import { SleepControl } from './sleep.ts';
 import { HubStartError } from './start-error.ts';
 import { connect, connectBulk, wireOf } from './websocket.ts';
 
@@ -102,11 +104,16 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     disaggregation,
     clock,
     limits,
+    asleep: (model) => sleep.covers(model),
+    left: (socket) => sleep.left(socket),
     migrationLimit: config.migrationLimit,
     migrated: (model, type, migration) => metrics.migrated(model, type, migration),
     happened: happenings.add,
     log,
   });
+  const sleep = new SleepControl({ registry, dispatcher, clock, finishMs: config.drainSeconds * 1000, log });
+  // First: what waits for a node must not go to one that shall sleep.
+  registry.onChange((socket) => sleep.look(socket));
   registry.onChange(() => dispatcher.nodesChanged());
   const nodes = (): ClusterNode[] => {
     const requests = dispatcher.perNode();
@@ -196,6 +203,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       dispatcher.failAll('The hub stopped before this request was done. Send it again.');
       ended = true;
       health?.stop();
+      sleep.stop();
       for (const node of open) node.end(CLOSE.goingAway, 'the hub stops');
       relay.end();
       await server.close();
@@ -204,8 +212,19 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     },
   });
   const policy = new AccessPolicy(config);
-  const status = { state, stopping: () => closing.begun, metrics: metrics.registry };
-  const app = createApp({ config, policy, api, models: folders, status, admin: registry, log });
+  const status = {
+    state,
+    stopping: () => closing.begun,
+    sleeping: () => sleep.isSleeping(null),
+    metrics: metrics.registry,
+  };
+  const admin: AdminActions = {
+    resetPrefixCaches: () => registry.resetPrefixCaches(),
+    sleep: (order, node) => sleep.sleep(order, node),
+    wake: (node) => sleep.wake(node),
+    isSleeping: (node) => sleep.isSleeping(node),
+  };
+  const app = createApp({ config, policy, api, models: folders, status, admin, log });
   const side = await startSideServers(config, policy, status).catch(async (error: unknown) => {
     await publisher?.close();
     throw error;

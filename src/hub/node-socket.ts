@@ -94,6 +94,8 @@ export class NodeSocket {
   card: Card | null = null;
   /** Why its health check failed; null while it is well. An ill node takes no requests. */
   ill: string | null = null;
+  /** It shall sleep, and takes no new requests; what it has may end first. */
+  resting = false;
   /** Of each data-parallel rank, as are the prefix caches. */
   readonly loads = new Map<number, Load>();
   readonly kv = new Map<number, KvRank>();
@@ -173,6 +175,11 @@ export class NodeSocket {
   /** The outcome of a health check (rule H2). */
   setIll(ill: string | null): void {
     this.ill = ill;
+    this.#options.desk.changed(this);
+  }
+
+  setResting(resting: boolean): void {
+    this.resting = resting;
     this.#options.desk.changed(this);
   }
 
@@ -322,6 +329,7 @@ export class NodeSocket {
       const wasReady = this.state === 'ready';
       this.state = 'greeted';
       this.stage = message.stage;
+      this.resting = false;
       this.#forgetRanks();
       // Whoever looks for another node for what is lost must not find this one.
       this.#options.desk.changed(this);

@@ -29,7 +29,7 @@ const FORGET_MS = 1000;
 export class Registry implements NodeDesk, ReadyNodes {
   readonly #sockets = new Map<string, NodeSocket>();
   readonly #identities = new Map<string, Identity>();
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(socket: NodeSocket) => void>();
   #forgotAt = Number.NEGATIVE_INFINITY;
   /** By model, as of the last change: every request asks, and there may be thousands. */
   readonly #ready = new Map<
@@ -97,17 +97,17 @@ export class Registry implements NodeDesk, ReadyNodes {
       const identity = this.#identities.get(socket.id);
       if (identity !== undefined) identity.leftAt = this.clock.now();
     }
-    this.changed();
+    this.changed(socket);
   }
 
-  changed(socket?: NodeSocket): void {
+  changed(socket: NodeSocket): void {
     this.#ready.clear();
-    if (socket?.state === 'ready') this.#resetIfDue(socket);
-    for (const listener of this.#listeners) listener();
+    if (socket.state === 'ready') this.#resetIfDue(socket);
+    for (const listener of this.#listeners) listener(socket);
   }
 
   /** Calls `listener` after each change of a node's stage, and when nodes come and go. Returns how to stop it. */
-  onChange(listener: () => void): () => void {
+  onChange(listener: (socket: NodeSocket) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -126,7 +126,7 @@ export class Registry implements NodeDesk, ReadyNodes {
     let known = this.#ready.get(model);
     if (known === undefined) {
       const ready = this.sockets().filter(
-        ({ state, model: own, ill }) => state === 'ready' && own === model && ill === null,
+        ({ state, model: own, ill, resting }) => state === 'ready' && own === model && ill === null && !resting,
       );
       const prefill = ready.filter(({ card }) => card?.role === 'prefill');
       known = { answer: ready.filter(({ card }) => card?.role !== 'prefill'), prefill };
@@ -159,6 +159,11 @@ export class Registry implements NodeDesk, ReadyNodes {
   isNode(id: string, token: string): boolean {
     const identity = this.#identities.get(id);
     return identity !== undefined && this.has(id) && sameSecret(identity.token, token);
+  }
+
+  /** Whether the id is that of a node that is connected, or may come back under it. */
+  remembers(id: string): boolean {
+    return this.#identities.has(id);
   }
 
   sockets(): NodeSocket[] {

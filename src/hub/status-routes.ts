@@ -7,6 +7,8 @@ import { summaryOf } from '../protocol/cluster-summary.ts';
 export interface StatusSource {
   state(): ClusterState;
   stopping(): boolean;
+  /** Whether no node serves because nodes were put to sleep. */
+  sleeping(): boolean;
   readonly metrics: Registry;
 }
 
@@ -49,7 +51,7 @@ export function metricsRoutes(source: StatusSource): Hono {
  * `/live` and `/health` (every node and its stage).
  *
  * `/health` is 200 `healthy` while every model has a ready node, 200 `degraded` while some have, and 503 `unhealthy` while none has, and
- * 503 `draining` from the moment the hub stops: like Dynamo's frontend it lists endpoints and instances, but its status code can be used as a readiness probe.
+ * 503 `asleep` while that is because nodes sleep, and 503 `draining` from the moment the hub stops: like Dynamo's frontend it lists endpoints and instances, but its status code can be used as a readiness probe.
  */
 export function healthRoutes(source: StatusSource): Hono {
   const routes = new Hono();
@@ -59,7 +61,7 @@ export function healthRoutes(source: StatusSource): Hono {
     const { namespace, models, nodes } = source.state();
     const served = models.filter((model) => model.readyNodes > 0);
     const able = served.length === 0 ? 'unhealthy' : served.length < models.length ? 'degraded' : 'healthy';
-    const status = source.stopping() ? 'draining' : able;
+    const status = source.stopping() ? 'draining' : able === 'unhealthy' && source.sleeping() ? 'asleep' : able;
     const body = {
       status,
       message: messageOf(status, served.length, models.length),
@@ -74,12 +76,13 @@ export function healthRoutes(source: StatusSource): Hono {
         adapter: card && adapterName(card.adapter),
       })),
     };
-    return c.json(body, status === 'unhealthy' || status === 'draining' ? 503 : 200);
+    return c.json(body, status === 'healthy' || status === 'degraded' ? 200 : 503);
   });
   return routes;
 }
 
 function messageOf(status: string, served: number, models: number): string {
   if (status === 'draining') return 'The hub stops: requests that run end, new ones belong elsewhere';
+  if (status === 'asleep') return 'The nodes sleep: POST /wake_up wakes them';
   return served === 0 ? 'No node is ready' : `${served} of ${models} models can be served`;
 }

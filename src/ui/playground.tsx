@@ -119,5 +119,7 @@ function canAnswer(): boolean {
 function waitingFor(): string {
   if (alone.value) return 'Once the model is ready, begin with one of these.';
   if (cluster.value.status === 'unreachable') return 'The hub is out of reach. It answers as soon as it is back.';
+  if (cluster.value.status === 'reached' && cluster.value.state.groups.some(({ stage }) => stage === 'asleep'))
+    return 'The nodes sleep. Once whoever runs the hub wakes them, begin with one of these.';
   return 'No node is ready yet. Once one is, begin with one of these.';
 }

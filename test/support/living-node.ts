@@ -76,17 +76,22 @@ export class LivingNode {
       query: '',
       feed: this.#feed,
       leaveTimes: () => options.leaveTimes ?? { graceMs: 5000, timeoutMs: 60_000 },
-      startEngine: async ({ model, blockSize }, listener) => {
-        const engine = new LivingEngine(
-          listenerOf(listener, 0),
-          { fingerprint: model.fingerprint, blockSize },
-          options,
-        );
-        this.engines.push(engine);
-        return new Ranks([engine]);
-      },
+      startEngine: async ({ model, blockSize }, listener) =>
+        this.#ranks(
+          () => new LivingEngine(listenerOf(listener, 0), { fingerprint: model.fingerprint, blockSize }, options),
+        ),
     });
     this.node.join();
+  }
+
+  /** What wakes up is another engine, with an empty cache. */
+  #ranks(make: () => LivingEngine): Ranks {
+    const engine = make();
+    this.engines.push(engine);
+    return new Ranks([engine], 0, async (level) => {
+      await engine.close();
+      return { keptBytes: level === 1 ? 1000 : 0, wake: async () => this.#ranks(make), close: async () => {} };
+    });
   }
 
   get snapshot(): NodeSnapshot {

@@ -123,6 +123,8 @@ export class SimulatedCluster {
     happened() {},
   });
   readonly dispatcher: Dispatcher = new Dispatcher({
+    asleep: () => false,
+    left() {},
     nodes: {
       ready: () => this.nodes.filter((node) => node.alive).map(({ socket }) => socket),
       prefillers: () => [],

@@ -78,7 +78,8 @@ export class HealthChecks {
     const { clock, sockets, busy, config } = this.#options;
     this.#stopTimer = clock.after(Math.min(TICK_MS, config.waitMs), () => {
       const isBusy = busy();
-      for (const socket of sockets()) if (socket.state === 'ready') this.#look(socket, isBusy(socket));
+      for (const socket of sockets())
+        if (socket.state === 'ready' && !socket.resting) this.#look(socket, isBusy(socket));
       this.#tick();
     });
   }

@@ -3,6 +3,8 @@ import { AccessPolicy } from '../../../src/hub/access.ts';
 import { adminRoutes } from '../../../src/hub/admin.ts';
 
 interface Call {
+  readonly method?: string;
+  readonly path?: string;
   readonly key?: string | null;
   readonly from?: string;
   readonly headers?: Record<string, string>;
@@ -10,27 +12,47 @@ interface Call {
 }
 
 /** An admin call to a hub that lists one origin, as Node's server would hand it over. */
-async function call({ key = null, from = '127.0.0.1', headers = {}, query = '' }: Call) {
+async function call({
+  method = 'POST',
+  path = '/reset_prefix_cache',
+  key = null,
+  from = '127.0.0.1',
+  headers = {},
+  query = '',
+}: Call) {
   const policy = new AccessPolicy({ host: '0.0.0.0', allowedHosts: [], allowedOrigins: ['https://chat.example'] });
   let resets = 0;
+  const asked: string[] = [];
   const routes = adminRoutes(key, policy, {
     resetPrefixCaches() {
       resets += 1;
       return 3;
     },
+    async sleep({ level, mode }, node) {
+      asked.push(`sleep ${level} ${mode} ${node}`);
+      return [];
+    },
+    async wake(node) {
+      asked.push(`wake ${node}`);
+      return [];
+    },
+    isSleeping(node) {
+      asked.push(`asked ${node}`);
+      return true;
+    },
   });
   const incoming = {
     socket: { remoteAddress: from, remotePort: 1, remoteFamily: from.includes(':') ? 'IPv6' : 'IPv4' },
   };
-  const request = { method: 'POST', headers: { host: 'localhost:8080', ...headers } };
-  const response = await routes.request(`/reset_prefix_cache${query}`, request, { incoming });
+  const request = { method, headers: { host: 'localhost:8080', ...headers } };
+  const response = await routes.request(`${path}${query}`, request, { incoming });
   const body = (await response.json()) as { nodes?: number; error?: { code: string; message: string } };
-  return { status: response.status, body, resets };
+  return { status: response.status, body, resets, asked };
 }
 
 describe('without an admin key', () => {
   it.each(['127.0.0.1', '127.8.9.1', '::1', '::ffff:127.0.0.1'])('%s is this machine', async (from) => {
-    expect(await call({ from })).toEqual({ status: 200, body: { nodes: 3 }, resets: 1 });
+    expect(await call({ from })).toEqual({ status: 200, body: { nodes: 3 }, resets: 1, asked: [] });
     expect(await call({ from, headers: { origin: 'http://localhost:8080' } })).toMatchObject({ status: 200 });
   });
 
@@ -99,4 +121,46 @@ it('what a reset does not do is refused by name', async () => {
     expect({ status, resets }).toEqual({ status: 400, resets: 0 });
     expect(body.error?.message).toContain(name);
   }
+});
+
+describe('sleeping', () => {
+  it.each([
+    ['POST', '/sleep'],
+    ['POST', '/wake_up'],
+    ['GET', '/is_sleeping'],
+  ])('%s %s is an admin call', async (method, path) => {
+    for (const refused of [
+      { from: '192.168.1.5' },
+      { headers: { origin: 'https://evil.example' } },
+      { key: 'secret' },
+    ]) {
+      const { status, asked } = await call({ method, path, ...refused });
+      expect({ status, asked }).toEqual({ status: 'key' in refused ? 401 : 403, asked: [] });
+    }
+  });
+
+  it.each([
+    ['POST', '/sleep', '', 'sleep 1 wait null'],
+    ['POST', '/sleep', '?level=2&mode=abort&node=n-1', 'sleep 2 abort n-1'],
+    ['POST', '/wake_up', '', 'wake null'],
+    ['POST', '/wake_up', '?node=n-1&tags=kv_cache&tags=weights', 'wake n-1'],
+    ['GET', '/is_sleeping', '', 'asked null'],
+    ['GET', '/is_sleeping', '?node=n-1', 'asked n-1'],
+  ])('%s %s%s', async (method, path, query, expected) => {
+    expect(await call({ method, path, query })).toMatchObject({ status: 200, asked: [expected] });
+  });
+
+  it.each([
+    ['/sleep', '?level=0', 'level'],
+    ['/sleep', '?level=3', 'level'],
+    ['/sleep', '?level=one', 'level'],
+    ['/sleep', '?mode=keep', 'mode'],
+    ['/wake_up', '?tags=weights', "'weights'"],
+    ['/wake_up', '?tags=kv_cache', "'kv_cache'"],
+    ['/wake_up', '?tags=weights&tags=scheduling', "'scheduling'"],
+  ])('%s%s is refused by name', async (path, query, name) => {
+    const { status, body, asked } = await call({ path, query });
+    expect({ status, asked }).toEqual({ status: 400, asked: [] });
+    expect(body.error?.message).toContain(name);
+  });
 });
