@@ -123,8 +123,9 @@ export interface Engine {
 export interface EngineGroup {
   readonly engines: readonly [Engine, ...Engine[]];
   /**
-   * Ends the engines and frees all that they hold of the GPU, but the device and its compiled shaders; their prefix caches
-   * are forgotten, and LoRA adapters are gone: whoever loaded them loads them into the engines that wake up. What runs must have been cancelled. Level 1 keeps the weights in the memory of the page, level 2 does not.
+   * Ends the engines and frees all that they hold of the GPU, but the device and its compiled shaders. Prefix caches are forgotten and LoRA
+   * adapters gone: whoever loaded them loads them into the engines that wake up. What runs should have been cancelled, since nothing more
+   * comes of it. Level 1 keeps the weights in the memory of the page, level 2 does not.
    * Rejects with `EngineError` code `out_of_memory`, and nothing has changed, where the page cannot hold them.
    */
   sleep(level: SleepLevel): Promise<SleepingGroup>;
