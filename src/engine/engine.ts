@@ -19,6 +19,7 @@ import type { StepResult, SubmittedStep } from './runner.ts';
 import type { Scheduler, StepPlan } from './scheduler.ts';
 import { PROMPT_ONLY, Sequence } from './sequence.ts';
 import { StepCounters } from './step-counters.ts';
+import { lorasOf, recordOf } from './step-record.ts';
 import { LOGIT_LOGPROBS, LOGIT_SAMPLE } from './tables.ts';
 
 /** What the loop needs of the GPU; `Runner` is the real one. */
@@ -283,7 +284,7 @@ export class StepLoop implements Engine {
         () => {}, // told by the await in a later turn
       );
       this.flight.push(entry);
-      this.counters.step(record(plan, inFlight, entry.submitted, this.parts.now() - started));
+      this.counters.step(recordOf(plan, inFlight, entry.submitted, this.parts.now() - started));
     } else if (this.flight.some((f) => f !== null)) {
       this.flight.push(null);
     } else {
@@ -377,26 +378,4 @@ export class StepLoop implements Engine {
     this.started.delete(sequence);
     this.releaseLora(sequence);
   }
-}
-
-function lorasOf({ rows }: StepPlan): Set<LoraAdapter> {
-  return new Set(rows.flatMap(({ sequence }) => sequence.lora ?? []));
-}
-
-function record(plan: StepPlan, inFlight: number, submitted: SubmittedStep, hostMs: number): StepRecord {
-  const { submits, dispatches, bytes } = submitted;
-  return {
-    step: plan.step,
-    rows: plan.numRows,
-    prefillRows: plan.numRows - plan.numDecodeRows,
-    decodeRows: plan.numDecodeRows,
-    inFlight,
-    submits,
-    dispatches,
-    bytes,
-    loras: lorasOf(plan).size,
-    loraRows: plan.rows.reduce((sum, { sequence, count }) => sum + (sequence.lora ? count : 0), 0),
-    preempted: plan.preempted,
-    hostMs,
-  };
 }
