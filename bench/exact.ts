@@ -6,7 +6,7 @@ const EOS = [2, 0];
 /** How far the engine's numbers are from the reference implementation's (float32 on a CPU), for each way to hold K and V. */
 export async function benchExact(): Promise<string> {
   const rows: (string | number)[][] = [];
-  for (const kvCacheDtype of ['f32', 'f16', 'bf16'] as const) {
+  for (const kvCacheDtype of ['f32', 'f16', 'bf16', 'int8'] as const) {
     const test = await TestEngine.create({ kvCacheDtype });
     const answers = await Promise.all(
       reference.cases.map((c) =>

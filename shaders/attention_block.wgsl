@@ -9,8 +9,7 @@
 //            of 4, at most TX), DEPTH (8 or a multiple of 16; divides HEAD_DIM), V_KEYS (a multiple of 4), SHARES (parts in which a tile's
 //            weights are staged; V_KEYS divides 64 / SHARES). Workgroup memory: workgroupBytes of attention-block.ts. Features: none.
 // Bindings:  as in attention_wide.wgsl.
-#include "lib/dtype.wgsl"
-#include "lib/kv.wgsl"
+#include "lib/kv_read.wgsl"
 #include "lib/softcap.wgsl"
 #include "lib/attention_merge.wgsl"
 #include "lib/window.wgsl"
@@ -19,8 +18,6 @@
 @group(0) @binding(0) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> k_pool: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> v_pool: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 
 const QUADS = HEAD_DIM / 4;
@@ -34,27 +31,11 @@ const VALUES_AT = QUERIES * WEIGHT_STRIDE;
 
 /// In turn: [query][dimension] and [key][dimension]; largest scores at VALUES_AT; [query][position] weights and [position][dimension] values.
 var<workgroup> staged: array<vec4<f32>, max(KEYS_AT + 64 * STRIDE, VALUES_AT + max(V_KEYS * QUADS, THREADS * HELD / 4))>;
-/// First element of the KV head at each position of the tile; positions that no row of the block sees stand in by its first row's.
-var<workgroup> elements: array<u32, 64>;
+/// The KV head at each position of the tile; positions that no row of the block sees stand in by its first row's.
+var<workgroup> kv_heads: array<KvHead, 64>;
 /// Of each query: the tile's largest score, and what the sums before the tile and those of the tile are multiplied by.
 var<workgroup> tops: array<f32, QUERIES>;
 var<workgroup> joins: array<vec2<f32>, QUERIES>;
-
-fn key_eight(element: u32, eight: u32) -> Eight {
-#if DTYPE == 0
-  return unpack_eight(k_pool[element / 4 + 2 * eight], k_pool[element / 4 + 2 * eight + 1]);
-#else
-  return unpack_eight(k_pool[element / 8 + eight]);
-#endif
-}
-
-fn value_eight(element: u32, eight: u32) -> Eight {
-#if DTYPE == 0
-  return unpack_eight(v_pool[element / 4 + 2 * eight], v_pool[element / 4 + 2 * eight + 1]);
-#else
-  return unpack_eight(v_pool[element / 8 + eight]);
-#endif
-}
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -108,13 +89,13 @@ fn main(
     for (var i = thread; i < TILE; i += THREADS) {
       let position = tile * TILE + i;
       let seen = position >= first && (position <= place.y || in_block(row, position - place.y, count));
-      elements[i] = kv_element(place.x, select(place.y, position, seen), group.x);
+      kv_heads[i] = kv_head(place.x, select(place.y, position, seen), group.x);
     }
     workgroupBarrier();
     // Staged keys are in the order in which threads side by side read them: slot 16 c + n holds key 4 n + c.
 #for l in 0..(8 * DEPTH + THREADS - 1) / THREADS
-    let k_element_${l} = elements[k_slot_${l} % 16 * 4 + k_slot_${l} / 16];
-    var next_k_${l} = key_eight(k_element_${l}, k_eight_${l});
+    let k_head_${l} = kv_heads[k_slot_${l} % 16 * 4 + k_slot_${l} / 16];
+    var next_k_${l} = key_eight(k_head_${l}, k_eight_${l});
 #endfor
 #for l in 0..(TY * HELD * (DEPTH / 4) + THREADS - 1) / THREADS
     var next_q_${l} = q[q_at_${l}];
@@ -143,7 +124,7 @@ fn main(
       next_q_${l} = q[q_at_${l} + next * (DEPTH / 4)];
 #endfor
 #for l in 0..(8 * DEPTH + THREADS - 1) / THREADS
-      next_k_${l} = key_eight(k_element_${l}, next * (DEPTH / 8) + k_eight_${l});
+      next_k_${l} = key_eight(k_head_${l}, next * (DEPTH / 8) + k_eight_${l});
 #endfor
       for (var quad = 0u; quad < DEPTH / 4; quad++) {
 #for i in 0..HELD
@@ -166,7 +147,7 @@ fn main(
       workgroupBarrier();
     }
 #for l in 0..(V_KEYS * (HEAD_DIM / 8) + THREADS - 1) / THREADS
-    var next_v_${l} = value_eight(elements[v_key_${l}], v_eight_${l});
+    var next_v_${l} = value_eight(kv_heads[v_key_${l}], v_eight_${l});
 #endfor
 #for i in 0..HELD
     var top_${i} = -1.0e30;
@@ -237,7 +218,7 @@ fn main(
       workgroupBarrier();
       let next = min(chunk + 1, TILE / V_KEYS - 1);
 #for l in 0..(V_KEYS * (HEAD_DIM / 8) + THREADS - 1) / THREADS
-      next_v_${l} = value_eight(elements[next * V_KEYS + v_key_${l}], v_eight_${l});
+      next_v_${l} = value_eight(kv_heads[next * V_KEYS + v_key_${l}], v_eight_${l});
 #endfor
       for (var quad = 0u; quad < V_KEYS / 4; quad++) {
 #for i in 0..HELD

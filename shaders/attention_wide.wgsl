@@ -6,10 +6,9 @@
 // Variants:  SPLIT 0: a workgroup takes all tiles of its row. 1: one tile each (workgroup z), whose sums go to `partials`, for
 //            attention_merge.wgsl: where few rows leave a GPU idle. BLOCK_ROWS > 0: rows of blocks are left to attention_block.wgsl.
 // Constants: as in attention_scalar.wgsl but WORKGROUP, and GROUP (= HEADS / KV_HEADS), PAIRS (= HEAD_DIM / 2), LANES, SPLIT, MAX_TILES,
-//            BLOCK_ROWS. Workgroup memory: 4 (GROUP (HEAD_DIM + 65) + 64) bytes. Features: none.
+//            BLOCK_ROWS. Workgroup memory: 4 (GROUP (HEAD_DIM + 129) + 64) bytes, 512 more with DTYPE 3. Features: none.
 // Bindings:  as in attention_scalar.wgsl; 5 is `partials` where SPLIT: [rows][HEADS][MAX_TILES][largest score, weights, HEAD_DIM sums] f32.
-#include "lib/dtype.wgsl"
-#include "lib/kv.wgsl"
+#include "lib/kv_read.wgsl"
 #include "lib/softcap.wgsl"
 #include "lib/attention_merge.wgsl"
 #include "lib/window.wgsl"
@@ -20,24 +19,14 @@
 @group(0) @binding(0) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
 @group(0) @binding(2) var<storage, read> q: array<f32>;
-@group(0) @binding(3) var<storage, read> k_pool: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> v_pool: array<u32>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec2<f32>>;
 
 var<workgroup> query: array<f32, GROUP * HEAD_DIM>;
-/// First element of the KV head at each position of the tile; positions that the row does not see stand in by one that it does.
-var<workgroup> elements: array<u32, 64>;
+/// The KV head at each position of the tile; positions that the row does not see stand in by one that it does.
+var<workgroup> kv_heads: array<KvHead, 64>;
 var<workgroup> scores: array<f32, GROUP * 64>;
 var<workgroup> tile_weights: array<f32, GROUP * 64>;
 var<workgroup> tops: array<f32, GROUP>;
-
-fn value_pair(element: u32, pair: u32) -> vec2<f32> {
-#if DTYPE == 0
-  return vec2(bitcast<f32>(v_pool[element + 2 * pair]), bitcast<f32>(v_pool[element + 2 * pair + 1]));
-#else
-  return unpack_pair(v_pool[element / 2 + pair]);
-#endif
-}
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -77,22 +66,18 @@ fn main(
   for (var tile = first_tile; tile <= last_tile; tile++) {
     if (lane < TILE) {
       let position = clamp(tile * TILE + lane, first, place.y);
-      elements[lane] = kv_element(place.x, position, group.x);
+      kv_heads[lane] = kv_head(place.x, position, group.x);
     }
     workgroupBarrier();
 #for i in 0..(GROUP * 64 + LANES - 1) / LANES
     {
       let task = lane + ${i} * LANES;
       if (task < GROUP * TILE) {
-        let element = elements[task % TILE];
+        let kv = kv_heads[task % TILE];
         let base = task / TILE * HEAD_DIM;
         var score = 0.0;
         for (var i = 0u; i < HEAD_DIM / 8; i++) {
-#if DTYPE == 0
-          let k = unpack_eight(k_pool[element / 4 + 2 * i], k_pool[element / 4 + 2 * i + 1]);
-#else
-          let k = unpack_eight(k_pool[element / 8 + i]);
-#endif
+          let k = key_eight(kv, i);
 #for d in 0..4
           score = fma(query[base + 8 * i + ${d}], k.low[${d}], score);
 #endfor
@@ -129,7 +114,7 @@ fn main(
       var here = Attended(tops[head_${i}], 0.0, vec2<f32>());
       for (var j = 0u; j < TILE; j += 16) {
 #for u in 0..16
-        let v_${u} = value_pair(elements[j + ${u}], pair_${i});
+        let v_${u} = value_pair(kv_heads[j + ${u}], pair_${i});
 #endfor
 #for u in 0..16
         let weight_${u} = tile_weights[head_${i} * TILE + j + ${u}];

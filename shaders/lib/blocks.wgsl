@@ -10,6 +10,7 @@
 // Numbers become f32: scale * q is exact with f16 scales (at most 19 bits), so that the sum with min is rounded once, and the same,
 //   whether or not a compiler contracts it; with f32 scales the product is rounded once.
 // Needs: lib/dtype.wgsl (Eight), `weight` as array<vec4<u32>>.
+#include "lib/bytes.wgsl"
 const RUN = 32u;
 
 #if DTYPE >= 6
@@ -26,10 +27,7 @@ fn integers(words: vec2<u32>) -> Eight {
 #else
 /// The eight integers of two words of bytes.
 fn integers(words: vec2<u32>) -> Eight {
-  return Eight(
-    vec4<f32>(bitcast<vec4<i32>>(vec4(words.x) << vec4(24u, 16u, 8u, 0u)) >> vec4(24u)),
-    vec4<f32>(bitcast<vec4<i32>>(vec4(words.y) << vec4(24u, 16u, 8u, 0u)) >> vec4(24u)),
-  );
+  return Eight(signed_bytes(words.x), signed_bytes(words.y));
 }
 #endif
 

@@ -159,8 +159,7 @@ export const engineOptions = {
     kind: choice('auto', 'f32', 'bf16', 'f16', 'int8'),
     default: 'auto',
     where: 'both',
-    help: 'How K and V are held.',
-    refused: only(['auto', 'f32', 'bf16', 'f16'], 'K and V are held as floats'),
+    help: 'How K and V are held; int8: with one f16 scale a token and KV head.',
   }),
   'enable-prefix-caching': option({
     group: 'Engine',

@@ -2,6 +2,7 @@ import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { KvEvent, KvSnapshot } from '../protocol/kv-events.ts';
 import type { AdapterCard, EngineLoad, SleepLevel } from '../protocol/messages.ts';
 import type { KvSection } from '../protocol/transfer.ts';
+import type { KvDtype } from './kernels/dtype.ts';
 import type { Loras } from './lora/loras.ts';
 
 /** What one step of the engine did; tests read these to prove that batching, mixing and overlap happened. */
@@ -34,7 +35,7 @@ export interface EngineInfo {
   readonly maxModelLen: number;
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
-  readonly kvCacheDtype: 'f32' | 'bf16' | 'f16';
+  readonly kvCacheDtype: KvDtype;
   readonly vocabSize: number;
   readonly layers: number;
   /** Bytes of the K, or the V, of one block in one layer: what payloads of KV are counted in. */

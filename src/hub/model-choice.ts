@@ -48,7 +48,6 @@ function memoryOptions(
 ): Parameters<typeof fitsAdapter>[1] | null {
   try {
     const options = pageOptions(new URLSearchParams(query), nodeOptions);
-    const kvCacheDtype = options['kv-cache-dtype'];
     return {
       blockSize: options['block-size'],
       maxModelLen: options['max-model-len'],
@@ -60,8 +59,7 @@ function memoryOptions(
       maxLoraRank: options['max-lora-rank'],
       gpuMemoryUtilization: options['gpu-memory-utilization'],
       quantization: options.quantization,
-      // Refused by the options table; its type does not know.
-      kvCacheDtype: kvCacheDtype === 'int8' ? 'auto' : kvCacheDtype,
+      kvCacheDtype: options['kv-cache-dtype'],
     };
   } catch (error) {
     if (error instanceof OptionError) return null;

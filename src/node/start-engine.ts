@@ -115,7 +115,7 @@ function engineOptions(options: PageOptions): EngineOptions {
   return {
     engines: dataParallel(options).engines,
     blockSize: options['block-size'],
-    kvCacheDtype: kvCacheDtype(options),
+    kvCacheDtype: options['kv-cache-dtype'],
     maxModelLen: options['max-model-len'],
     maxNumSeqs: options['max-num-seqs'],
     maxNumBatchedTokens: options['max-num-batched-tokens'],
@@ -127,13 +127,6 @@ function engineOptions(options: PageOptions): EngineOptions {
     enforceEager: options['enforce-eager'],
     freeOrder: null,
   };
-}
-
-function kvCacheDtype(options: PageOptions): EngineOptions['kvCacheDtype'] {
-  const dtype = options['kv-cache-dtype'];
-  // The options table has refused it already; its type does not know.
-  if (dtype === 'int8') throw new EngineError('model', 'K and V cannot be held as int8 yet.');
-  return dtype;
 }
 
 /** null where the model has no such file. */

@@ -9,7 +9,7 @@ export type BlockDtype = 'int8' | 'int8-min' | 'int8-16' | 'int4' | 'int4-min';
 
 export type WeightDtype = FloatDtype | BlockDtype;
 
-/** DTYPE of `shaders/lib/dtype.wgsl` and `shaders/lib/blocks.wgsl`. */
+/** DTYPE of `shaders/lib/dtype.wgsl`, `shaders/lib/blocks.wgsl` and, of K and V, `shaders/lib/kv.wgsl`. */
 export const DTYPE_CODE: Readonly<Record<WeightDtype, number>> = {
   f32: 0,
   bf16: 1,
@@ -22,6 +22,14 @@ export const DTYPE_CODE: Readonly<Record<WeightDtype, number>> = {
 };
 
 export const FLOAT_BYTES: Readonly<Record<FloatDtype, number>> = { f32: 4, bf16: 2, f16: 2 };
+
+/** How K and V are held: as floats, or as int8 with one f16 scale a token and KV head (`shaders/lib/kv_int8.wgsl`). */
+export type KvDtype = FloatDtype | 'int8';
+
+/** Bytes of the K, or the V, of one token and KV head. */
+export function kvHeadBytes(dtype: KvDtype, headDim: number): number {
+  return dtype === 'int8' ? headDim + 2 : headDim * FLOAT_BYTES[dtype];
+}
 
 /** Integers of a row are padded to whole runs of so many, whatever the length of a block. */
 const RUN = 32;

@@ -1,6 +1,6 @@
 import { EngineError } from '../api.ts';
 import type { Constants } from '../gpu/shader-source.ts';
-import { DTYPE_CODE, type FloatDtype } from './dtype.ts';
+import { DTYPE_CODE, type KvDtype } from './dtype.ts';
 
 /** What kernels on the paged KV pool have in common. */
 export interface PagedArgs {
@@ -11,7 +11,7 @@ export interface PagedArgs {
   readonly numKvHeads: number;
   /** A multiple of 8. */
   readonly headDim: number;
-  readonly kvDtype: FloatDtype;
+  readonly kvDtype: KvDtype;
   /** Tokens a block. */
   readonly blockSize: number;
   readonly maxBlocksPerSeq: number;
@@ -19,7 +19,7 @@ export interface PagedArgs {
   readonly rows: GPUBuffer;
   /** [slot][maxBlocksPerSeq] u32 block ids */
   readonly blockTable: GPUBuffer;
-  /** [block][token in block][kv head][dim] in `kvDtype` */
+  /** [block][token in block][kv head][dim] in `kvDtype`; behind each block of int8 its scales (`shaders/lib/kv.wgsl`) */
   readonly kPool: GPUBuffer;
   readonly vPool: GPUBuffer;
 }

@@ -1,6 +1,6 @@
 import { EngineError } from '../api.ts';
 import type { KernelCall } from '../gpu/kernel.ts';
-import { FLOAT_BYTES } from './dtype.ts';
+import { kvHeadBytes } from './dtype.ts';
 import { type PagedArgs, pagedConstants } from './paged.ts';
 import type { KernelVariant } from './variant.ts';
 
@@ -61,7 +61,7 @@ export function ropeKv(a: RopeKvArgs): KernelCall {
       { buffer: a.vPool, access: 'read_write' },
     ],
     workgroups: [Math.ceil((heads * lanes) / workgroup), a.bucket, 1],
-    bytes: a.bucket * a.headDim * (heads * 4 + a.numHeads * 4 + 2 * a.numKvHeads * FLOAT_BYTES[a.kvDtype]),
+    bytes: a.bucket * (a.headDim * (heads + a.numHeads) * 4 + 2 * a.numKvHeads * kvHeadBytes(a.kvDtype, a.headDim)),
     flops: a.bucket * a.headDim * (a.numHeads + a.numKvHeads) * (a.qkNorm ? 7 : 3),
   };
 }

@@ -1,10 +1,9 @@
 import { EngineError } from '../api.ts';
 import { allocate, mib } from '../gpu/allocate.ts';
+import { type KvDtype, kvHeadBytes } from '../kernels/dtype.ts';
 import type { ModelSpec } from '../model/spec.ts';
 
-export type KvDtype = 'f32' | 'bf16' | 'f16';
-
-/** K and V of one layer, block-major: [block][token in block][kv head][dim], packed two to a word unless f32. */
+/** K and V of one layer, block-major: [block][token in block][kv head][dim], and behind a block of int8 its scales (`shaders/lib/kv.wgsl`). */
 export interface KvLayer {
   readonly k: GPUBuffer;
   readonly v: GPUBuffer;
@@ -16,9 +15,9 @@ export interface KvShape {
   readonly dtype: KvDtype;
 }
 
-/** Bytes of one block in one of a layer's two buffers. */
+/** Bytes of one block in one of a layer's two buffers: a multiple of 16, whatever the dtype. */
 export function layerBlockBytes({ spec, blockSize, dtype }: KvShape): number {
-  return blockSize * spec.numKvHeads * spec.headDim * (dtype === 'f32' ? 4 : 2);
+  return blockSize * spec.numKvHeads * kvHeadBytes(dtype, spec.headDim);
 }
 
 /** Bytes of one block: its K and V in all layers. */

@@ -1,8 +1,8 @@
 import type { AdapterRoom } from '../../protocol/messages.ts';
 import { bucketOf } from '../bucket.ts';
-import { bytesPerValue } from '../kernels/dtype.ts';
+import { bytesPerValue, type KvDtype } from '../kernels/dtype.ts';
 import { chooseVariant } from '../kernels/variant.ts';
-import { blockBytes, type KvDtype, layerBlockBytes } from '../kv/pool.ts';
+import { blockBytes, layerBlockBytes } from '../kv/pool.ts';
 import { loraBytes, loraProducts, productBytes } from '../lora/sites.ts';
 import type { TableSizes } from '../tables.ts';
 import { type QuantizationOption, quantizable } from '../weights/weight-plan.ts';

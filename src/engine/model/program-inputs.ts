@@ -1,6 +1,7 @@
 import type { Gpu } from '../gpu/device.ts';
+import type { KvDtype } from '../kernels/dtype.ts';
 import type { KernelVariant } from '../kernels/variant.ts';
-import type { KvDtype, KvLayer } from '../kv/pool.ts';
+import type { KvLayer } from '../kv/pool.ts';
 import type { LoraAdapters } from '../lora/adapters.ts';
 import type { TableSizes } from '../tables.ts';
 import type { LoadedWeights } from '../weights/loaded.ts';

@@ -110,7 +110,7 @@ describe.each(['scalar', 'wide'] as const)('attention %s', (variant) => {
         [6, 1],
         [14, 2],
       ],
-      kvDtype: ['f32', 'bf16', 'f16'],
+      kvDtype: ['f32', 'bf16', 'f16', 'int8'],
       blockSize: [8, 16, 32],
       slidingWindow: [0, 1, 17],
       softcap: [0, 5],
@@ -140,55 +140,59 @@ describe.each(['scalar', 'wide'] as const)('attention %s', (variant) => {
     await check(variant, small, rows, { scale: 1, slidingWindow: 0, softcap: 0 }, 60);
   });
 
-  it('gives a row the same bits alone, in a crowd, in any chunk and on any blocks', async () => {
-    const options: Options = { scale: 0.18, slidingWindow: 0, softcap: 0 };
-    const width = small.numHeads * small.headDim;
-    const w = world(small, 3, random(3));
-    const chunk: Row[] = Array.from({ length: 21 }, (_x, i) => ({ slot: 1, position: 180 + i, active: true }));
-    const q = floats(random(4), chunk.length * width, 2);
-    const bits = (out: Float32Array, row: number): string =>
-      new Uint32Array(out.slice(row * width, (row + 1) * width).buffer).join();
-    const whole = await run(variant, { w, rows: chunk, q, options });
-    expect(new Set(chunk.map((_row, r) => bits(whole, r))).size).toBe(chunk.length);
-    for (const r of [0, 11, 20]) {
-      const alone = await run(variant, { w, rows: [chunk[r]!], q: q.slice(r * width, (r + 1) * width), options });
-      expect(bits(alone, 0)).toBe(bits(whole, r));
-    }
-    // Between rows of other slots, and with padding.
-    const crowd: Row[] = Array.from({ length: 32 }, (_x, i) => ({
-      slot: [0, 2][i % 2]!,
-      position: i * 9,
-      active: i % 5 > 0,
-    }));
-    const places = [31, 2, 16];
-    const crowdQ = floats(random(5), crowd.length * width, 2);
-    places.forEach((place, r) => {
-      crowd[place] = chunk[r]!;
-      crowdQ.set(q.subarray(r * width, (r + 1) * width), place * width);
-    });
-    const crowded = await run(variant, { w, rows: crowd, q: crowdQ, options });
-    places.forEach((place, r) => {
-      expect(bits(crowded, place)).toBe(bits(whole, r));
-    });
-    // The same keys and values on other blocks.
-    const shift = (block: number) => (block + 7) % 63;
-    const size = (small.blockSize * small.numKvHeads * small.headDim) / 2;
-    const move = (words: Uint32Array) => {
-      const moved = new Uint32Array(words.length);
-      for (let b = 0; b < 63; b++) moved.set(words.subarray(b * size, (b + 1) * size), shift(b) * size);
-      return moved;
-    };
-    const elsewhere: World = {
-      shape: small,
-      table: w.table.map(shift),
-      k: { ...w.k, words: move(w.k.words) },
-      v: { ...w.v, words: move(w.v.words) },
-    };
-    const moved = await run(variant, { w: elsewhere, rows: chunk, q, options });
-    chunk.forEach((_row, r) => {
-      expect(bits(moved, r)).toBe(bits(whole, r));
-    });
-  });
+  it.each(['f16', 'int8'] as const)(
+    'gives a row the same bits alone, in a crowd, in any chunk and on any blocks, %s',
+    async (kvDtype) => {
+      const shape = { ...small, kvDtype };
+      const options: Options = { scale: 0.18, slidingWindow: 0, softcap: 0 };
+      const width = small.numHeads * small.headDim;
+      const w = world(shape, 3, random(3));
+      const chunk: Row[] = Array.from({ length: 21 }, (_x, i) => ({ slot: 1, position: 180 + i, active: true }));
+      const q = floats(random(4), chunk.length * width, 2);
+      const bits = (out: Float32Array, row: number): string =>
+        new Uint32Array(out.slice(row * width, (row + 1) * width).buffer).join();
+      const whole = await run(variant, { w, rows: chunk, q, options });
+      expect(new Set(chunk.map((_row, r) => bits(whole, r))).size).toBe(chunk.length);
+      for (const r of [0, 11, 20]) {
+        const alone = await run(variant, { w, rows: [chunk[r]!], q: q.slice(r * width, (r + 1) * width), options });
+        expect(bits(alone, 0)).toBe(bits(whole, r));
+      }
+      // Between rows of other slots, and with padding.
+      const crowd: Row[] = Array.from({ length: 32 }, (_x, i) => ({
+        slot: [0, 2][i % 2]!,
+        position: i * 9,
+        active: i % 5 > 0,
+      }));
+      const places = [31, 2, 16];
+      const crowdQ = floats(random(5), crowd.length * width, 2);
+      places.forEach((place, r) => {
+        crowd[place] = chunk[r]!;
+        crowdQ.set(q.subarray(r * width, (r + 1) * width), place * width);
+      });
+      const crowded = await run(variant, { w, rows: crowd, q: crowdQ, options });
+      places.forEach((place, r) => {
+        expect(bits(crowded, place)).toBe(bits(whole, r));
+      });
+      // The same keys and values on other blocks.
+      const shift = (block: number) => (block + 7) % 63;
+      const size = w.k.words.length / 63;
+      const move = (words: Uint32Array) => {
+        const moved = new Uint32Array(words.length);
+        for (let b = 0; b < 63; b++) moved.set(words.subarray(b * size, (b + 1) * size), shift(b) * size);
+        return moved;
+      };
+      const elsewhere: World = {
+        shape,
+        table: w.table.map(shift),
+        k: { ...w.k, words: move(w.k.words) },
+        v: { ...w.v, words: move(w.v.words) },
+      };
+      const moved = await run(variant, { w: elsewhere, rows: chunk, q, options });
+      chunk.forEach((_row, r) => {
+        expect(bits(moved, r)).toBe(bits(whole, r));
+      });
+    },
+  );
 
   it('refuses heads that it can not compute', async () => {
     const rows: Row[] = [{ slot: 0, position: 0, active: true }];
@@ -246,7 +250,7 @@ describe('attention in blocks', () => {
         [7, 1, 128],
         [4, 2, 256],
       ],
-      kvDtype: ['f32', 'bf16', 'f16'],
+      kvDtype: ['f32', 'bf16', 'f16', 'int8'],
       blockSize: [8, 64],
       slidingWindow: [0, 17],
       softcap: [0, 5],

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { KvDtype } from '../../../src/engine/kernels/dtype.ts';
 import { GpuKvCopies } from '../../../src/engine/kv/gpu-copies.ts';
 import type { KvLayer } from '../../../src/engine/kv/pool.ts';
 import type { ModelSpec } from '../../../src/engine/model/spec.ts';
@@ -14,8 +15,9 @@ beforeAll(async () => {
 afterAll(() => bench.gpu.device.destroy());
 
 /** A pool full of numbers of which no two words are equal. */
-function world(blockSize: number, dtype: 'f32' | 'f16', kvHeads: number, headDim: number) {
-  const words = (blockSize * kvHeads * headDim * (dtype === 'f32' ? 4 : 2)) / 4;
+function world(blockSize: number, dtype: KvDtype, kvHeads: number, headDim: number) {
+  const headBytes = { f32: 4 * headDim, bf16: 2 * headDim, f16: 2 * headDim, int8: headDim + 2 }[dtype];
+  const words = (blockSize * kvHeads * headBytes) / 4;
   const spec = { numKvHeads: kvHeads, headDim, layers: Array(LAYERS).fill({}) } as unknown as ModelSpec;
   const host = Array.from({ length: 2 * LAYERS }, (_, part) =>
     Uint32Array.from({ length: BLOCKS * words }, (_, i) => part * 1_000_003 + i),
@@ -44,6 +46,8 @@ describe.each([
   [1, 'f16', 1, 8],
   [16, 'f32', 2, 64],
   [5, 'f16', 3, 24],
+  [8, 'int8', 1, 40],
+  [16, 'int8', 3, 64],
 ] as const)('blocks of %i tokens in %s, %i heads of %i', (blockSize, dtype, kvHeads, headDim) => {
   const ids = [7, 0, 10, 3];
   const section = { firstBlock: 2, blocks: ids.length, firstLayer: 1, layers: 2 };

@@ -1,5 +1,5 @@
 /** The transformer's kernels again, in float64 and without cleverness: what the shaders are compared with. */
-import type { FloatDtype } from '../../../src/engine/kernels/dtype.ts';
+import type { FloatDtype, KvDtype } from '../../../src/engine/kernels/dtype.ts';
 
 export type Random = () => number;
 
@@ -78,6 +78,61 @@ export function stored(dtype: FloatDtype, source: Float32Array): Stored {
 export function unstored(dtype: FloatDtype, words: ArrayBuffer): Float64Array {
   if (dtype === 'f32') return Float64Array.from(new Float32Array(words));
   return Float64Array.from(new Uint16Array(words), dtype === 'bf16' ? fromBf16 : fromF16);
+}
+
+/** How int8 K and V lie in a pool: heads of `headDim` numbers, `perBlock` of them (token by token) before their scales. */
+export interface Int8Layout {
+  readonly headDim: number;
+  readonly perBlock: number;
+}
+
+/** The least f16 that is not below largest |x| / 127; at most its largest. */
+export function int8Scale(head: ArrayLike<number>): number {
+  const scale = Array.from(head).reduce((most, x) => Math.max(most, Math.abs(x)), 0) / 127;
+  const nearest = toF16(scale);
+  return fromF16(Math.min(fromF16(nearest) < scale ? nearest + 1 : nearest, 0x7bff));
+}
+
+/** The same for K and V: heads of numbers, block by block. */
+export function storedKv(dtype: KvDtype, source: Float32Array, { headDim, perBlock }: Int8Layout): Stored {
+  if (dtype !== 'int8') return stored(dtype, source);
+  const heads = source.length / headDim;
+  const blockBytes = perBlock * (headDim + 2);
+  const bytes = new DataView(new ArrayBuffer((heads / perBlock) * blockBytes));
+  const values = new Float64Array(source.length);
+  for (let h = 0; h < heads; h++) {
+    const head = source.subarray(h * headDim, (h + 1) * headDim);
+    const scale = int8Scale(head);
+    const block = Math.floor(h / perBlock) * blockBytes;
+    bytes.setUint16(block + perBlock * headDim + 2 * (h % perBlock), toF16(scale), true);
+    head.forEach((x, d) => {
+      const q = scale === 0 ? 0 : Math.max(-127, Math.min(127, Math.round(x / scale)));
+      bytes.setInt8(block + (h % perBlock) * headDim + d, q);
+      values[h * headDim + d] = q * scale;
+    });
+  }
+  return { words: new Uint32Array(bytes.buffer), values };
+}
+
+/** Numbers that the words of a pool hold, and (int8) the scale of each head. */
+export function unstoredKv(
+  dtype: KvDtype,
+  words: ArrayBuffer,
+  { headDim, perBlock }: Int8Layout,
+): { values: Float64Array; scales: Float64Array } {
+  if (dtype !== 'int8') return { values: unstored(dtype, words), scales: new Float64Array() };
+  const bytes = new DataView(words);
+  const blockBytes = perBlock * (headDim + 2);
+  const heads = (words.byteLength / blockBytes) * perBlock;
+  const block = (h: number) => Math.floor(h / perBlock) * blockBytes;
+  const scales = Float64Array.from({ length: heads }, (_x, h) =>
+    fromF16(bytes.getUint16(block(h) + perBlock * headDim + 2 * (h % perBlock), true)),
+  );
+  const values = Float64Array.from({ length: heads * headDim }, (_x, i) => {
+    const h = Math.floor(i / headDim);
+    return bytes.getInt8(block(h) + (h % perBlock) * headDim + (i % headDim)) * scales[h]!;
+  });
+  return { values, scales };
 }
 
 type Numbers = ArrayLike<number>;

@@ -3,8 +3,19 @@ import { type RopeKvArgs, ropeKv } from '../../../src/engine/kernels/rope-kv.ts'
 import type { KernelVariant } from '../../../src/engine/kernels/variant.ts';
 import { Bench, openDawn } from '../dawn.ts';
 import { pairwise } from './pairwise.ts';
-import { floats, random, rmsNormRow, rotate, stored, unstored } from './reference.ts';
-import { element, type Row, rowsBuffer, type Shape, type World, world } from './world.ts';
+import {
+  floats,
+  fromBf16,
+  int8Scale,
+  random,
+  rmsNormRow,
+  rotate,
+  type Stored,
+  toBf16,
+  unstored,
+  unstoredKv,
+} from './reference.ts';
+import { element, int8Layout, type Row, rowsBuffer, type Shape, type World, world } from './world.ts';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -57,17 +68,55 @@ async function run(variant: KernelVariant, w: World, rows: readonly Row[], i: In
   return { q: new Float32Array(await bench.read(q)), k: await bench.read(kPool), v: await bench.read(vPool) };
 }
 
+/** What a pool should hold after a step, in the order of its elements, and how far off each may be. */
+class Expected {
+  readonly values: Float64Array;
+  readonly scales: Float64Array;
+  readonly room: Float64Array;
+
+  constructor(
+    private readonly shape: Shape,
+    before: Stored,
+  ) {
+    this.values = before.values.slice();
+    this.scales = unstoredKv(shape.kvDtype, before.words.buffer as ArrayBuffer, int8Layout(shape)).scales;
+    this.room = new Float64Array(this.values.length);
+  }
+
+  /** `error`: of the sums that gave the head, relative to 1 + its magnitude. */
+  write(at: number, head: readonly number[], error: number): void {
+    const { kvDtype, headDim } = this.shape;
+    const scale = int8Scale(head);
+    if (kvDtype === 'int8') this.scales[at / headDim] = scale;
+    head.forEach((x, d) => {
+      this.values[at + d] = kvDtype === 'bf16' && error === 0 ? fromBf16(toBf16(x)) : x;
+      const unit = { f32: error, bf16: error && 2 ** -8, f16: 2 ** -11, int8: error }[kvDtype] * (1 + Math.abs(x));
+      this.room[at + d] = unit + (kvDtype === 'int8' ? scale * 0.501 : 0);
+    });
+  }
+
+  check(words: ArrayBuffer, what: string): void {
+    const { kvDtype, headDim } = this.shape;
+    const got = unstoredKv(kvDtype, words, int8Layout(this.shape));
+    this.values.forEach((x, i) => {
+      if (!(Math.abs(got.values[i]! - x) <= this.room[i]!))
+        expect.fail(`${what} element ${i}: ${got.values[i]}, expected ${x}`);
+    });
+    // f32 may fall on the other side of a step of f16; scales beside it are what they were.
+    this.scales.forEach((x, h) => {
+      if (!(Math.abs(got.scales[h]! - x) <= (this.room[h * headDim]! > 0 ? x * 2 ** -10 : 0)))
+        expect.fail(`${what} scale ${h}: ${got.scales[h]}, expected ${x}`);
+    });
+  }
+}
+
 async function check(variant: KernelVariant, shape: Shape, rows: readonly Row[], o: Options): Promise<void> {
-  const { numHeads, numKvHeads, headDim, kvDtype } = shape;
+  const { numHeads, numKvHeads, headDim } = shape;
   const w = world(shape, Math.max(...rows.map((r) => r.slot)) + 1, random(1));
   const { qkv, norms, invFreq } = inputs(shape, rows.length, o);
   const got = await run(variant, w, rows, { qkv, norms, invFreq }, o);
-  const wantK = w.k.values.slice();
-  const wantV = w.v.values.slice();
-  const near = (value: number, want: number, relative: number, what: string) => {
-    if (!(Math.abs(value - want) <= relative * (1 + Math.abs(want))))
-      expect.fail(`${what}: ${value}, expected ${want}`);
-  };
+  const wantK = new Expected(shape, w.k);
+  const wantV = new Expected(shape, w.v);
   const width = (numHeads + 2 * numKvHeads) * headDim;
   rows.forEach((row, r) => {
     const head = (i: number) => [...qkv.subarray(r * width + i * headDim, r * width + (i + 1) * headDim)];
@@ -80,27 +129,22 @@ async function check(variant: KernelVariant, shape: Shape, rows: readonly Row[],
       ).map((v, d) => (d < o.rotaryDim ? v * o.attentionFactor : v));
     for (let h = 0; h < numHeads; h++) {
       turned(h, norms.subarray(0, headDim)).forEach((x, d) => {
-        const at = (r * numHeads + h) * headDim + d;
-        near(got.q[at]!, row.active ? x : FILL, 3e-6, `q row ${r} head ${h} dim ${d}`);
+        const [value, want] = [got.q[(r * numHeads + h) * headDim + d]!, row.active ? x : FILL];
+        if (!(Math.abs(value - want) <= 3e-6 * (1 + Math.abs(want))))
+          expect.fail(`q row ${r} head ${h} dim ${d}: ${value}, expected ${want}`);
       });
     }
     if (!row.active) return;
     for (let h = 0; h < numKvHeads; h++) {
       const at = element(w, row.slot, row.position, h);
-      wantK.set(turned(numHeads + h, norms.subarray(headDim)), at);
-      wantV.set(stored(kvDtype, Float32Array.from(head(numHeads + numKvHeads + h))).values, at);
+      wantK.write(at, turned(numHeads + h, norms.subarray(headDim)), 3e-6);
+      // V is only rounded: exactly, where the rounding is ours.
+      wantV.write(at, head(numHeads + numKvHeads + h), 0);
     }
   });
   // The whole pools: the rows' places hold what they should, all others what they held.
-  const unit = { f32: 3e-6, bf16: 2 ** -8, f16: 2 ** -11 }[kvDtype];
-  const [gotK, gotV] = [unstored(kvDtype, got.k), unstored(kvDtype, got.v)];
-  wantK.forEach((x, i) => {
-    near(gotK[i]!, x, unit, `k element ${i}`);
-  });
-  // V is only rounded: exactly, where the rounding is ours.
-  wantV.forEach((x, i) => {
-    near(gotV[i]!, x, kvDtype === 'f16' ? unit : 0, `v element ${i}`);
-  });
+  wantK.check(got.k, 'k');
+  wantV.check(got.v, 'v');
 }
 
 describe.each(['scalar', 'wide'] as const)('rope and KV write %s', (variant) => {
@@ -113,7 +157,7 @@ describe.each(['scalar', 'wide'] as const)('rope and KV write %s', (variant) => 
         [14, 2],
         [6, 6],
       ],
-      kvDtype: ['f32', 'bf16', 'f16'],
+      kvDtype: ['f32', 'bf16', 'f16', 'int8'],
       blockSize: [8, 16, 32],
       turning: [1, 0.5, 0.25],
       norm: ['none', 'plain', 'offset 1'],
@@ -176,19 +220,68 @@ describe.each(['scalar', 'wide'] as const)('rope and KV write %s', (variant) => 
     }
   });
 
-  it('gives a row the same bits in every place', async () => {
+  it.each([1, 2, 3])(
+    'writes neighbouring tokens of one step and nothing beside them as int8, %i KV heads',
+    async (heads) => {
+      const kv: Shape = {
+        numHeads: heads,
+        numKvHeads: heads,
+        headDim: 40,
+        kvDtype: 'int8',
+        blockSize: 8,
+        maxBlocksPerSeq: 4,
+      };
+      const rows = [3, 4, 5, 6, 7, 8, 9, 11, 30].map((position) => ({ slot: 1, position, active: true }));
+      await check(variant, kv, rows, { ...options, rotaryDim: 40 });
+    },
+  );
+
+  it('holds zeros, the smallest and the largest numbers as int8, and keeps what is not finite from its neighbours', async () => {
+    const kv: Shape = { ...shape, kvDtype: 'int8' };
+    // The largest magnitude of each token's V; the numbers are shares of it.
+    const tops = [0, 1e-7, 3e-6, 0.003, 0.0077, 1, 1e4, 8e6, 1e30, Number.POSITIVE_INFINITY, Number.NaN, 2];
+    const shares = [1, -1, 0.5, 0.25, -0.1, 0.003, 0];
+    const rows = tops.map((_top, position) => ({ slot: 0, position, active: true }));
+    const i = inputs(kv, rows.length, options);
+    const width = i.qkv.length / rows.length;
+    tops.forEach((top, r) => {
+      const v = Array.from({ length: 64 }, (_x, d) => (shares[d] ? top * shares[d]! : 0));
+      i.qkv.set(v, r * width + 4 * 64);
+    });
+    const w = world(kv, 1, random(2));
+    const { values, scales } = unstoredKv('int8', (await run(variant, w, rows, i, options)).v, int8Layout(kv));
+    for (const [position, top] of tops.entries()) {
+      const at = element(w, 0, position, 0);
+      const got = [...values.subarray(at, at + shares.length)];
+      expect(got.every((x) => Math.abs(x) <= 127 * 65504)).toBe(true);
+      if (!Number.isFinite(top)) continue;
+      const stored = shares.map((share) => Math.fround(top * share));
+      const scale = int8Scale(stored);
+      expect(Math.abs(scales[at / 64]! - scale)).toBeLessThanOrEqual(Math.max(scale * 2 ** -10, scale && 2 ** -24));
+      got.forEach((x, d) => {
+        const want = Math.max(-127 * 65504, Math.min(127 * 65504, stored[d]!));
+        expect(Math.abs(x - want)).toBeLessThanOrEqual(scales[at / 64]! * 0.501);
+      });
+    }
+  });
+
+  it.each(['bf16', 'int8'] as const)('gives a row the same bits in every place, %s', async (kvDtype) => {
+    const kv = { ...shape, kvDtype };
     const rows: Row[] = Array.from({ length: 16 }, (_x, i) => ({ slot: i % 3, position: (i * 7) % 31, active: true }));
-    const w = world(shape, 3, random(2));
-    const i = inputs(shape, rows.length, options);
+    const w = world(kv, 3, random(2));
+    const i = inputs(kv, rows.length, options);
     const together = await run(variant, w, rows, i, options);
     for (const r of [0, 5, 15]) {
       const width = i.qkv.length / rows.length;
       const own = { ...i, qkv: i.qkv.slice(r * width, (r + 1) * width) };
       const alone = await run(variant, w, [rows[r]!], own, options);
-      const size = shape.numHeads * shape.headDim;
+      const size = kv.numHeads * kv.headDim;
       expect(alone.q).toEqual(together.q.slice(r * size, (r + 1) * size));
-      const at = element(w, rows[r]!.slot, rows[r]!.position, 0) / 2;
-      const key = (pool: ArrayBuffer) => new Uint32Array(pool).slice(at, at + shape.headDim / 2);
+      const at = element(w, rows[r]!.slot, rows[r]!.position, 0);
+      const key = (words: ArrayBuffer) => {
+        const { values, scales } = unstoredKv(kvDtype, words, int8Layout(kv));
+        return [values.slice(at, at + kv.headDim), scales[at / kv.headDim]];
+      };
       expect(key(alone.k)).toEqual(key(together.k));
       expect(key(alone.v)).toEqual(key(together.v));
     }

@@ -1,13 +1,13 @@
-import type { FloatDtype } from '../../../src/engine/kernels/dtype.ts';
+import type { KvDtype } from '../../../src/engine/kernels/dtype.ts';
 import type { Bench } from '../dawn.ts';
-import { attend, floats, type Random, type Stored, stored } from './reference.ts';
+import { attend, floats, type Int8Layout, type Random, type Stored, storedKv } from './reference.ts';
 
 /** Sizes of a paged attention test. */
 export interface Shape {
   readonly numHeads: number;
   readonly numKvHeads: number;
   readonly headDim: number;
-  readonly kvDtype: FloatDtype;
+  readonly kvDtype: KvDtype;
   readonly blockSize: number;
   readonly maxBlocksPerSeq: number;
 }
@@ -38,9 +38,13 @@ export function world(shape: Shape, slots: number, rand: Random): World {
   return {
     shape,
     table: table.slice(0, slots * shape.maxBlocksPerSeq),
-    k: stored(shape.kvDtype, floats(rand, elements, 2)),
-    v: stored(shape.kvDtype, floats(rand, elements)),
+    k: storedKv(shape.kvDtype, floats(rand, elements, 2), int8Layout(shape)),
+    v: storedKv(shape.kvDtype, floats(rand, elements), int8Layout(shape)),
   };
+}
+
+export function int8Layout({ headDim, blockSize, numKvHeads }: Shape): Int8Layout {
+  return { headDim, perBlock: blockSize * numKvHeads };
 }
 
 /** Number of the first element of a KV head at one position of a slot: [block][token in block][kv head][dim]. */

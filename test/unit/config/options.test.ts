@@ -113,7 +113,7 @@ describe('precedence: flag or query > environment > offer of the hub > default',
       {
         'block-size': fc.constantFrom('8', '16', '32', '64'),
         'max-num-seqs': fc.integer({ min: 1, max: 4096 }).map(String),
-        'kv-cache-dtype': fc.constantFrom('auto', 'f32', 'bf16', 'f16'),
+        'kv-cache-dtype': fc.constantFrom('auto', 'f32', 'bf16', 'f16', 'int8'),
         'gpu-memory-utilization': fc.constantFrom('0.5', '.25', '1', '6.5'),
         'enforce-eager': fc.constantFrom('true', 'false'),
       },
@@ -199,7 +199,6 @@ describe('what cannot be obeyed is refused in one line', () => {
   });
 
   const notYet = [
-    '--kv-cache-dtype int8',
     '--dtype f32',
     '--tensor-parallel-size 2',
     '--pipeline-parallel-size 2',
