@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import type { KvReservation, PrefillProgress } from '../../src/engine/api.ts';
+import type { KvDtype } from '../../src/engine/kernels/dtype.ts';
 import { GREEDY } from '../../src/protocol/sampling.ts';
 import { type KvSection, MAX_PAYLOAD_BYTES, sectionBytes } from '../../src/protocol/transfer.ts';
 import { type Collected, reference, TestEngine, type TestEngineOptions } from './test-engine.ts';
@@ -91,7 +92,7 @@ async function move(a: TestEngine, b: TestEngine, prompt: readonly number[], way
 
 const known = new Map<string, Promise<Collected>>();
 /** What one engine alone gives, without prefix cache. Neither blocks nor chunks change it, so that each dtype is asked once. */
-function aggregated(prompt: readonly number[], kvCacheDtype: 'f32' | 'f16' | 'bf16' = 'f32'): Promise<Collected> {
+function aggregated(prompt: readonly number[], kvCacheDtype: KvDtype = 'f32'): Promise<Collected> {
   const key = `${kvCacheDtype} ${prompt}`;
   const one =
     known.get(key) ??
@@ -100,7 +101,7 @@ function aggregated(prompt: readonly number[], kvCacheDtype: 'f32' | 'f16' | 'bf
   return one;
 }
 
-describe.each(['f32', 'f16', 'bf16'] as const)(
+describe.each(['f32', 'f16', 'bf16', 'int8'] as const)(
   'KV of %s, computed on one engine and moved to another',
   (kvCacheDtype) => {
     test('gives the tokens and logprobs of one engine alone, bit for bit', async () => {
