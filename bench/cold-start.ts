@@ -52,6 +52,7 @@ export async function benchColdEngine(): Promise<string> {
       gpuMemoryUtilization: null,
       enablePrefixCaching: true,
       enforceEager: false,
+      batchInvariant: true,
       freeOrder: null,
     },
     now: () => performance.now(),

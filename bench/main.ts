@@ -27,6 +27,7 @@ const shapeOptions = {
   shape: named('shape') ?? 'pico',
   points: named('points') ?? DEFAULT_POINTS,
   dtype: named('dtype') ?? 'bf16',
+  batchInvariant: !process.argv.includes('--no-batch-invariant'),
 };
 
 /** In the order in which they run: the cold start first, while this process has compiled nothing. */

@@ -4,7 +4,7 @@ import { StepLoop } from '../src/engine/engine.ts';
 import type { Gpu } from '../src/engine/gpu/device.ts';
 import { Pipelines } from '../src/engine/gpu/pipelines.ts';
 import type { FloatDtype } from '../src/engine/kernels/dtype.ts';
-import { chooseVariant } from '../src/engine/kernels/variant.ts';
+import { chooseMatrices, chooseVariant } from '../src/engine/kernels/variant.ts';
 import { BlockManager } from '../src/engine/kv/block-manager.ts';
 import { createPool, layerBlockBytes } from '../src/engine/kv/pool.ts';
 import { createEngineBuffers } from '../src/engine/model/activations.ts';
@@ -56,7 +56,11 @@ export async function shapeEngine(
   spec: ModelSpec,
   weights: LoadedWeights,
   kvDtype: FloatDtype,
-  { batch, context }: { readonly batch: number; readonly context: number },
+  {
+    batch,
+    context,
+    batchInvariant,
+  }: { readonly batch: number; readonly context: number; readonly batchInvariant: boolean },
 ): Promise<ShapeEngine> {
   const { device } = gpu;
   const maxBlocksPerSeq = Math.ceil(context / BLOCK_SIZE);
@@ -71,6 +75,7 @@ export async function shapeEngine(
   };
   const bench = new Bench(gpu);
   const variant = chooseVariant(gpu.adapter.software);
+  const matrices = chooseMatrices(gpu.matrices, batchInvariant);
   const totalBlocks = batch * maxBlocksPerSeq + 1;
   const program: ProgramInputs = {
     gpu,
@@ -84,6 +89,7 @@ export async function shapeEngine(
     blockSize: BLOCK_SIZE,
     kvDtype,
     variant,
+    matrices,
   };
   const pipelines = new Pipelines(device, shaders);
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager: false });

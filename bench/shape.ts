@@ -16,6 +16,8 @@ export interface ShapeOptions {
   readonly shape: string;
   readonly points: string;
   readonly dtype: string;
+  /** Only kernels whose sums do not depend on the batch. */
+  readonly batchInvariant: boolean;
 }
 
 export const DEFAULT_POINTS = 'prefill:512,prefill:2048,decode:1x128,decode:1x2048,decode:8x128,decode:32x128';
@@ -38,6 +40,7 @@ export async function benchShape(gpu: Gpu, adapter: Yardsticks, options: ShapeOp
     batch: Math.max(...points.map((point) => (point.kind === 'decode' ? point.batch : 1))),
     context:
       Math.max(...points.map((point) => (point.kind === 'decode' ? point.context : point.tokens))) + FEW + steps + 1,
+    batchInvariant: options.batchInvariant,
   };
   const engine = await shapeEngine(gpu, spec, weights, kvDtype, most);
   const rows: (string | number)[][] = [];
@@ -51,7 +54,8 @@ export async function benchShape(gpu: Gpu, adapter: Yardsticks, options: ShapeOp
   }
   weights.destroy();
   const head = ['point', 'tokens/s', 'ms a step', 'host ms', 'dispatches', 'of the least time'];
-  const title = `Shape ${name}, ${dtype} weights, ${kvDtype} KV; medians of ${RUNS} runs`;
+  const kernelsUsed = engine.program.matrices ? 'matrix instructions' : 'no matrix instructions';
+  const title = `Shape ${name}, ${dtype} weights, ${kvDtype} KV, ${kernelsUsed}; medians of ${RUNS} runs`;
   return [table(title, head, rows), ...kernels].join('\n');
 }
 

@@ -1,6 +1,6 @@
 import { Role } from '../protocol/messages.ts';
 import { choice, decimal, type Kind, list, matching, nodeRoles, onOff, optionalText, optionalWhole } from './kinds.ts';
-import { only, option } from './option.ts';
+import { option } from './option.ts';
 
 /** What a header can carry: a key of other characters could never be sent. */
 const KEY = matching('KEY', 'visible ASCII characters', /^[\x21-\x7e]+$/);
@@ -149,8 +149,7 @@ export const quireOptions = {
     default: true,
     env: 'QUIRE_BATCH_INVARIANT',
     where: 'both',
-    help: "A token's logits do not depend on what runs beside it, bit for bit.",
-    refused: only([true], 'every kernel here keeps the promise, so there is nothing to win by giving it up'),
+    help: "A token's logits do not depend on what runs beside it, bit for bit. Without it a GPU's matrix instructions are used where the browser has them.",
   }),
   headless: option({
     group: 'Quire',

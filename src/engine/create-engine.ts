@@ -8,7 +8,7 @@ import { DeviceWatch } from './gpu/device-watch.ts';
 import { Pipelines } from './gpu/pipelines.ts';
 import type { ShaderLibrary } from './gpu/shader-source.ts';
 import type { KvDtype } from './kernels/dtype.ts';
-import { chooseVariant, type KernelVariant } from './kernels/variant.ts';
+import { chooseMatrices, chooseVariant, type KernelVariant } from './kernels/variant.ts';
 import { BlockManager } from './kv/block-manager.ts';
 import { copyBytes, GpuKvCopies } from './kv/gpu-copies.ts';
 import { createPool, type KvLayer, type KvShape, layerBlockBytes, poolBlocks } from './kv/pool.ts';
@@ -36,6 +36,8 @@ const LEAST_LENGTH = 16;
 export interface EngineOptions extends MemoryOptions {
   readonly enablePrefixCaching: boolean;
   readonly enforceEager: boolean;
+  /** Only kernels whose order of sums does not depend on the number of rows. */
+  readonly batchInvariant: boolean;
   /** First order of the free blocks; null = ascending. Output must not depend on it. */
   readonly freeOrder: Uint32Array | null;
 }
@@ -135,6 +137,7 @@ interface Plan {
   readonly kvShape: KvShape;
   readonly kvDtype: KvDtype;
   readonly variant: KernelVariant;
+  readonly matrices: boolean;
   readonly sizes: TableSizes;
   readonly largestStep: number;
   /** What the model was made for, or `--max-model-len`; */
@@ -170,6 +173,7 @@ export function planOf({
   const kvDtype = options.kvCacheDtype === 'auto' ? kvDtypeOf(weights) : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype: kvDtype };
   const variant = chooseVariant(software);
+  const matrices = chooseMatrices(gpu.matrices, options.batchInvariant);
   const activationBytes = engineBufferBytes(spec, sizes, variant);
   const most = options.maxNumSeqs * maxBlocksPerSeq;
   const transferBytes = options.enablePrefixCaching ? copyBytes(kvShape, most) : 0;
@@ -182,7 +186,7 @@ export function planOf({
   const pool = { usual: forPool(budget.usual), most: forPool(budget.most) };
   const blocks = poolBlocks(kvShape, room, pool, wish);
   const maxModelLen = contextOf(options, longest, blocks);
-  return { kvShape, kvDtype, variant, sizes, largestStep, longest, maxModelLen, blocks };
+  return { kvShape, kvDtype, variant, matrices, sizes, largestStep, longest, maxModelLen, blocks };
 }
 
 /** What computes the steps of one engine, and a scheduler to try it with. */
@@ -196,12 +200,12 @@ interface MadeRunner {
 
 async function makeRunner(inputs: EngineInputs, shared: Shared): Promise<MadeRunner> {
   const { gpu, spec, weights, options, golden } = inputs;
-  const { kvShape, sizes, invFreq, loras, kvDtype, variant, pipelines } = shared;
+  const { kvShape, sizes, invFreq, loras, kvDtype, variant, matrices, pipelines } = shared;
   const buffers = await createEngineBuffers(gpu.device, spec, sizes, variant);
   const pool = await createPool(gpu.device, kvShape, shared.blocks);
   const { blockSize } = options;
   const common = { gpu, spec, weights, sizes, buffers, pool, invFreq, loras };
-  const program: ProgramInputs = { ...common, blockSize, kvDtype, variant };
+  const program: ProgramInputs = { ...common, blockSize, kvDtype, variant, matrices };
   const { enforceEager } = options;
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager });
   const trial = () => newScheduler(inputs, shared, newBlocks(inputs, shared, false), shared.largestStep);
@@ -222,7 +226,12 @@ async function makeLoop(
   const info: EngineInfo = {
     model: inputs.model,
     fingerprint: inputs.fingerprint,
-    numericsId: numericsId(gpu, weights, shared.kvDtype, shared.variant),
+    numericsId: numericsId(
+      gpu,
+      weights,
+      shared.kvDtype,
+      shared.matrices ? `${shared.variant}-matrices` : shared.variant,
+    ),
     adapter: gpu.adapter,
     ...{ blockSize, totalBlocks, maxNumSeqs, maxNumBatchedTokens },
     maxModelLen: shared.maxModelLen,

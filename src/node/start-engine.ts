@@ -125,6 +125,7 @@ function engineOptions(options: PageOptions): EngineOptions {
     gpuMemoryUtilization: options['gpu-memory-utilization'],
     enablePrefixCaching: options['enable-prefix-caching'],
     enforceEager: options['enforce-eager'],
+    batchInvariant: options['batch-invariant'],
     freeOrder: null,
   };
 }

@@ -11,7 +11,10 @@ let instance: GPU | undefined;
 
 /** WebGPU in Node, through Dawn. `scripts/with-gpu.ts` names the driver (SwiftShader unless a GPU is asked for). */
 export async function openDawn(limits: { readonly maxBufferBytes?: number } = {}): Promise<Gpu> {
-  instance ??= create(['enable-dawn-features=allow_unsafe_apis', 'disable-dawn-features=timestamp_quantization']);
+  instance ??= create([
+    'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia',
+    'disable-dawn-features=timestamp_quantization',
+  ]);
   return openGpu(instance, { allowSoftware: true, ...limits });
 }
 

@@ -68,6 +68,7 @@ export const DEFAULTS: EngineOptions = {
   gpuMemoryUtilization: null,
   enablePrefixCaching: true,
   enforceEager: false,
+  batchInvariant: true,
   freeOrder: null,
 };
 

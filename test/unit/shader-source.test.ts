@@ -24,6 +24,22 @@ describe('shader source', () => {
     ]);
   });
 
+  it("puts WGSL's own directives before the constants", () => {
+    const files: Record<string, string> = {
+      main: '// what\nenable f16;\n#include "lib"\nfn f() {}',
+      lib: 'diagnostic(off, x);\nalias A = f16;',
+    };
+    const source = shaderSource((path) => files[path]!, 'main', { N: 3 });
+    expect(source.split('\n')).toEqual([
+      'enable f16;',
+      'diagnostic(off, x);',
+      'const N = 3;',
+      '// what',
+      'alias A = f16;',
+      'fn f() {}',
+    ]);
+  });
+
   it('puts values of expressions into lines', () => {
     expect(body(`let x_\${N} = a[\${2 * N + 1}];`, { N: 4 })).toBe('let x_4 = a[9];');
   });

@@ -2,11 +2,15 @@ import { adapterName, isSoftwareAdapter } from '../../protocol/adapter-name.ts';
 import type { AdapterCard } from '../../protocol/messages.ts';
 import { EngineError } from '../api.ts';
 
-const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query', 'subgroups', 'shader-f16'];
+/** Chromium's, behind flags: not among WebGPU's names. */
+const MATRIX_FEATURE = 'chromium-experimental-subgroup-matrix' as GPUFeatureName;
+const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query', 'subgroups', 'shader-f16', MATRIX_FEATURE];
 
 export interface Gpu {
   readonly device: GPUDevice;
   readonly adapter: AdapterCard;
+  /** Shaders may use matrix instructions as `shaders/lib/matrix.wgsl` has them. */
+  readonly matrices: boolean;
 }
 
 /**
@@ -51,7 +55,40 @@ export async function openGpu(
       maxComputeWorkgroupSizeX: l.maxComputeWorkgroupSizeX,
     },
   });
-  return { device, adapter: { ...card, features: [...features] } };
+  return { device, adapter: { ...card, features: [...features] }, matrices: hasMatrices(adapter, features) };
+}
+
+/** What Chromium adds to `GPUAdapterInfo` beside the matrix feature. */
+interface MatrixInfo {
+  readonly subgroupMatrixConfigs?: Iterable<{
+    readonly componentType: string;
+    readonly resultComponentType: string;
+    readonly M: number;
+    readonly N: number;
+    readonly K: number;
+  }>;
+}
+
+/** The one shape that the kernels are written for, and the workgroup memory that they take. */
+const MATRIX = { size: 16, subgroup: 32, workgroupBytes: 40 * 1024 };
+
+/** Whether kernels of `shaders/lib/matrix.wgsl` run with these features of the adapter. */
+export function hasMatrices({ info, limits }: GPUAdapter, features: readonly GPUFeatureName[]): boolean {
+  const needed: readonly GPUFeatureName[] = ['shader-f16', 'subgroups', MATRIX_FEATURE];
+  if (!needed.every((f) => features.includes(f))) return false;
+  const { subgroupMatrixConfigs = [] } = info as MatrixInfo;
+  const fitting = [...subgroupMatrixConfigs].some(
+    (c) =>
+      c.componentType === 'f16' &&
+      c.resultComponentType === 'f32' &&
+      [c.M, c.N, c.K].every((size) => size === MATRIX.size),
+  );
+  return (
+    fitting &&
+    info.subgroupMinSize === MATRIX.subgroup &&
+    info.subgroupMaxSize === MATRIX.subgroup &&
+    limits.maxComputeWorkgroupStorageSize >= MATRIX.workgroupBytes
+  );
 }
 
 function describeAdapter(adapter: GPUAdapter): AdapterCard {

@@ -3,6 +3,8 @@ export type Constants = Readonly<Record<string, number>>;
 /** Text of a file of `shaders/` by its path there, e.g. `matmul.wgsl`. Throws when there is none. */
 export type ShaderLibrary = (path: string) => string;
 
+const WGSL_DIRECTIVE = /^(enable|requires|diagnostic)\b/;
+
 /**
  * Text of one variant of a shader: its constants as `const NAME = value;`, then the file with three directives
  * resolved, each alone on its line:
@@ -25,7 +27,10 @@ export function shaderSource(library: ShaderLibrary, path: string, constants: Co
     if (end < lines.length) throw misplaced(file, lines, end, 'a directive that closes nothing');
   };
   emit(path, constants);
-  return `${header.join('\n')}\n${body.join('\n')}`;
+  // WGSL wants its own directives before everything else.
+  const first = body.filter((line) => WGSL_DIRECTIVE.test(line));
+  const rest = body.filter((line) => !WGSL_DIRECTIVE.test(line));
+  return [...first, ...header, ...rest].join('\n');
 }
 
 function literal(value: number): string {

@@ -1,7 +1,7 @@
 import type { Constants } from '../gpu/shader-source.ts';
 
 /** Rows that many at least are taken in blocks where there are chunks among them: fewer leave a GPU idle. */
-const LEAST_ROWS = 128;
+export const LEAST_ROWS = 128;
 /** Most queries (rows times query heads of a KV head) of a workgroup: the first of which there are enough workgroups, else the last. */
 const QUERIES: readonly number[] = [64, 32];
 const LEAST_WORKGROUPS = 200;
@@ -63,6 +63,6 @@ export function workgroupBytes(block: Constants, headDim: number): number {
 }
 
 /** A power of two, so that blocks lie within tiles of positions. */
-function blockRows(queries: number, group: number): number {
+export function blockRows(queries: number, group: number): number {
   return Math.min(TILE, 2 ** Math.floor(Math.log2(queries / group)));
 }

@@ -1,5 +1,6 @@
 import type { KernelCall } from '../gpu/kernel.ts';
 import { attentionBlock } from './attention-block.ts';
+import { attentionMatrix } from './attention-matrix.ts';
 import { type PagedArgs, pagedConstants } from './paged.ts';
 import type { KernelVariant } from './variant.ts';
 
@@ -15,6 +16,8 @@ const LEAST_BYTES = 16;
 
 export interface AttentionArgs extends PagedArgs {
   readonly variant: KernelVariant;
+  /** Blocks of rows may be attended to by matrix instructions; not unless said. */
+  readonly matrices?: boolean;
   /** Rows may stand side by side as their positions do: chunks of prompts. They are computed whether this says so or not. */
   readonly chunks: boolean;
   readonly scale: number;
@@ -72,7 +75,8 @@ export function attention(a: AttentionArgs): KernelCall[] {
   const sizes = { ...a, maxLen: a.blockSize * a.maxBlocksPerSeq };
   const tiles = maxTiles(sizes);
   const split = a.bucket <= splitRows(sizes);
-  const block = a.chunks && !split ? attentionBlock(a) : null;
+  const matrix = a.matrices && a.chunks && !split ? attentionMatrix(a) : null;
+  const block = matrix ?? (a.chunks && !split ? attentionBlock(a) : null);
   const lanes = Math.min(WORKGROUP.wide, 2 ** Math.ceil(Math.log2(group * Math.max(TILE, a.headDim / 2))));
   const wide: KernelCall = {
     ...call,
@@ -92,7 +96,7 @@ export function attention(a: AttentionArgs): KernelCall[] {
     return [
       {
         ...call,
-        shader: 'attention_block.wgsl',
+        shader: matrix ? 'attention_matrix.wgsl' : 'attention_block.wgsl',
         constants: { ...constants, ...block, GROUP: group },
         workgroups: [a.numKvHeads, a.bucket, 1],
       },

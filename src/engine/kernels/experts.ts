@@ -26,7 +26,7 @@ function expertsCall(
   rowsPerToken: number,
   constants: KernelCall['constants'],
 ): KernelCall {
-  const { block: _, ...p } = product({ ...a, bucket: 1 }, lines);
+  const { kind: _, tile: __, ...p } = product({ ...a, bucket: 1 }, lines);
   const [x, y] = p.workgroups;
   return {
     ...p,

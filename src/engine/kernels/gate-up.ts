@@ -1,5 +1,11 @@
 import type { KernelCall } from '../gpu/kernel.ts';
-import { type ProductArgs, product } from './product.ts';
+import { type ProductArgs, type ProductKind, product } from './product.ts';
+
+const SHADERS: Readonly<Record<ProductKind, string>> = {
+  lanes: 'gate_up.wgsl',
+  block: 'gate_up_block.wgsl',
+  matrix: 'gate_up_matrix.wgsl',
+};
 
 export interface GateUpArgs extends ProductArgs {
   readonly activation: 'silu' | 'gelu_tanh';
@@ -7,11 +13,15 @@ export interface GateUpArgs extends ProductArgs {
 
 /** out[r][j] = act(input[r] . weight[j]) * (input[r] . weight[n + j]); weight [2n][k]: all gate rows, then all up rows. */
 export function gateUp(a: GateUpArgs): KernelCall {
-  const { block, ...p } = product(a, 2);
+  const { kind, tile: _tile, ...p } = product(a, 2);
   return {
     ...p,
     label: a.label,
-    shader: block ? 'gate_up_block.wgsl' : 'gate_up.wgsl',
-    constants: { ...p.constants, GELU: Number(a.activation === 'gelu_tanh') },
+    shader: SHADERS[kind],
+    constants: {
+      ...p.constants,
+      GELU: Number(a.activation === 'gelu_tanh'),
+      ...(kind === 'matrix' && { DIRECT: 0, ACCUMULATE: 0 }),
+    },
   };
 }

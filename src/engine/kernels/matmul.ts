@@ -1,5 +1,11 @@
 import type { KernelCall } from '../gpu/kernel.ts';
-import { type ProductArgs, product } from './product.ts';
+import { type ProductArgs, type ProductKind, product } from './product.ts';
+
+const SHADERS: Readonly<Record<ProductKind, string>> = {
+  lanes: 'matmul.wgsl',
+  block: 'matmul_block.wgsl',
+  matrix: 'matmul_matrix.wgsl',
+};
 
 export interface MatmulArgs extends ProductArgs {
   /** f32, as many as `out` has columns, added to every row. */
@@ -10,12 +16,19 @@ export interface MatmulArgs extends ProductArgs {
 
 /** out[r][j] = sum_k input[r][k] * weight[j][k] (+ bias[j]) (+ the old out[r][j]); weight [n][k]. */
 export function matmul(a: MatmulArgs): KernelCall {
-  const { block, ...p } = product(a, 1);
+  const { kind, tile, ...p } = product(a, 1);
+  // Whole matrices go straight to `out`.
+  const direct = kind === 'matrix' && a.bias === undefined && a.n % tile.columns === 0;
   return {
     ...p,
     label: a.label,
-    shader: block ? 'matmul_block.wgsl' : 'matmul.wgsl',
-    constants: { ...p.constants, BIAS: Number(a.bias !== undefined), ACCUMULATE: Number(a.accumulate) },
+    shader: SHADERS[kind],
+    constants: {
+      ...p.constants,
+      BIAS: Number(a.bias !== undefined),
+      ACCUMULATE: Number(a.accumulate),
+      ...(kind === 'matrix' && { DIRECT: Number(direct) }),
+    },
     bindings: a.bias ? [...p.bindings, { buffer: a.bias, access: 'read' }] : p.bindings,
   };
 }

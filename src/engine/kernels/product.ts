@@ -13,6 +13,8 @@ const WORKGROUP = { scalar: 16, wide: 256 } as const;
 export interface ProductArgs {
   readonly label: string;
   readonly variant: KernelVariant;
+  /** Products of many rows may be computed by matrix instructions; not unless said. */
+  readonly matrices?: boolean;
   /** Rows to dispatch. */
   readonly bucket: number;
   /** Columns of `out` that are computed. */
@@ -35,10 +37,14 @@ export interface ProductArgs {
   readonly out: GPUBuffer;
 }
 
+export type ProductKind = 'lanes' | 'block' | 'matrix';
+
 /** What the kernels of a product share, whichever of them computes it. */
 export interface Product {
-  /** Rows are computed in blocks, by the shader of that name. */
-  readonly block: boolean;
+  /** Which kind of shader computes it: the lanes of a workgroup together, blocks of rows, or blocks by matrix instructions. */
+  readonly kind: ProductKind;
+  /** Rows, and columns of `out`, of one workgroup. */
+  readonly tile: { readonly rows: number; readonly columns: number };
   readonly constants: Constants;
   readonly bindings: readonly Binding[];
   readonly params: readonly number[];
@@ -52,13 +58,14 @@ export interface Product {
  * blocks whose operands are staged in workgroup memory, few by the lanes of a workgroup together: with the same sums, bit for bit.
  */
 export function product(a: ProductArgs, lines: number): Product {
-  const shape = blockShape(a, lines) ?? laneShape(a, lines);
+  const shape = matrixShape(a, lines) ?? blockShape(a, lines) ?? laneShape(a, lines);
   const groups = Math.ceil(a.n / shape.groupWidth);
   const grid = Math.min(groups, MAX_GRID);
   if (isBlockDtype(a.dtype) && a.scalesAt === undefined)
     throw new Error(`${a.label}: where the scales of its ${a.dtype} weight begin is not said.`);
   return {
-    block: shape.block,
+    kind: shape.kind,
+    tile: { rows: shape.rows, columns: shape.groupWidth },
     constants: { QUADS: Number(a.k % 8 === 0), DTYPE: DTYPE_CODE[a.dtype], ...shape.constants },
     bindings: [
       { buffer: a.step, access: 'read' },
@@ -74,11 +81,41 @@ export function product(a: ProductArgs, lines: number): Product {
 }
 
 interface TileShape {
-  readonly block: boolean;
+  readonly kind: ProductKind;
   /** Rows, and columns of `out`, of one workgroup. */
   readonly rows: number;
   readonly groupWidth: number;
   readonly constants: Constants;
+}
+
+/** Subgroups of 32 in a workgroup, and 16 x 16 matrices of each: 128 x 128 or, where those are too few, 64 x 64 rows by weight rows. */
+const MATRIX_SHAPES = [
+  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 4, TILE_ROWS: 4, TILE_COLUMNS: 2 },
+  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 2, TILE_ROWS: 2, TILE_COLUMNS: 2 },
+];
+/** Numbers of k staged at a time. */
+const MATRIX_DEPTH = 32;
+
+/** null = not by matrix instructions. Their order of sums is their own: see `chooseMatrices`. */
+function matrixShape({ matrices, bucket, k, n }: ProductArgs, lines: number): TileShape | null {
+  if (!matrices || k % MATRIX_DEPTH !== 0) return null;
+  const shapes = MATRIX_SHAPES.map((shape) => ({
+    ...shape,
+    BLOCK_ROWS: shape.SUBGROUP_ROWS * shape.TILE_ROWS * 16,
+    BLOCK_LINES: shape.SUBGROUP_COLUMNS * shape.TILE_COLUMNS * 16,
+    THREADS: shape.SUBGROUP_ROWS * shape.SUBGROUP_COLUMNS * 32,
+  })).filter(({ BLOCK_ROWS }) => BLOCK_ROWS <= bucket);
+  const chosen =
+    shapes.find(
+      ({ BLOCK_ROWS, BLOCK_LINES }) => (bucket / BLOCK_ROWS) * Math.ceil((n * lines) / BLOCK_LINES) >= LEAST_WORKGROUPS,
+    ) ?? (bucket >= MANY_ROWS ? shapes.at(-1) : undefined);
+  if (!chosen) return null;
+  return {
+    kind: 'matrix',
+    rows: chosen.BLOCK_ROWS,
+    groupWidth: chosen.BLOCK_LINES / lines,
+    constants: { ...chosen, DEPTH: MATRIX_DEPTH, WIDE: 0 },
+  };
 }
 
 /** Threads in y, and groups of four rows of each: blocks of 128, 64 and 32 rows. */
@@ -108,7 +145,7 @@ function blockShape({ variant, bucket, k, n }: ProductArgs, lines: number): Tile
   const even = chunks % 2 === 0 && Math.ceil(chunks / SEGMENTS) % 2 === 0;
   const sizes = { TX, TY, THREADS: TX * TY, ROW_GROUPS, LINE_GROUPS, BLOCK_ROWS, BLOCK_LINES };
   return {
-    block: true,
+    kind: 'block',
     rows: BLOCK_ROWS,
     groupWidth: BLOCK_LINES / lines,
     constants: { ...sizes, DEPTH: even ? 16 : 8, SEGMENTS, WIDE: 0 },
@@ -123,7 +160,7 @@ function laneShape(a: ProductArgs, lines: number): TileShape {
   const width = columns / lines;
   const groupWidth = width * (wide ? workgroup / SEGMENTS : workgroup);
   return {
-    block: false,
+    kind: 'lanes',
     rows,
     groupWidth,
     constants: {

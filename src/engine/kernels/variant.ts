@@ -9,3 +9,8 @@ export type KernelVariant = 'scalar' | 'wide';
 export function chooseVariant(software: boolean): KernelVariant {
   return software ? 'scalar' : 'wide';
 }
+
+/** The one place where it is chosen whether matrix instructions are used: their order of sums depends on the number of rows. */
+export function chooseMatrices(available: boolean, batchInvariant: boolean): boolean {
+  return available && !batchInvariant;
+}

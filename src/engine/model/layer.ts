@@ -15,7 +15,7 @@ import type { ExpertsSpec, LayerSpec, TensorRole } from './spec.ts';
 /** Layer `i` over the rows of a bucket: attention and MLP, each added to the residual stream. */
 export function oneLayer(p: ProgramInputs, rows: StepRows, layer: LayerSpec, i: number): KernelCall[] {
   const { bucket, chunks } = rows;
-  const { spec, variant, buffers: b } = p;
+  const { spec, variant, matrices, buffers: b } = p;
   const heads = { numHeads: spec.numHeads, numKvHeads: spec.numKvHeads, headDim: spec.headDim };
   const paged = {
     kvDtype: p.kvDtype,
@@ -55,6 +55,7 @@ export function oneLayer(p: ProgramInputs, rows: StepRows, layer: LayerSpec, i: 
       ...paged,
       label: `layer ${i} attention`,
       variant,
+      matrices,
       bucket,
       chunks,
       scale: spec.attentionScale,
@@ -75,8 +76,8 @@ export function oneLayer(p: ProgramInputs, rows: StepRows, layer: LayerSpec, i: 
 
 /** What layers are made of: norms and products with the weights of layer `i`. */
 function parts(p: ProgramInputs, bucket: number, i: number) {
-  const { spec, variant, buffers: b } = p;
-  const rows = { variant, bucket, step: b.step, countWord: STEP_NUM_ROWS };
+  const { spec, variant, matrices, buffers: b } = p;
+  const rows = { variant, matrices, bucket, step: b.step, countWord: STEP_NUM_ROWS };
   return {
     rows,
     norm: (role: TensorRole, input: GPUBuffer, out: GPUBuffer, accumulate = false) =>

@@ -59,8 +59,8 @@ export function loraCalls(
 
 /** Gate, up and activation of layer `i` one after the other, since what adapters add comes in before the activation. */
 export function loraGateUp(p: ProgramInputs, rows: StepRows, i: number): KernelCall[] {
-  const { spec, variant, buffers: b } = p;
-  const shared = { variant, bucket: rows.bucket, step: b.step, countWord: STEP_NUM_ROWS };
+  const { spec, variant, matrices, buffers: b } = p;
+  const shared = { variant, matrices, bucket: rows.bucket, step: b.step, countWord: STEP_NUM_ROWS };
   const parts = operands(p.weights.parts('gateUp', i)).map((operand) => ({
     ...operand,
     columns: operand.columns ?? { first: 0, of: operand.n },

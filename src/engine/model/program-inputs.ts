@@ -19,6 +19,8 @@ export interface ProgramInputs {
   readonly blockSize: number;
   readonly kvDtype: KvDtype;
   readonly variant: KernelVariant;
+  /** Kernels of matrix instructions may be used; their sums depend on the number of rows. */
+  readonly matrices: boolean;
   /** Per layer: inverse frequencies of its rotary embedding, f32. */
   readonly invFreq: readonly GPUBuffer[];
   /** null where there may be none. */

@@ -58,8 +58,8 @@ export function layerCalls(p: ProgramInputs, rows: StepRows): KernelCall[][] {
 
 /** Logits of the step's logit rows, then one sampled token for each row that samples; `bucket` counts logit rows. */
 export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolean): KernelCall[] {
-  const { spec, sizes, variant, buffers: b } = p;
-  const logitRows = { variant, bucket, step: b.step, countWord: STEP_NUM_LOGIT_ROWS };
+  const { spec, sizes, variant, matrices, buffers: b } = p;
+  const logitRows = { variant, matrices, bucket, step: b.step, countWord: STEP_NUM_LOGIT_ROWS };
   const sampling = { bucket, sizes, step: b.step, rows: b.rows, slots: b.slots };
   const calls = [
     rmsNorm({

@@ -1,0 +1,60 @@
+import { describe, expect, it } from 'vitest';
+import { hasMatrices } from '../../../src/engine/gpu/device.ts';
+import { matmul } from '../../../src/engine/kernels/matmul.ts';
+import { chooseMatrices } from '../../../src/engine/kernels/variant.ts';
+
+const FEATURES = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'] as GPUFeatureName[];
+const config = { componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 };
+
+function adapter(info: object = {}, workgroupBytes = 49_152): GPUAdapter {
+  return {
+    info: { subgroupMinSize: 32, subgroupMaxSize: 32, subgroupMatrixConfigs: [config], ...info },
+    limits: { maxComputeWorkgroupStorageSize: workgroupBytes },
+  } as unknown as GPUAdapter;
+}
+
+describe('matrix instructions', () => {
+  it('are used where the adapter has the shape that the kernels are written for', () => {
+    expect(hasMatrices(adapter(), FEATURES)).toBe(true);
+    const others = { ...config, resultComponentType: 'f16' };
+    expect(hasMatrices(adapter({ subgroupMatrixConfigs: [others, config] }), FEATURES)).toBe(true);
+  });
+
+  it.each([
+    ['sums in f16 alone', adapter({ subgroupMatrixConfigs: [{ ...config, resultComponentType: 'f16' }] })],
+    ['8 x 8 matrices', adapter({ subgroupMatrixConfigs: [{ ...config, M: 8, N: 8, K: 8 }] })],
+    ['no list of shapes', adapter({ subgroupMatrixConfigs: undefined })],
+    ['subgroups of two sizes', adapter({ subgroupMaxSize: 64 })],
+    ['little workgroup memory', adapter({}, 32_768)],
+  ])('are not used with %s', (_what, other) => {
+    expect(hasMatrices(other, FEATURES)).toBe(false);
+  });
+
+  it.each(FEATURES)('are not used without %s', (missing) => {
+    expect(
+      hasMatrices(
+        adapter(),
+        FEATURES.filter((f) => f !== missing),
+      ),
+    ).toBe(false);
+  });
+
+  it('are not used where sums must not depend on the batch', () => {
+    expect(chooseMatrices(true, true)).toBe(false);
+    expect(chooseMatrices(true, false)).toBe(true);
+    expect(chooseMatrices(false, false)).toBe(false);
+  });
+
+  it('compute products of many rows whose k they divide', () => {
+    const none = {} as GPUBuffer;
+    const shaderOf = (bucket: number, k: number, matrices: boolean) =>
+      matmul({
+        ...{ label: '', variant: 'wide', dtype: 'bf16', n: 1024, accumulate: false, countWord: 0, bucket, k, matrices },
+        ...{ step: none, input: none, weight: none, out: none },
+      }).shader;
+    expect(shaderOf(2048, 1024, true)).toBe('matmul_matrix.wgsl');
+    expect(shaderOf(2048, 1024, false)).toBe('matmul_block.wgsl');
+    expect(shaderOf(2048, 1000, true)).toBe('matmul_block.wgsl');
+    expect(shaderOf(1, 1024, true)).toBe('matmul.wgsl');
+  });
+});
