@@ -4,13 +4,18 @@
 //            n columns from `first` on are written.
 // Sums:      f32, in the order of lib/tile.wgsl, as in matmul.wgsl.
 // Variants:  as in matmul.wgsl; of COLUMNS products the first half are gates, the second half their ups.
-// Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS / 2), GROUP_WIDTH, SEGMENTS, UNROLL, LANES, WORKGROUP, WIDE, GELU. Features: none.
+// Constants: QUADS, DTYPE, ROWS, COLUMNS, WIDTH (= COLUMNS / 2), GROUP_WIDTH, SEGMENTS, UNROLL, ONE_PASS, ONE_ROW, NORM (as in matmul.wgsl), LANES, WORKGROUP, WIDE,
+//            GELU. Features: none.
 // Bindings:  0 step [count_word] = rows in use; 1 input; 2 weight; 3 out; 8 shape (lib/product.wgsl).
 #include "lib/product.wgsl"
 #include "lib/activation.wgsl"
 
 @group(0) @binding(0) var<storage, read> step: array<u32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
+
+#if NORM
+#include "lib/norm_input.wgsl"
+#endif
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

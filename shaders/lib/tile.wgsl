@@ -3,7 +3,7 @@
 // SEGMENTS runs of equal length, the last ones perhaps shorter or empty. A run is summed by fma, k ascending; then the runs are added,
 // ascending. Neither ROWS nor COLUMNS nor the other rows touch a row's order; lib/block_tile.wgsl keeps the same.
 // Needs: lib/product.wgsl, lib/tile_place.wgsl, `line_C` (weight rows), constants ROWS, COLUMNS, SEGMENTS, UNROLL (chunks at a time, a
-// divisor of every run's length), LANES, QUADS, DTYPE.
+// divisor of every run's length), ONE_PASS (every run has UNROLL chunks), NORM (the input comes from lib/norm_input.wgsl), LANES, QUADS, DTYPE.
 #for r in 0..ROWS
 #for c in 0..COLUMNS
   var sum_${r}_${c} = 0.0;
@@ -13,7 +13,15 @@
   let chunks = shape.k / 8;
   let run_length = (chunks + SEGMENTS - 1) / SEGMENTS;
   let end = min((segment + 1) * run_length, chunks);
+#if NORM && !ONE_PASS
+  norm_input(lane);
+#endif
+#if ONE_PASS
+  let chunk = segment * run_length;
+  {
+#else
   for (var chunk = segment * run_length; chunk < end; chunk += UNROLL) {
+#endif
 #if DTYPE >= 3 && UNROLL == 4
     // Runs of k begin at multiples of UNROLL chunks, and so at whole runs of numbers with one scale.
 #for c in 0..COLUMNS
@@ -29,12 +37,21 @@
 #endfor
 #endfor
 #endif
+#if NORM && ONE_PASS
+    // The weights are on their way meanwhile.
+    norm_input(lane);
+#endif
 #for u in 0..UNROLL
 #for r in 0..ROWS
     {
       let at = ((row + ${r}) * chunks + chunk + ${u}) * 2;
+#if NORM
+      let low = normed[at];
+      let high = normed[at + 1];
+#else
       let low = input[at];
       let high = input[at + 1];
+#endif
 #for c in 0..COLUMNS
       sum_${r}_${c} = fma(low.x, w_${u}_${c}.low.x, sum_${r}_${c});
       sum_${r}_${c} = fma(low.y, w_${u}_${c}.low.y, sum_${r}_${c});

@@ -13,7 +13,12 @@
   let outside = column >= shape.n;
 #endif
   let row = group.z * ROWS;
+#if ONE_ROW
+  // Weights are read the sooner for not asking first.
+  let rows = 1u;
+#else
   let rows = step[shape.count_word];
+#endif
   let n = shape.n;
   if (row >= rows || outside) {
     return;

@@ -32,7 +32,7 @@ function expertsCall(
     ...p,
     label: a.label,
     shader,
-    constants: { ...p.constants, PER_TOKEN: a.perToken, ...constants },
+    constants: { ...p.constants, ONE_ROW: 0, NORM: 0, PER_TOKEN: a.perToken, ...constants },
     bindings: [...p.bindings, { buffer: a.chosen, access: 'read' }],
     workgroups: [x, y, a.bucket * rowsPerToken],
     bytes: p.bytes * a.bucket * a.perToken,

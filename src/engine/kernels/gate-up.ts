@@ -1,5 +1,5 @@
 import type { KernelCall } from '../gpu/kernel.ts';
-import { type ProductArgs, type ProductKind, product } from './product.ts';
+import { normedInput, type ProductArgs, type ProductKind, product } from './product.ts';
 
 const SHADERS: Readonly<Record<ProductKind, string>> = {
   lanes: 'gate_up.wgsl',
@@ -14,6 +14,7 @@ export interface GateUpArgs extends ProductArgs {
 /** out[r][j] = act(input[r] . weight[j]) * (input[r] . weight[n + j]); weight [2n][k]: all gate rows, then all up rows. */
 export function gateUp(a: GateUpArgs): KernelCall {
   const { kind, tile: _tile, ...p } = product(a, 2);
+  const norm = normedInput(a, p.bindings.length);
   return {
     ...p,
     label: a.label,
@@ -22,6 +23,8 @@ export function gateUp(a: GateUpArgs): KernelCall {
       ...p.constants,
       GELU: Number(a.activation === 'gelu_tanh'),
       ...(kind === 'matrix' && { DIRECT: 0, ACCUMULATE: 0 }),
+      ...(kind === 'lanes' && norm.constants),
     },
+    bindings: [...p.bindings, ...norm.bindings],
   };
 }

@@ -1,5 +1,5 @@
 import type { KernelCall } from '../gpu/kernel.ts';
-import { type ProductArgs, type ProductKind, product } from './product.ts';
+import { normedInput, type ProductArgs, type ProductKind, product } from './product.ts';
 
 const SHADERS: Readonly<Record<ProductKind, string>> = {
   lanes: 'matmul.wgsl',
@@ -17,6 +17,7 @@ export interface MatmulArgs extends ProductArgs {
 /** out[r][j] = sum_k input[r][k] * weight[j][k] (+ bias[j]) (+ the old out[r][j]); weight [n][k]. */
 export function matmul(a: MatmulArgs): KernelCall {
   const { kind, tile, ...p } = product(a, 1);
+  const norm = normedInput(a, a.bias ? 5 : 4);
   // Whole matrices go straight to `out`.
   const direct = kind === 'matrix' && a.bias === undefined && a.n % tile.columns === 0;
   return {
@@ -28,7 +29,8 @@ export function matmul(a: MatmulArgs): KernelCall {
       BIAS: Number(a.bias !== undefined),
       ACCUMULATE: Number(a.accumulate),
       ...(kind === 'matrix' && { DIRECT: Number(direct) }),
+      ...(kind === 'lanes' && norm.constants),
     },
-    bindings: a.bias ? [...p.bindings, { buffer: a.bias, access: 'read' }] : p.bindings,
+    bindings: [...p.bindings, ...(a.bias ? [{ buffer: a.bias, access: 'read' as const }] : []), ...norm.bindings],
   };
 }

@@ -1,14 +1,12 @@
 import type { Binding } from '../gpu/kernel.ts';
 import type { Constants } from '../gpu/shader-source.ts';
 import { bytesPerValue, DTYPE_CODE, isBlockDtype, type WeightDtype } from './dtype.ts';
+import { tileShape } from './product-shape.ts';
+import { NORM_LANES } from './rms-norm.ts';
 import type { KernelVariant } from './variant.ts';
 
 /** Column tiles in one row of workgroups; a dispatch takes at most 65,535 in each dimension. */
 const MAX_GRID = 32_768;
-/** Runs of k whose sums a wide product adds (lib/tile.wgsl). A constant of the order of sums: to change it changes every answer's last bits. */
-const SEGMENTS = 16;
-/** Threads of a workgroup. A software adapter gives each workgroup to one core, so that small ones share a product evenly. */
-const WORKGROUP = { scalar: 16, wide: 256 } as const;
 
 export interface ProductArgs {
   readonly label: string;
@@ -26,6 +24,8 @@ export interface ProductArgs {
   readonly dtype: WeightDtype;
   /** Word of `weight` where its scales begin; of weights in blocks only. */
   readonly scalesAt?: number;
+  /** The input is RMS normed on its way in, as `rmsNorm` does; only where `normsInput` says so. */
+  readonly norm?: { readonly weight: GPUBuffer; readonly eps: number; readonly offset: number };
   /** u32; how many rows are in use is its word `countWord`. */
   readonly step: GPUBuffer;
   readonly countWord: number;
@@ -58,7 +58,7 @@ export interface Product {
  * blocks whose operands are staged in workgroup memory, few by the lanes of a workgroup together: with the same sums, bit for bit.
  */
 export function product(a: ProductArgs, lines: number): Product {
-  const shape = matrixShape(a, lines) ?? blockShape(a, lines) ?? laneShape(a, lines);
+  const shape = tileShape(a, lines);
   const groups = Math.ceil(a.n / shape.groupWidth);
   const grid = Math.min(groups, MAX_GRID);
   if (isBlockDtype(a.dtype) && a.scalesAt === undefined)
@@ -80,114 +80,24 @@ export function product(a: ProductArgs, lines: number): Product {
   };
 }
 
-interface TileShape {
-  readonly kind: ProductKind;
-  /** Rows, and columns of `out`, of one workgroup. */
-  readonly rows: number;
-  readonly groupWidth: number;
-  readonly constants: Constants;
+/** Most numbers of an input row that a product norms itself: four bytes each of the 16 KiB of workgroup memory that every adapter has. */
+const MOST_NORMED = 3072;
+
+/** Whether a product of such rows can norm its input: the one row of a wide kernel. For more rows a norm of its own costs less. */
+export function normsInput({ variant, bucket, k }: Pick<ProductArgs, 'variant' | 'bucket' | 'k'>): boolean {
+  return variant === 'wide' && bucket === 1 && k % 8 === 0 && k <= MOST_NORMED;
 }
 
-/** Subgroups of 32 in a workgroup, and 16 x 16 matrices of each: 128 x 128 or, where those are too few, 64 x 64 rows by weight rows. */
-const MATRIX_SHAPES = [
-  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 4, TILE_ROWS: 4, TILE_COLUMNS: 2 },
-  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 2, TILE_ROWS: 2, TILE_COLUMNS: 2 },
-];
-/** Numbers of k staged at a time. */
-const MATRIX_DEPTH = 32;
-
-/** null = not by matrix instructions. Their order of sums is their own: see `chooseMatrices`. */
-function matrixShape({ matrices, bucket, k, n }: ProductArgs, lines: number): TileShape | null {
-  if (!matrices || k % MATRIX_DEPTH !== 0) return null;
-  const shapes = MATRIX_SHAPES.map((shape) => ({
-    ...shape,
-    BLOCK_ROWS: shape.SUBGROUP_ROWS * shape.TILE_ROWS * 16,
-    BLOCK_LINES: shape.SUBGROUP_COLUMNS * shape.TILE_COLUMNS * 16,
-    THREADS: shape.SUBGROUP_ROWS * shape.SUBGROUP_COLUMNS * 32,
-  })).filter(({ BLOCK_ROWS }) => BLOCK_ROWS <= bucket);
-  const chosen =
-    shapes.find(
-      ({ BLOCK_ROWS, BLOCK_LINES }) => (bucket / BLOCK_ROWS) * Math.ceil((n * lines) / BLOCK_LINES) >= LEAST_WORKGROUPS,
-    ) ?? (bucket >= MANY_ROWS ? shapes.at(-1) : undefined);
-  if (!chosen) return null;
+/** Constants and binding of the norm of a product's input, at binding `at`. Throws for a product that norms nothing. */
+export function normedInput(
+  a: ProductArgs,
+  at: number,
+): { readonly constants: Constants; readonly bindings: readonly Binding[] } {
+  if (a.norm === undefined) return { constants: { NORM: 0 }, bindings: [] };
+  if (!normsInput(a)) throw new Error(`${a.label}: a product of ${a.bucket} rows of ${a.k} can't norm its input.`);
+  const { weight, eps, offset } = a.norm;
   return {
-    kind: 'matrix',
-    rows: chosen.BLOCK_ROWS,
-    groupWidth: chosen.BLOCK_LINES / lines,
-    constants: { ...chosen, DEPTH: MATRIX_DEPTH, WIDE: 0 },
+    constants: { NORM: 1, NORM_WIDTH: a.k, NORM_BINDING: at, SUM_LANES: NORM_LANES.wide, EPS: eps, OFFSET: offset },
+    bindings: [{ buffer: weight, access: 'read' }],
   };
-}
-
-/** Threads in y, and groups of four rows of each: blocks of 128, 64 and 32 rows. */
-const BLOCK_HEIGHTS = [
-  { TY: 16, ROW_GROUPS: 2 },
-  { TY: 16, ROW_GROUPS: 1 },
-  { TY: 8, ROW_GROUPS: 1 },
-];
-/** Fewer leave a GPU idle: lanes do better then, unless there are very many rows. */
-const LEAST_WORKGROUPS = 100;
-const MANY_ROWS = 128;
-
-/** Blocks of 32, 64 or 128 rows by 128 weight rows, the largest of which there are enough; a thread computes 4 or 8 by 8 of them. null = lanes. */
-function blockShape({ variant, bucket, k, n }: ProductArgs, lines: number): TileShape | null {
-  if (variant !== 'wide' || k % 8 !== 0) return null;
-  const TX = 16;
-  const LINE_GROUPS = 2;
-  const BLOCK_LINES = 4 * TX * LINE_GROUPS;
-  const fitting = BLOCK_HEIGHTS.filter(({ TY, ROW_GROUPS }) => 4 * TY * ROW_GROUPS <= bucket);
-  const enough = ({ TY, ROW_GROUPS }: { TY: number; ROW_GROUPS: number }) =>
-    (bucket / (4 * TY * ROW_GROUPS)) * Math.ceil((n * lines) / BLOCK_LINES) >= LEAST_WORKGROUPS;
-  const chosen = fitting.find(enough) ?? (bucket >= MANY_ROWS ? fitting.at(-1) : undefined);
-  if (!chosen) return null;
-  const { TY, ROW_GROUPS } = chosen;
-  const BLOCK_ROWS = 4 * TY * ROW_GROUPS;
-  const chunks = k / 8;
-  const even = chunks % 2 === 0 && Math.ceil(chunks / SEGMENTS) % 2 === 0;
-  const sizes = { TX, TY, THREADS: TX * TY, ROW_GROUPS, LINE_GROUPS, BLOCK_ROWS, BLOCK_LINES };
-  return {
-    kind: 'block',
-    rows: BLOCK_ROWS,
-    groupWidth: BLOCK_LINES / lines,
-    constants: { ...sizes, DEPTH: even ? 16 : 8, SEGMENTS, WIDE: 0 },
-  };
-}
-
-/** A thread's own tile (scalar), or one that the lanes of a workgroup share (wide). */
-function laneShape(a: ProductArgs, lines: number): TileShape {
-  const wide = a.variant === 'wide';
-  const workgroup = WORKGROUP[a.variant];
-  const { rows, columns } = tileOf(a, lines, wide);
-  const width = columns / lines;
-  const groupWidth = width * (wide ? workgroup / SEGMENTS : workgroup);
-  return {
-    kind: 'lanes',
-    rows,
-    groupWidth,
-    constants: {
-      ROWS: rows,
-      COLUMNS: columns,
-      WIDTH: width,
-      GROUP_WIDTH: groupWidth,
-      SEGMENTS: wide ? SEGMENTS : 1,
-      UNROLL: wide ? unroll(a.k) : 1,
-      LANES: wide ? workgroup : 1,
-      WORKGROUP: workgroup,
-      WIDE: Number(wide),
-    },
-  };
-}
-
-/** Outputs of a thread: rows, and weight rows. Few tile heights, since each is a shader of its own to compile, and these are the largest ones. */
-function tileOf({ bucket }: ProductArgs, lines: number, wide: boolean): { rows: number; columns: number } {
-  // 8 x 8 are fastest on SwiftShader; for one row, 4 columns leave more threads.
-  if (!wide) return bucket === 1 ? { rows: 1, columns: 4 } : { rows: bucket <= 4 ? 4 : 8, columns: 8 };
-  // A GPU wants many workgroups for one row, and to use what it reads of a weight for as many rows as there are.
-  if (bucket === 1) return { rows: 1, columns: lines };
-  return { rows: bucket <= 4 ? 4 : 8, columns: 2 };
-}
-
-/** Chunks that a thread loads before it sums them: as many as divide every run of k. */
-function unroll(k: number): number {
-  const run = k / 8 / SEGMENTS;
-  return [4, 2].find((chunks) => run % chunks === 0) ?? 1;
 }

@@ -1,8 +1,8 @@
 import type { KernelCall } from '../gpu/kernel.ts';
 import type { KernelVariant } from './variant.ts';
 
-/** Threads of one row: four run in lockstep on a software adapter; a GPU gives a workgroup. */
-const LANES = { scalar: 4, wide: 64 } as const;
+/** Threads of one row: four run in lockstep on a software adapter; a GPU gives a workgroup. Of the latter the order of sums. */
+export const NORM_LANES = { scalar: 4, wide: 64 } as const;
 const WORKGROUP = { scalar: 16, wide: 64 } as const;
 
 export interface RmsNormArgs {
@@ -31,7 +31,7 @@ export interface RmsNormArgs {
 
 /** out[r] = x / sqrt(mean(x^2) + eps) * (weight + offset) (+ the old out[r]), x the row's input. */
 export function rmsNorm(a: RmsNormArgs): KernelCall {
-  const lanes = LANES[a.variant];
+  const lanes = NORM_LANES[a.variant];
   const workgroup = WORKGROUP[a.variant];
   return {
     label: a.label,
@@ -44,6 +44,7 @@ export function rmsNorm(a: RmsNormArgs): KernelCall {
       ACCUMULATE: Number(a.accumulate),
       COUNT_WORD: a.countWord,
       LANES: lanes,
+      SUM_LANES: lanes,
       WORKGROUP: workgroup,
       WIDE: Number(a.variant === 'wide'),
     },

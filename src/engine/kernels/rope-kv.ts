@@ -47,6 +47,7 @@ export function ropeKv(a: RopeKvArgs): KernelCall {
       EPS: a.eps,
       OFFSET: a.offset,
       LANES: lanes,
+      SUM_LANES: lanes,
       WORKGROUP: workgroup,
       WIDE: Number(a.variant === 'wide'),
     },

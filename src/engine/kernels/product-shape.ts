@@ -1,0 +1,133 @@
+import type { Constants } from '../gpu/shader-source.ts';
+import { isBlockDtype } from './dtype.ts';
+import type { ProductArgs, ProductKind } from './product.ts';
+
+/** Runs of k whose sums a wide product adds (lib/tile.wgsl). A constant of the order of sums: to change it changes every answer's last bits. */
+const SEGMENTS = 16;
+/** Threads of a workgroup. A software adapter gives each workgroup to one core, so that small ones share a product evenly. */
+const WORKGROUP = { scalar: 16, wide: 256 } as const;
+/** Of one row of few columns: more workgroups, so that all of a GPU reads. */
+const NARROW = { columns: 2048, workgroup: 64 } as const;
+
+/** What a workgroup computes of a product, and the constants that say so to its shader. */
+export interface TileShape {
+  readonly kind: ProductKind;
+  /** Rows, and columns of `out`, of one workgroup. */
+  readonly rows: number;
+  readonly groupWidth: number;
+  readonly constants: Constants;
+}
+
+/** The shape of a product; `lines`: weight rows of one output column. */
+export function tileShape(a: ProductArgs, lines: number): TileShape {
+  return matrixShape(a, lines) ?? blockShape(a, lines) ?? laneShape(a, lines);
+}
+
+/** Subgroups of 32 in a workgroup, and 16 x 16 matrices of each: 128 x 128 or, where those are too few, 64 x 64 rows by weight rows. */
+const MATRIX_SHAPES = [
+  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 4, TILE_ROWS: 4, TILE_COLUMNS: 2 },
+  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 2, TILE_ROWS: 2, TILE_COLUMNS: 2 },
+];
+/** Numbers of k staged at a time. */
+const MATRIX_DEPTH = 32;
+
+/** null = not by matrix instructions. Their order of sums is their own: see `chooseMatrices`. */
+function matrixShape({ matrices, bucket, k, n }: ProductArgs, lines: number): TileShape | null {
+  if (!matrices || k % MATRIX_DEPTH !== 0) return null;
+  const shapes = MATRIX_SHAPES.map((shape) => ({
+    ...shape,
+    BLOCK_ROWS: shape.SUBGROUP_ROWS * shape.TILE_ROWS * 16,
+    BLOCK_LINES: shape.SUBGROUP_COLUMNS * shape.TILE_COLUMNS * 16,
+    THREADS: shape.SUBGROUP_ROWS * shape.SUBGROUP_COLUMNS * 32,
+  })).filter(({ BLOCK_ROWS }) => BLOCK_ROWS <= bucket);
+  const chosen =
+    shapes.find(
+      ({ BLOCK_ROWS, BLOCK_LINES }) => (bucket / BLOCK_ROWS) * Math.ceil((n * lines) / BLOCK_LINES) >= LEAST_WORKGROUPS,
+    ) ?? (bucket >= MANY_ROWS ? shapes.at(-1) : undefined);
+  if (!chosen) return null;
+  return {
+    kind: 'matrix',
+    rows: chosen.BLOCK_ROWS,
+    groupWidth: chosen.BLOCK_LINES / lines,
+    constants: { ...chosen, DEPTH: MATRIX_DEPTH, WIDE: 0 },
+  };
+}
+
+/** Threads in y, and groups of four rows of each: blocks of 128, 64 and 32 rows. */
+const BLOCK_HEIGHTS = [
+  { TY: 16, ROW_GROUPS: 2 },
+  { TY: 16, ROW_GROUPS: 1 },
+  { TY: 8, ROW_GROUPS: 1 },
+];
+/** Fewer leave a GPU idle: lanes do better then, unless there are very many rows. */
+const LEAST_WORKGROUPS = 100;
+const MANY_ROWS = 128;
+
+/** Blocks of 32, 64 or 128 rows by 128 weight rows, the largest of which there are enough; a thread computes 4 or 8 by 8 of them. null = lanes. */
+function blockShape({ variant, bucket, k, n }: ProductArgs, lines: number): TileShape | null {
+  if (variant !== 'wide' || k % 8 !== 0) return null;
+  const TX = 16;
+  const LINE_GROUPS = 2;
+  const BLOCK_LINES = 4 * TX * LINE_GROUPS;
+  const fitting = BLOCK_HEIGHTS.filter(({ TY, ROW_GROUPS }) => 4 * TY * ROW_GROUPS <= bucket);
+  const enough = ({ TY, ROW_GROUPS }: { TY: number; ROW_GROUPS: number }) =>
+    (bucket / (4 * TY * ROW_GROUPS)) * Math.ceil((n * lines) / BLOCK_LINES) >= LEAST_WORKGROUPS;
+  const chosen = fitting.find(enough) ?? (bucket >= MANY_ROWS ? fitting.at(-1) : undefined);
+  if (!chosen) return null;
+  const { TY, ROW_GROUPS } = chosen;
+  const BLOCK_ROWS = 4 * TY * ROW_GROUPS;
+  const chunks = k / 8;
+  const even = chunks % 2 === 0 && Math.ceil(chunks / SEGMENTS) % 2 === 0;
+  const sizes = { TX, TY, THREADS: TX * TY, ROW_GROUPS, LINE_GROUPS, BLOCK_ROWS, BLOCK_LINES };
+  return {
+    kind: 'block',
+    rows: BLOCK_ROWS,
+    groupWidth: BLOCK_LINES / lines,
+    constants: { ...sizes, DEPTH: even ? 16 : 8, SEGMENTS, WIDE: 0 },
+  };
+}
+
+/** A thread's own tile (scalar), or one that the lanes of a workgroup share (wide). */
+function laneShape(a: ProductArgs, lines: number): TileShape {
+  const wide = a.variant === 'wide';
+  const narrow = wide && a.bucket === 1 && a.n <= NARROW.columns;
+  const workgroup = narrow ? NARROW.workgroup : WORKGROUP[a.variant];
+  const { rows, columns } = tileOf(a, lines, wide);
+  const width = columns / lines;
+  const groupWidth = width * (wide ? workgroup / SEGMENTS : workgroup);
+  const chunks = wide ? unroll(a) : 1;
+  return {
+    kind: 'lanes',
+    rows,
+    groupWidth,
+    constants: {
+      ROWS: rows,
+      COLUMNS: columns,
+      WIDTH: width,
+      GROUP_WIDTH: groupWidth,
+      SEGMENTS: wide ? SEGMENTS : 1,
+      UNROLL: chunks,
+      ONE_PASS: Number(wide && a.k === 8 * SEGMENTS * chunks),
+      LANES: wide ? workgroup : 1,
+      WORKGROUP: workgroup,
+      WIDE: Number(wide),
+      ONE_ROW: Number(a.bucket === 1),
+    },
+  };
+}
+
+/** Outputs of a thread: rows, and weight rows. Few tile heights, since each is a shader of its own to compile, and these are the largest ones. */
+function tileOf({ bucket }: ProductArgs, lines: number, wide: boolean): { rows: number; columns: number } {
+  // 8 x 8 are fastest on SwiftShader; for one row, 4 columns leave more threads.
+  if (!wide) return bucket === 1 ? { rows: 1, columns: 4 } : { rows: bucket <= 4 ? 4 : 8, columns: 8 };
+  // A GPU wants many workgroups for one row, and to use what it reads of a weight for as many rows as there are.
+  if (bucket === 1) return { rows: 1, columns: lines };
+  return { rows: bucket <= 4 ? 4 : 8, columns: 2 };
+}
+
+/** Chunks that a thread loads before it sums them: as many as divide every run of k; for one row there are registers for more. */
+function unroll({ k, bucket, dtype }: ProductArgs): number {
+  const run = k / 8 / SEGMENTS;
+  const most = bucket === 1 && !isBlockDtype(dtype) ? [8, 4, 2] : [4, 2];
+  return most.find((chunks) => run % chunks === 0) ?? 1;
+}
