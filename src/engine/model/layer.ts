@@ -3,6 +3,7 @@ import { attention } from '../kernels/attention.ts';
 import { expertDown, expertGateUp } from '../kernels/experts.ts';
 import { gateUp } from '../kernels/gate-up.ts';
 import { matmul } from '../kernels/matmul.ts';
+import { normsInput, type ProductArgs } from '../kernels/product.ts';
 import { rmsNorm } from '../kernels/rms-norm.ts';
 import { ropeKv } from '../kernels/rope-kv.ts';
 import { routeExperts } from '../kernels/route-experts.ts';
@@ -26,13 +27,14 @@ export function oneLayer(p: ProgramInputs, rows: StepRows, layer: LayerSpec, i: 
     kPool: p.pool[i]!.k,
     vPool: p.pool[i]!.v,
   };
-  const { norm, product } = parts(p, bucket, i);
+  const { norm, normed, product } = parts(p, bucket, i);
+  const stream = normed('inputNorm', hasLora(rows, 'qkv'));
   // Where what a branch gives is normed first, it is added to the residual stream by the norm.
   const branch = spec.outNorms ? b.branch : b.hidden;
   const added = !spec.outNorms;
   return [
-    norm('inputNorm', b.hidden, b.normed),
-    ...product('qkv', spec.qkvBias ? 'qkvBias' : null, b.normed, b.qkv, false),
+    ...stream.calls,
+    ...product('qkv', spec.qkvBias ? 'qkvBias' : null, stream.input, b.qkv, false),
     ...loraCalls(p, rows, 'qkv', i, b.normed, b.qkv),
     ropeKv({
       ...heads,
@@ -65,41 +67,56 @@ export function oneLayer(p: ProgramInputs, rows: StepRows, layer: LayerSpec, i: 
       partials: b.partials,
       out: b.attended,
     }),
-    ...product('oProj', spec.oBias ? 'oBias' : null, b.attended, branch, added),
+    ...product('oProj', spec.oBias ? 'oBias' : null, { input: b.attended }, branch, added),
     ...loraCalls(p, rows, 'oProj', i, b.attended, branch),
     ...(spec.outNorms ? [norm('attentionOutNorm', branch, b.hidden, true)] : []),
-    norm('mlpNorm', b.hidden, b.normed),
     ...(layer.experts === null ? dense(p, rows, i, branch, added) : sparse(p, bucket, i, layer.experts, branch, added)),
     ...(spec.outNorms ? [norm('mlpOutNorm', branch, b.hidden, true)] : []),
   ];
 }
 
+/** What a product reads: rows as they are, or normed on their way in. */
+type ProductInput = Pick<ProductArgs, 'input' | 'norm'>;
+
 /** What layers are made of: norms and products with the weights of layer `i`. */
 function parts(p: ProgramInputs, bucket: number, i: number) {
   const { spec, variant, matrices, buffers: b } = p;
   const rows = { variant, matrices, bucket, step: b.step, countWord: STEP_NUM_ROWS };
+  const { normEps: eps, normOffset: offset } = spec;
+  const norm = (role: TensorRole, input: GPUBuffer, out: GPUBuffer, accumulate = false) =>
+    rmsNorm({
+      ...rows,
+      label: `layer ${i} ${role}`,
+      width: spec.hiddenSize,
+      eps,
+      offset,
+      gather: null,
+      input,
+      weight: p.weights.get(role, i).buffer,
+      out,
+      accumulate,
+    });
   return {
     rows,
-    norm: (role: TensorRole, input: GPUBuffer, out: GPUBuffer, accumulate = false) =>
-      rmsNorm({
-        ...rows,
-        label: `layer ${i} ${role}`,
-        width: spec.hiddenSize,
-        eps: spec.normEps,
-        offset: spec.normOffset,
-        gather: null,
-        input,
-        weight: p.weights.get(role, i).buffer,
-        out,
-        accumulate,
-      }),
-    product: (role: TensorRole, bias: TensorRole | null, input: GPUBuffer, out: GPUBuffer, accumulate: boolean) =>
+    norm,
+    /** The residual stream normed for products: by each of them where it can and (not `apart`) nobody else reads it, else by a kernel before them. */
+    normed: (
+      role: TensorRole,
+      apart: boolean,
+    ): { readonly calls: readonly KernelCall[]; readonly input: ProductInput } => {
+      if (apart || !normsInput({ variant, bucket, k: spec.hiddenSize })) {
+        return { calls: [norm(role, b.hidden, b.normed)], input: { input: b.normed } };
+      }
+      const weight = p.weights.get(role, i).buffer;
+      return { calls: [], input: { input: b.hidden, norm: { weight, eps, offset } } };
+    },
+    product: (role: TensorRole, bias: TensorRole | null, input: ProductInput, out: GPUBuffer, accumulate: boolean) =>
       operands(p.weights.parts(role, i)).map((operand) =>
         matmul({
           ...rows,
           ...operand,
+          ...input,
           label: `layer ${i} ${role}`,
-          input,
           out,
           ...(bias && { bias: p.weights.get(bias, i).buffer }),
           accumulate,
@@ -110,7 +127,8 @@ function parts(p: ProgramInputs, bucket: number, i: number) {
 
 function dense(p: ProgramInputs, stepRows: StepRows, i: number, out: GPUBuffer, accumulate: boolean): KernelCall[] {
   const { spec, buffers: b } = p;
-  const { rows, product } = parts(p, stepRows.bucket, i);
+  const { rows, normed, product } = parts(p, stepRows.bucket, i);
+  const stream = normed('mlpNorm', hasLora(stepRows, 'gateUp'));
   const gates = hasLora(stepRows, 'gateUp')
     ? loraGateUp(p, stepRows, i)
     : operands(p.weights.parts('gateUp', i)).map((operand) =>
@@ -119,13 +137,14 @@ function dense(p: ProgramInputs, stepRows: StepRows, i: number, out: GPUBuffer, 
           ...operand,
           label: `layer ${i} gateUp`,
           activation: spec.activation,
-          input: b.normed,
+          ...stream.input,
           out: b.gated,
         }),
       );
   return [
+    ...stream.calls,
     ...gates,
-    ...product('down', null, b.gated, out, accumulate),
+    ...product('down', null, { input: b.gated }, out, accumulate),
     ...loraCalls(p, stepRows, 'down', i, b.gated, out),
   ];
 }
@@ -139,11 +158,12 @@ function sparse(
   accumulate: boolean,
 ): KernelCall[] {
   const { spec, buffers: b } = p;
-  const { rows, product } = parts(p, bucket, i);
+  const { rows, norm, product } = parts(p, bucket, i);
   const { perToken } = experts;
   const chosen = { perToken, chosen: b.chosen };
   return [
-    ...product('router', null, b.normed, b.routerLogits, false),
+    norm('mlpNorm', b.hidden, b.normed),
+    ...product('router', null, { input: b.normed }, b.routerLogits, false),
     routeExperts({
       ...rows,
       label: `layer ${i} route`,

@@ -3,6 +3,7 @@ import type { KernelCall } from '../../../src/engine/gpu/kernel.ts';
 import type { FloatDtype } from '../../../src/engine/kernels/dtype.ts';
 import { gateUp } from '../../../src/engine/kernels/gate-up.ts';
 import { matmul } from '../../../src/engine/kernels/matmul.ts';
+import { rmsNorm } from '../../../src/engine/kernels/rms-norm.ts';
 import type { KernelVariant } from '../../../src/engine/kernels/variant.ts';
 import { Bench, openDawn } from '../dawn.ts';
 import { pairwise } from './pairwise.ts';
@@ -229,5 +230,54 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
     const huge = matmul({ ...shared(variant, { ...o, n: 4_000_003 }, 64, 64, out), accumulate: false });
     expect(Math.max(...huge.workgroups)).toBeLessThanOrEqual(65_535);
     expect(huge.workgroups[0]).toBe(huge.params![2]);
+  });
+});
+
+describe('a product of one row that norms its input', () => {
+  it.each(
+    pairwise({
+      n: [5, 130, 2100],
+      k: [64, 264, 1024, 1032, 2048],
+      dtype: ['f32', 'bf16', 'f16'],
+      offset: [0, 1],
+      bias: [false, true],
+    }),
+  )('has the bits of a norm before it, $dtype [$n][$k], offset $offset, bias $bias', async (c) => {
+    const { n, k, dtype, offset } = c;
+    const o = operands(n, k, dtype, 2, 1);
+    const weight = bench.buffer(floats(random(k), k));
+    const normed = bench.buffer(4 * k);
+    const [apart, inside, gatedApart, gatedInside] = [0, 1, 2, 3].map(() => bench.buffer(4 * n)) as [
+      GPUBuffer,
+      GPUBuffer,
+      GPUBuffer,
+      GPUBuffer,
+    ];
+    const { input, ...rest } = shared('wide', o, 1, 1, apart);
+    const norm = { weight, eps: 1e-6, offset };
+    const added = { accumulate: false, ...(c.bias && { bias: bench.buffer(o.bias) }) };
+    await bench.run(
+      rmsNorm({ ...rest, ...norm, width: k, gather: null, input, out: normed, accumulate: false }),
+      matmul({ ...rest, ...added, input: normed, out: apart }),
+      matmul({ ...rest, ...added, input, norm, out: inside }),
+      gateUp({ ...rest, input: normed, activation: 'silu', out: gatedApart }),
+      gateUp({ ...rest, input, norm, activation: 'silu', out: gatedInside }),
+    );
+    const words = async (buffer: GPUBuffer) => new Uint32Array(await bench.read(buffer));
+    expect(await words(inside)).toEqual(await words(apart));
+    expect(await words(gatedInside)).toEqual(await words(gatedApart));
+    expect((await words(apart)).some((word) => word !== 0)).toBe(true);
+  });
+
+  it('is of one row of a wide kernel alone', () => {
+    const o = operands(8, 64, 'f32', 1, 2);
+    const norm = { weight: bench.buffer(256), eps: 1e-6, offset: 0 };
+    for (const [variant, bucket] of [
+      ['wide', 2],
+      ['scalar', 1],
+    ] as const) {
+      const call = () => matmul({ ...shared(variant, o, bucket, 1, bench.buffer(64)), norm, accumulate: false });
+      expect(call).toThrow("can't norm its input");
+    }
   });
 });

@@ -47,6 +47,7 @@ const DEFAULTS: EngineOptions = {
   gpuMemoryUtilization: null,
   enablePrefixCaching: true,
   enforceEager: false,
+  batchInvariant: true,
   freeOrder: null,
 };
 
