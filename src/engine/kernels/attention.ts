@@ -75,7 +75,7 @@ export function attention(a: AttentionArgs): KernelCall[] {
   const sizes = { ...a, maxLen: a.blockSize * a.maxBlocksPerSeq };
   const tiles = maxTiles(sizes);
   const split = a.bucket <= splitRows(sizes);
-  const matrix = a.matrices && a.chunks && !split ? attentionMatrix(a) : null;
+  const matrix = a.matrices && a.chunks && !split && a.kvDtype !== 'int8' ? attentionMatrix(a) : null;
   const block = matrix ?? (a.chunks && !split ? attentionBlock(a) : null);
   const lanes = Math.min(WORKGROUP.wide, 2 ** Math.ceil(Math.log2(group * Math.max(TILE, a.headDim / 2))));
   const wide: KernelCall = {
