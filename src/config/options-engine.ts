@@ -34,7 +34,7 @@ export const engineOptions = {
     kind: list(text('MODEL')),
     default: ['quire-pico'],
     where: 'hub',
-    help: 'Folder in the Hugging Face layout, a GGUF file, org/name[@revision] to fetch, or quire-pico, the model that comes with Quire. Repeatable: each page gets one that fits it.',
+    help: 'Folder in the Hugging Face layout, a GGUF file, org/name[@revision][:GGUF] to fetch (:Q8_0 chooses a GGUF file), or quire-pico, the model that comes with Quire. Repeatable: each page gets one that fits it.',
   }),
   'served-model-name': option({
     group: 'Engine',

@@ -10,9 +10,9 @@ import type { ChatTokenizer } from '../frontend/tokenizer.ts';
 import { loadChatTokenizer } from '../frontend/tokenizer.ts';
 import { fingerprint } from '../protocol/fingerprint.ts';
 import { type GenerationDefaults, generationDefaults } from '../protocol/generation-config.ts';
-import { isModelFile } from '../protocol/model-files.ts';
+import { type GgufNames, ggufModels, isModelFile, MAX_MODEL_FILES, MAX_WHOLE_BYTES } from '../protocol/model-files.ts';
 import type { HubConfig, ModelConfig } from './config.ts';
-import { readGgufModel } from './model-gguf.ts';
+import { type GgufSource, ggufOnDisk, readGgufModel } from './model-gguf.ts';
 import { HubStartError } from './start-error.ts';
 
 /** A file that the hub serves: what was hashed, and where it lies. */
@@ -39,19 +39,16 @@ export interface ModelFolder {
   readonly generationDefaults: GenerationDefaults;
 }
 
-/** Most bytes of a file that is read whole. */
-export const MAX_JSON_BYTES = 64 << 20;
 const GGUF = '.gguf';
-const MAX_FILES = 1024;
 const NAME = /^[\w.-]+(\/[\w.-]+)?$/;
 
 /**
- * Reads and hashes a model's folder, or its GGUF file.
+ * Reads and hashes a model's folder, or its GGUF file or files.
  * Throws `HubStartError` with one line: no folder, no config, an architecture that no node can run, a tokenizer that cannot be read.
  */
 export async function readModelFolder(model: ModelConfig, config: HubConfig): Promise<ModelFolder> {
   const folder = resolve(model.folder);
-  const name = model.servedName ?? basename(folder, GGUF);
+  const name = model.servedName ?? ggufModels([basename(folder)])[0]?.name ?? basename(folder);
   if (!NAME.test(name) || name.includes('..')) {
     throw new HubStartError(
       `Cannot serve a model as "${name}": a name is letters, digits, ".", "_", "-" and at most one "/".`,
@@ -60,8 +57,8 @@ export async function readModelFolder(model: ModelConfig, config: HubConfig): Pr
   try {
     const files = await modelManifest(folder);
     if (model.hashes) refuseDamaged(files, model.hashes);
-    const gguf = files.find(({ path }) => path.endsWith(GGUF));
-    const facts = gguf ? await ggufFacts(gguf, config) : await folderFacts(name, files, config);
+    const gguf = files.filter(({ path }) => path.endsWith(GGUF)).map(ggufOnDisk);
+    const facts = gguf.length > 0 ? await ggufFacts(gguf, config) : await folderFacts(name, files, config);
     return {
       name,
       fingerprint: await fingerprint(files),
@@ -79,8 +76,9 @@ export async function readModelFolder(model: ModelConfig, config: HubConfig): Pr
 type Facts = Pick<ModelFolder, 'spec' | 'weightBytes' | 'maxModelLen' | 'tokenizer' | 'generationDefaults'>;
 type FactsConfig = Pick<HubConfig, 'maxModelLen' | 'skipTokenizerInit' | 'chatTemplate' | 'generationConfig'>;
 
-async function ggufFacts({ location, size, path }: ManifestFile, config: FactsConfig): Promise<Facts> {
-  const { spec, weightBytes, tokenizerFiles } = await readGgufModel(location, size, path);
+/** What the headers of a GGUF model's files say of it, and whether it can be served. Throws `Error`. */
+export async function ggufFacts(files: readonly GgufSource[], config: FactsConfig): Promise<Facts> {
+  const { spec, weightBytes, tokenizerFiles } = await readGgufModel(files);
   const { chatTemplate } = config;
   return {
     spec,
@@ -160,8 +158,8 @@ async function readTokenizer(files: readonly Placed[], override: string | null):
 }
 
 /**
- * The files that a node may need, hashed: of a folder in Hugging Face layout, or the GGUF file that `folder` is or that lies alone in it.
- * Throws `Error` when it is not there, has no config or no weights, or links out of itself.
+ * The files that a node may need, hashed: of a folder in Hugging Face layout, or the GGUF file that `folder` is or that lies alone in it,
+ * with the other parts of a split one. Throws `Error` when it is not there, has no config or no weights, or links out of itself.
  */
 export async function modelManifest(folder: string): Promise<ManifestFile[]> {
   const root = await realpath(folder).catch(() => {
@@ -170,24 +168,42 @@ export async function modelManifest(folder: string): Promise<ManifestFile[]> {
   if (!(await stat(root)).isDirectory()) {
     if (!folder.endsWith(GGUF))
       throw new Error('it is a file, but no GGUF file. Give --model a folder in Hugging Face layout, or a GGUF file.');
-    // Who names a link means what it leads to.
-    return [{ ...(await manifestFile(dirname(root), basename(root))), path: basename(folder) }];
+    const beside = dirname(folder);
+    const model = ggufModels(await readdir(beside)).find(({ files }) => files.includes(basename(folder)));
+    const files: ManifestFile[] = [];
+    for (const path of wholeGguf(model)) {
+      // Who names a link means what it leads to.
+      const real = await realpath(join(beside, path));
+      files.push({ ...(await manifestFile(dirname(real), basename(real))), path });
+    }
+    return files;
   }
   const all = await readdir(root);
-  const gguf = all.filter((name) => name.endsWith(GGUF)).sort();
+  const gguf = ggufModels(all);
   if (gguf.length > 0 && !all.some((name) => name.endsWith('.safetensors'))) {
-    if (gguf.length > 1) throw new Error(`it has several GGUF files. Name one: ${gguf.join(', ')}.`);
-    return [await manifestFile(root, gguf[0]!)];
+    if (gguf.length > 1)
+      throw new Error(`it has several GGUF files. Name one: ${gguf.map(({ files }) => files[0]).join(', ')}.`);
+    const files: ManifestFile[] = [];
+    for (const path of wholeGguf(gguf[0])) files.push(await manifestFile(root, path));
+    return files;
   }
   const names = all.filter(isModelFile).sort();
   if (!names.includes('config.json'))
     throw new Error('it has no config.json. Give --model a folder in Hugging Face layout.');
   if (!names.some((name) => name.endsWith('.safetensors')))
     throw new Error('it has no *.safetensors or *.gguf file with the weights.');
-  if (names.length > MAX_FILES) throw new Error(`it has ${names.length} files to serve; at most ${MAX_FILES} work.`);
+  if (names.length > MAX_MODEL_FILES)
+    throw new Error(`it has ${names.length} files to serve; at most ${MAX_MODEL_FILES} work.`);
   const files: ManifestFile[] = [];
   for (const path of names) files.push(await manifestFile(root, path));
   return files;
+}
+
+/** Names of its files, in the order of its parts. Throws `Error` that names the first that is missing. */
+export function wholeGguf(model: GgufNames | undefined): readonly string[] {
+  const [missing] = model?.missing ?? [];
+  if (model && missing === undefined) return model.files;
+  throw new Error(`it lacks ${missing ?? 'its file'}. A split model needs all of its parts beside each other.`);
 }
 
 async function manifestFile(root: string, path: string): Promise<ManifestFile> {
@@ -200,8 +216,8 @@ async function manifestFile(root: string, path: string): Promise<ManifestFile> {
   const found = await stat(location);
   const { size, mtimeMs } = found;
   if (!found.isFile()) throw new Error(`${path} is not a file.`);
-  if (path.endsWith('.json') && size > MAX_JSON_BYTES)
-    throw new Error(`${path} has ${size} bytes; at most ${MAX_JSON_BYTES} are read.`);
+  if (path.endsWith('.json') && size > MAX_WHOLE_BYTES)
+    throw new Error(`${path} has ${size} bytes; at most ${MAX_WHOLE_BYTES} are read.`);
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(location)) hash.update(chunk as Buffer);
   return { path, size, sha256: hash.digest('hex'), location, modified: mtimeMs };

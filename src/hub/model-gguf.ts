@@ -1,11 +1,20 @@
 import { createReadStream } from 'node:fs';
+import { type GgufPart, joinParts } from '../engine/gguf/parts.ts';
 import { ggufHeaderOf, ggufWeightBytes } from '../engine/gguf/read-header.ts';
 import { ggufSpec } from '../engine/gguf/spec.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
 import { ggufTokenizerFiles } from '../frontend/gguf-tokenizer.ts';
 import type { TokenizerFiles } from '../frontend/tokenizer.ts';
 
-/** What a hub needs to know of a GGUF file. */
+/** A GGUF file, wherever it is. */
+export interface GgufSource {
+  readonly path: string;
+  readonly size: number;
+  /** From its beginning, as far as they are asked for. */
+  bytes(): AsyncGenerator<Uint8Array, void, undefined>;
+}
+
+/** What a hub needs to know of a GGUF model. */
 export interface GgufModel {
   readonly spec: ModelSpec;
   /** Of its weights on a GPU, which is not the size of the file: some types take more room there. */
@@ -14,17 +23,31 @@ export interface GgufModel {
   tokenizerFiles(): TokenizerFiles;
 }
 
-/** Reads the header of a GGUF file. Throws `EngineError` code `model` for what no node could compute. */
-export async function readGgufModel(location: string, size: number, path: string): Promise<GgufModel> {
-  const header = await ggufHeaderOf(bytesOf(location), size, path);
-  const spec = ggufSpec(header, path);
+/** Reads the headers of a GGUF model's files, in the order of its parts. Throws `EngineError` code `model` for what no node could compute. */
+export async function readGgufModel(files: readonly GgufSource[]): Promise<GgufModel> {
+  const parts: GgufPart[] = [];
+  for (const file of files)
+    parts.push({ file: file.path, header: await ggufHeaderOf(file.bytes(), file.size, file.path) });
+  const whole = joinParts(parts);
+  const spec = ggufSpec(whole, parts[0]!.file);
   return {
     spec,
-    weightBytes: ggufWeightBytes(header, spec, path),
-    tokenizerFiles: () => ggufTokenizerFiles(header.metadata),
+    weightBytes: ggufWeightBytes(parts, spec),
+    tokenizerFiles: () => ggufTokenizerFiles(whole.metadata),
   };
 }
 
-async function* bytesOf(location: string): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const chunk of createReadStream(location, { highWaterMark: 1 << 20 })) yield chunk as Buffer;
+/** A GGUF file of this machine. */
+export function ggufOnDisk({
+  path,
+  size,
+  location,
+}: Omit<GgufSource, 'bytes'> & { readonly location: string }): GgufSource {
+  return {
+    path,
+    size,
+    async *bytes() {
+      for await (const chunk of createReadStream(location, { highWaterMark: 1 << 20 })) yield chunk as Buffer;
+    },
+  };
 }

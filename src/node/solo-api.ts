@@ -1,10 +1,16 @@
 import type { Engine } from '../engine/api.ts';
+import { ggufFiles } from '../engine/files/gguf-file.ts';
 import { type ModelFiles, readModelJson, readModelText } from '../engine/files/source.ts';
+import { joinParts } from '../engine/gguf/parts.ts';
+import { readGgufParts } from '../engine/gguf/read-header.ts';
+import { ggufSpec } from '../engine/gguf/spec.ts';
 import { modelSpec } from '../engine/model/config.ts';
+import type { ModelSpec } from '../engine/model/spec.ts';
 import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
+import { ggufTokenizerFiles } from '../frontend/gguf-tokenizer.ts';
 import { NO_METRICS } from '../frontend/metrics.ts';
-import { loadChatTokenizer } from '../frontend/tokenizer.ts';
+import { loadChatTokenizer, type TokenizerFiles } from '../frontend/tokenizer.ts';
 import { systemClock } from '../protocol/clock.ts';
 import { generationDefaults } from '../protocol/generation-config.ts';
 import type { LocalBackend } from './local-backend.ts';
@@ -25,18 +31,12 @@ export async function createSoloApi(
   backend: LocalBackend,
   generationConfig: 'auto' | 'vllm',
 ): Promise<SoloApi> {
-  const has = (path: string) => files.offer.files.some((file) => file.path === path);
-  const generation = has('generation_config.json') ? await readModelJson(files, 'generation_config.json') : {};
-  const spec = modelSpec(await readModelJson(files, 'config.json'), generation);
+  const { spec, tokenizer, generation } = await factsOf(files);
   const model: ServedModel = {
     name: files.offer.name,
     created: Math.floor(Date.now() / 1000),
     maxModelLen: () => engine.info.maxModelLen,
-    tokenizer: loadChatTokenizer({
-      tokenizerJson: await readModelJson(files, 'tokenizer.json'),
-      tokenizerConfig: has('tokenizer_config.json') ? await readModelJson(files, 'tokenizer_config.json') : {},
-      ...(has('chat_template.jinja') && { chatTemplate: await readModelText(files, 'chat_template.jinja') }),
-    }),
+    tokenizer: loadChatTokenizer(tokenizer),
     eosIds: spec.eosIds,
     generationDefaults: generationConfig === 'auto' ? generationDefaults(generation) : {},
     vocabSize: spec.vocabSize,
@@ -56,4 +56,26 @@ export async function createSoloApi(
     internalError: (error) => console.error(error),
   });
   return async (request) => api.fetch(request);
+}
+
+/** What the API needs of a model's files: small ones of a folder, or the metadata of a GGUF file. */
+async function factsOf(
+  files: ModelFiles,
+): Promise<{ spec: Pick<ModelSpec, 'eosIds' | 'vocabSize'>; tokenizer: TokenizerFiles; generation: unknown }> {
+  const gguf = ggufFiles(files);
+  if (gguf) {
+    const whole = joinParts(await readGgufParts(files, gguf));
+    return { spec: ggufSpec(whole, gguf[0]), tokenizer: ggufTokenizerFiles(whole.metadata), generation: {} };
+  }
+  const has = (path: string) => files.offer.files.some((file) => file.path === path);
+  const generation = has('generation_config.json') ? await readModelJson(files, 'generation_config.json') : {};
+  return {
+    spec: modelSpec(await readModelJson(files, 'config.json'), generation),
+    tokenizer: {
+      tokenizerJson: await readModelJson(files, 'tokenizer.json'),
+      tokenizerConfig: has('tokenizer_config.json') ? await readModelJson(files, 'tokenizer_config.json') : {},
+      ...(has('chat_template.jinja') && { chatTemplate: await readModelText(files, 'chat_template.jinja') }),
+    },
+    generation,
+  };
 }

@@ -1,7 +1,7 @@
 import { sha256 } from 'hash-wasm';
 
 /**
- * Identity of a model: SHA-256 (hex) over its `config.json` and weight files (`*.safetensors`), or its one GGUF file, as the text that
+ * Identity of a model: SHA-256 (hex) over its `config.json` and weight files (`*.safetensors`), or its GGUF file or files, as the text that
  * `sha256sum` prints for them: one line `<sha256>  <path>` a file, sorted by path. Tokenizer, templates and defaults are
  * not part of it: they do not change what an engine computes from token ids.
  * Rejects when the files lack a config or weights.
@@ -10,17 +10,19 @@ export async function fingerprint(
   files: readonly { readonly path: string; readonly sha256: string }[],
 ): Promise<string> {
   const gguf = files.filter((f) => f.path.endsWith('.gguf'));
-  if (gguf.length === 1 && files.length === 1) return sha256(`${gguf[0]!.sha256}  ${gguf[0]!.path}\n`);
+  if (gguf.length > 0 && gguf.length === files.length) return sha256(sums(gguf));
   const config = files.filter((f) => f.path === 'config.json');
   const weights = files.filter((f) => f.path.endsWith('.safetensors'));
   if (config.length !== 1 || weights.length === 0) {
     const found = files.map((f) => f.path).join(', ') || 'nothing';
     throw new Error(
-      `A model needs a config.json and *.safetensors files, or one GGUF file; found ${found}. Is this the folder of a model?`,
+      `A model needs a config.json and *.safetensors files, or one GGUF file or all of its parts; found ${found}. Is this the folder of a model?`,
     );
   }
-  const lines = [...config, ...weights]
-    .sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
-    .map((f) => `${f.sha256}  ${f.path}\n`);
-  return sha256(lines.join(''));
+  return sha256(sums([...config, ...weights]));
+}
+
+function sums(files: readonly { readonly path: string; readonly sha256: string }[]): string {
+  const sorted = [...files].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
+  return sorted.map((f) => `${f.sha256}  ${f.path}\n`).join('');
 }

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { GenerateRequest, RequestId, TokensFrame } from './generate.ts';
 import { KvEvent, KvSnapshotPart } from './kv-events.ts';
+import { MAX_MODEL_FILES } from './model-files.ts';
 import { MAX_CREDIT, TransferId, TransferOutcome, TransportName, Wanted } from './transfer.ts';
 
 /** WebSocket subprotocols this code speaks, best first. */
@@ -110,7 +111,9 @@ export const ModelOffer = z.object({
   fingerprint: text,
   /** Base path of the model's files on the hub, e.g. `/models/quire-pico/`; `files` are relative to it. */
   base: text,
-  files: z.array(z.object({ path: text, size: count, sha256: z.string().regex(/^[0-9a-f]{64}$/) })).max(1024),
+  files: z
+    .array(z.object({ path: text, size: count, sha256: z.string().regex(/^[0-9a-f]{64}$/) }))
+    .max(MAX_MODEL_FILES),
 });
 export type ModelOffer = z.infer<typeof ModelOffer>;
 

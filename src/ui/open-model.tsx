@@ -32,8 +32,8 @@ export function OpenModel({ controller }: { controller: Controller }) {
       {canOpen.value && (
         <>
           <p class="quiet">
-            Drop the folder of a model onto this page (config.json, tokenizer.json, *.safetensors), or choose it. It
-            runs here, for this page alone; nothing of it is sent anywhere.
+            Drop the folder of a model onto this page (config.json, tokenizer.json, *.safetensors) or a GGUF file, or
+            choose it. It runs here, for this page alone; nothing of it is sent anywhere.
           </p>
           <p class="choices">
             <button type="button" class="small" onClick={() => files.current?.click()}>

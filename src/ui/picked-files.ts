@@ -1,3 +1,5 @@
+import { ggufModels } from '../protocol/model-files.ts';
+
 /** Files of a model that a person dropped or chose, and what to call the model. */
 export interface PickedModel {
   readonly name: string;
@@ -12,7 +14,7 @@ const NO_FOLDER_NAME = 'local-model';
 export function pickedFrom(chosen: Iterable<File>): PickedModel {
   const files = [...chosen];
   const folder = files[0]?.webkitRelativePath.split('/')[0] ?? '';
-  if (folder === '') return { name: NO_FOLDER_NAME, files };
+  if (folder === '') return { name: looseName(files), files };
   return { name: modelName(folder), files: files.filter((file) => file.webkitRelativePath.split('/').length === 2) };
 }
 
@@ -26,7 +28,7 @@ export async function pickedFromDrop(transfer: Pick<DataTransfer, 'items'>): Pro
   const folders = dropped.flatMap(({ entry }) => (entry?.isDirectory ? [entry as FileSystemDirectoryEntry] : []));
   const loose = dropped.flatMap(({ entry, file }) => (entry?.isDirectory || file === null ? [] : [file]));
   const [folder] = folders;
-  if (folder === undefined) return { name: NO_FOLDER_NAME, files: loose };
+  if (folder === undefined) return { name: looseName(loose), files: loose };
   if (folders.length > 1 || loose.length > 0)
     throw new Error('More than one thing was dropped. Drop the folder of one model, or its files.');
   return { name: modelName(folder.name), files: await filesIn(folder) };
@@ -51,4 +53,10 @@ async function filesIn(folder: FileSystemDirectoryEntry): Promise<File[]> {
 /** A folder's name as the API takes names. */
 function modelName(folder: string): string {
   return folder.replace(/[^\w.-]+/g, '-').slice(0, 100) || NO_FOLDER_NAME;
+}
+
+/** A GGUF file says which model it is; the files of a folder do not. */
+function looseName(files: readonly File[]): string {
+  const [gguf] = ggufModels(files.map((file) => file.name));
+  return gguf === undefined ? NO_FOLDER_NAME : modelName(gguf.name);
 }

@@ -7,7 +7,9 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { parseArgs } from '../../src/config/options.ts';
 import { type Hub, startHub } from '../../src/hub/hub.ts';
 import { hubConfig } from '../../src/hub/launch/hub-config.ts';
+import { splitGguf } from '../support/gguf-file.ts';
 import { COMMIT, ModelSource } from '../support/model-source.ts';
+import { picoParts } from '../support/pico-gguf.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { PICO } from '../support/test-hub.ts';
 
@@ -92,6 +94,23 @@ it('a second start fetches nothing, and a copy that was damaged since is not ser
   // Of another length it does not count as there, and comes anew.
   await truncate(weights, 100);
   await start('--model', 'org/tiny');
+});
+
+it('--model org/name:Q8_0 fetches one GGUF model of several, in parts, and serves it under org/name', async () => {
+  source.files.clear();
+  const parts = splitGguf('tiny-Q8_0', picoParts('Q8_0'), 11);
+  for (const [name, bytes] of Object.entries({ ...parts, 'tiny-BF16.gguf': Buffer.from('never read') }))
+    source.files.set(name, Buffer.from(bytes));
+  const { hub, lines } = await start('--model', 'org/tiny:Q8_0');
+  expect(hub.models).toEqual(['org/tiny']);
+  const { base, files } = (await ScriptedNode.greet(hub.url)).welcome!.model;
+  expect(files.map((file) => file.path)).toEqual(Object.keys(parts));
+  for (const file of files) {
+    const bytes = Buffer.from(await (await fetch(hub.url + base + file.path)).arrayBuffer());
+    expect(bytes.equals(parts[file.path]!)).toBe(true);
+  }
+  expect(lines.some((line) => line.includes('all'))).toBe(true);
+  expect(source.asks('BF16')).toEqual([]);
 });
 
 async function overwrite(file: string, at: number): Promise<void> {

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
-import { picoGguf } from '../support/pico-gguf.ts';
+import { splitGguf } from '../support/gguf-file.ts';
+import { picoGguf, picoParts } from '../support/pico-gguf.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { PICO, startTestHub } from '../support/test-hub.ts';
 
@@ -241,6 +242,31 @@ describe('a GGUF file', () => {
     });
     const models = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
     expect(models.data.map(({ id }) => id)).toEqual(['own', 'linked']);
+  });
+
+  it('in parts is one model: all of them are offered, whichever is named', async () => {
+    const parts = splitGguf('pico-Q8_0', picoParts('Q8_0'), 9, 30);
+    const names = Object.keys(parts);
+    for (const own of ['own', 'linked']) await mkdir(path.join(scratch, own));
+    for (const [name, bytes] of Object.entries(parts)) {
+      await writeFile(path.join(scratch, 'own', name), bytes);
+      await symlink(path.join(scratch, 'own', name), path.join(scratch, 'linked', name));
+    }
+    const models = ['own', `own/${names[1]}`, `linked/${names[0]}`];
+    for (const [i, each] of models.entries()) {
+      const { url } = await start({ models: [{ folder: path.join(scratch, each), servedName: null }] });
+      const { model } = (await ScriptedNode.greet(url)).welcome!;
+      expect(model.name).toBe(i === 0 ? 'own' : 'pico-Q8_0');
+      expect(model.files.map((file) => file.path)).toEqual(names);
+      for (const { path: name } of model.files) {
+        const bytes = Buffer.from(await (await fetch(url + model.base + name)).arrayBuffer());
+        expect(bytes.equals(parts[name]!)).toBe(true);
+      }
+    }
+    await rm(path.join(scratch, 'own', names[2]!));
+    await expect(start({ models: [{ folder: path.join(scratch, 'own'), servedName: null }] })).rejects.toThrow(
+      /it lacks pico-Q8_0-00003-of-00003\.gguf\. A split model needs all of its parts/,
+    );
   });
 
   it('among others of a folder is not chosen by chance; one of no model is refused in a line', async () => {

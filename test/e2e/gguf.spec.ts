@@ -1,8 +1,10 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { picoGguf } from '../support/pico-gguf.ts';
+import { splitGguf } from '../support/gguf-file.ts';
+import { picoGguf, picoParts } from '../support/pico-gguf.ts';
 import { clientOf } from './client.ts';
+import { dropFiles } from './drop-files.ts';
 import { BROWSER, expect, expectStage, openReadyNode, test } from './fixture.ts';
 
 test.use(BROWSER);
@@ -24,6 +26,31 @@ test('a page loads a GGUF file from its hub and answers', async ({ startTestHub,
   } finally {
     await rm(folder, { recursive: true });
   }
+});
+
+test('a GGUF file in parts that is dropped onto a page runs there, with the tokenizer and template in it', async ({
+  startTestHub,
+  page,
+}) => {
+  test.setTimeout(300_000);
+  const { hub, url } = await startTestHub();
+  await page.goto(`${url}/?allow-software-adapter`);
+  await expectStage(page, 'ready');
+  await page.getByTestId('leave').click();
+  await expect(page.getByTestId('stage')).toHaveAttribute('data-state', 'idle');
+  const parts = Object.entries(splitGguf('pico-Q8_0', picoParts('Q8_0'), 30));
+  await dropFiles(
+    page,
+    parts.map(([name, bytes]) => [name, Buffer.from(bytes).toString('base64')]),
+  );
+  await expect(page.getByTestId('model')).toContainText('pico-Q8_0');
+  await expectStage(page, 'ready');
+  expect(hub.state().nodes).toEqual([]);
+  await page.getByTestId('prompt').fill('What is 17 + 25?');
+  await page.getByTestId('send').click();
+  const answer = page.getByTestId('answer').last();
+  await expect(answer).toHaveAttribute('data-state', 'done');
+  await expect(answer).toContainText('17 + 25 = 42.');
 });
 
 test('?quantization=int8 on a page', async ({ startTestHub, context }) => {

@@ -4,6 +4,7 @@ import { serve } from '@hono/node-server';
 import { serveStatic } from '@hono/node-server/serve-static';
 import type { Page } from '@playwright/test';
 import { Hono } from 'hono';
+import { dropFiles } from './drop-files.ts';
 import { BROWSER, expect, expectStage, ROOT, test } from './fixture.ts';
 
 test.use(BROWSER);
@@ -42,23 +43,13 @@ async function expectPico(page: Page): Promise<void> {
   await expect(answer).toContainText('I am Pico');
 }
 
-/** Drops files onto the page, as a person does from a file manager. */
+/** Drops the files of a folder, some of them with other contents. */
 async function drop(page: Page, folder: string, change: Record<string, string> = {}): Promise<void> {
   const names = (await readdir(folder)).filter((name) => !(name in change));
   const read = async (name: string) => (await readFile(path.join(folder, name))).toString('base64');
   const contents = await Promise.all(names.map(async (name) => [name, await read(name)] as const));
   const changed = Object.entries(change).map(([name, text]) => [name, Buffer.from(text).toString('base64')] as const);
-  await page.evaluate(
-    (files) => {
-      const transfer = new DataTransfer();
-      for (const [name, base64] of files)
-        transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name));
-      const target = document.querySelector('h1') ?? document.body;
-      target.dispatchEvent(new DragEvent('dragover', { dataTransfer: transfer, bubbles: true, cancelable: true }));
-      target.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
-    },
-    [...contents, ...changed],
-  );
+  await dropFiles(page, [...contents, ...changed]);
 }
 
 test('the solo build chats from a sub-path of a plain file server, with no hub', async ({ page }) => {

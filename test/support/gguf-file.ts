@@ -22,7 +22,7 @@ export interface GgufTensor {
   readonly bytes: Uint8Array;
 }
 
-/** Metadata: numbers are u32 where they are whole, else f32. `{ i32: [...] }` and `{ f32: [...] }` are arrays of those. */
+/** Metadata: numbers are u32 where they are whole, else f32. `{ i32: [...] }` and `{ f32: [...] }` are arrays of those, `{ u16: n }` is a u16. */
 export type Metadata = Record<
   string,
   | number
@@ -32,6 +32,7 @@ export type Metadata = Record<
   | readonly boolean[]
   | { readonly i32: readonly number[] }
   | { readonly f32: readonly number[] }
+  | { readonly u16: number }
 >;
 
 export interface GgufParts {
@@ -44,6 +45,11 @@ export interface GgufParts {
 const u32 = (n: number) => {
   const b = Buffer.alloc(4);
   b.writeUInt32LE(n);
+  return b;
+};
+const u16 = (n: number) => {
+  const b = Buffer.alloc(2);
+  b.writeUInt16LE(n);
   return b;
 };
 const u64 = (n: number | bigint) => {
@@ -66,6 +72,7 @@ function value(v: Metadata[string]): Buffer {
   if (typeof v === 'boolean') return Buffer.concat([u32(7), Buffer.of(Number(v))]);
   if (typeof v === 'number')
     return Number.isInteger(v) ? Buffer.concat([u32(4), u32(v)]) : Buffer.concat([u32(6), f32(v)]);
+  if ('u16' in v) return Buffer.concat([u32(2), u16(v.u16)]);
   if ('i32' in v) return Buffer.concat([u32(9), u32(5), u64(v.i32.length), Buffer.from(Int32Array.from(v.i32).buffer)]);
   if ('f32' in v)
     return Buffer.concat([u32(9), u32(6), u64(v.f32.length), Buffer.from(Float32Array.from(v.f32).buffer)]);
@@ -96,4 +103,32 @@ export function ggufFile({ metadata, tensors, version = 3, alignment = 32 }: Ggu
     ...infos,
   ]);
   return Uint8Array.from(Buffer.concat([header, new Uint8Array(padding(header.length)), ...data]));
+}
+
+/**
+ * The same in files of so many tensors each, the last one with the rest, as llama.cpp's gguf-split writes them: metadata in the first alone,
+ * beside those of the split.
+ */
+export function splitGguf(
+  name: string,
+  { metadata, tensors }: GgufParts,
+  ...counts: readonly number[]
+): Record<string, Uint8Array<ArrayBuffer>> {
+  const all = Object.entries(tensors);
+  const total = counts.length + 1;
+  const five = (n: number) => String(n).padStart(5, '0');
+  const files: Record<string, Uint8Array<ArrayBuffer>> = {};
+  for (let no = 0; no < total; no++) {
+    const own = all.splice(0, counts[no] ?? all.length);
+    const split: Metadata = {
+      'split.no': { u16: no },
+      'split.count': { u16: total },
+      'split.tensors.count': Object.keys(tensors).length,
+    };
+    files[`${name}-${five(no + 1)}-of-${five(total)}.gguf`] = ggufFile({
+      metadata: no === 0 ? { ...metadata, ...split } : split,
+      tensors: Object.fromEntries(own),
+    });
+  }
+  return files;
 }

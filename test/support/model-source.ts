@@ -145,7 +145,7 @@ export const statusWith =
   (_, response) =>
     void response.writeHead(status, headers).end();
 
-const isLarge = (name: string): boolean => name.endsWith('.safetensors');
+const isLarge = (name: string): boolean => /\.(safetensors|gguf)$/.test(name);
 
 function hostOf(server: Server): string {
   return `127.0.0.1:${(server.address() as AddressInfo).port}`;

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { convertFolder } from './convert-gguf.ts';
 import type { StoredType } from './ggml-types.ts';
-import { ggufFile, type Metadata } from './gguf-file.ts';
+import { type GgufParts, ggufFile, type Metadata } from './gguf-file.ts';
 
 const PICO = new URL('../../models/quire-pico', import.meta.url).pathname;
 const [NORMAL, CONTROL, USER_DEFINED, UNUSED] = [1, 3, 4, 5];
@@ -33,7 +33,10 @@ export function picoVocabulary() {
 }
 
 /** All of quire-pico as one GGUF file, its matrices of one type. */
-export function picoGguf(type: StoredType): Uint8Array<ArrayBuffer> {
+export const picoGguf = (type: StoredType): Uint8Array<ArrayBuffer> => ggufFile(picoParts(type));
+
+/** The same before it is written. */
+export function picoParts(type: StoredType): GgufParts {
   const { metadata, tensors } = convertFolder(PICO, () => type);
-  return ggufFile({ metadata: { ...metadata, ...picoVocabulary() }, tensors });
+  return { metadata: { ...metadata, ...picoVocabulary() }, tensors };
 }

@@ -1,12 +1,13 @@
-import { isModelFile } from '../../protocol/model-files.ts';
+import { isModelFile, MAX_MODEL_FILES } from '../../protocol/model-files.ts';
+import { joinParts } from '../gguf/parts.ts';
+import { ggufWeightBytes, readGgufParts } from '../gguf/read-header.ts';
+import { ggufSpec } from '../gguf/spec.ts';
 import { modelSpec } from '../model/config.ts';
 import { modelError } from '../model-error.ts';
 import { checkCheckpoint, checkpointFiles, INDEX } from '../weights/checkpoint.ts';
+import { ggufFiles } from './gguf-file.ts';
 import { MAX_CHUNK_BYTES, readModelJson, type VerifiedFiles } from './source.ts';
 import { toStream } from './stream.ts';
-
-/** Most files that a model may have. */
-const MAX_FILES = 1024;
 
 /**
  * A model of files of this device that a person handed to the page. They are read in slices, each of at most `MAX_CHUNK_BYTES`; there is
@@ -15,15 +16,18 @@ const MAX_FILES = 1024;
  */
 export function localFiles(name: string, given: readonly File[], signal: AbortSignal): VerifiedFiles {
   const files = new Map<string, File>();
-  for (const file of given.filter((each) => isModelFile(each.name))) {
+  const has = (ending: string) => given.some((each) => each.name.endsWith(ending));
+  const gguf = has('.gguf') && !has('.safetensors');
+  for (const file of given.filter((each) => (gguf ? each.name.endsWith('.gguf') : isModelFile(each.name)))) {
     if (files.has(file.name))
       throw modelError(name, `two files are named ${file.name}. Open the files of one model alone.`);
     files.set(file.name, file);
   }
-  if (files.size > MAX_FILES) throw modelError(name, `it has ${files.size} files; at most ${MAX_FILES} work.`);
+  if (files.size > MAX_MODEL_FILES)
+    throw modelError(name, `it has ${files.size} files; at most ${MAX_MODEL_FILES} work.`);
   const missing = ['config.json', 'tokenizer.json'].filter((each) => !files.has(each));
   if (![...files.keys()].some((each) => each.endsWith('.safetensors'))) missing.push('*.safetensors');
-  if (missing.length > 0) throw modelError(name, missingText(missing, given));
+  if (!gguf && missing.length > 0) throw modelError(name, missingText(missing, given));
   return {
     offer: { name, files: [...files].map(([path, { size }]) => ({ path, size })) },
     verified: true,
@@ -40,6 +44,12 @@ export function localFiles(name: string, given: readonly File[], signal: AbortSi
  * Throws `EngineError` code `model`: an architecture, field or dtype that cannot be run, a tensor that does not fit, a shard that is missing.
  */
 export async function checkLocalFiles(files: VerifiedFiles): Promise<void> {
+  const gguf = ggufFiles(files);
+  if (gguf) {
+    const parts = await readGgufParts(files, gguf, () => true);
+    ggufWeightBytes(parts, ggufSpec(joinParts(parts), gguf[0]));
+    return;
+  }
   const spec = modelSpec(await readModelJson(files, 'config.json'));
   const { name, files: listed } = files.offer;
   const names = listed.map(({ path }) => path);
@@ -88,7 +98,7 @@ async function* slices(file: File, from: number, signal: AbortSignal): AsyncGene
 
 function missingText(missing: readonly string[], given: readonly File[]): string {
   const names = given.map((each) => each.name);
-  const other = names.find((each) => /\.(gguf|bin|pt|pth|onnx)$/i.test(each));
+  const other = names.find((each) => /\.(bin|pt|pth|onnx)$/i.test(each));
   const seen = other === undefined ? '' : ` ${other} is of a format that is not read here.`;
-  return `it has no ${missing.join(', no ')}.${seen} Open the folder of a model in the layout of Hugging Face, with its weights as safetensors.`;
+  return `it has no ${missing.join(', no ')}.${seen} Open the folder of a model in the layout of Hugging Face, with its weights as safetensors, or a GGUF file.`;
 }

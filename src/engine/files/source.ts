@@ -1,4 +1,5 @@
 import type { ModelOffer } from '../../protocol/messages.ts';
+import { MAX_WHOLE_BYTES } from '../../protocol/model-files.ts';
 import { modelError } from '../model-error.ts';
 import { FileCheck } from './file-check.ts';
 import { chunksOf } from './stream.ts';
@@ -80,9 +81,6 @@ export async function* readModelFile(
   const wrong = check?.finish();
   if (wrong) throw wrong;
 }
-
-/** Most bytes of a file that is read whole (configs, tokenizers, indexes). */
-const MAX_WHOLE_BYTES = 64 * 1024 * 1024;
 
 /** A small file as text, checked against the offer's hash first. Throws `EngineError` code `model`. */
 export async function readModelText(files: ModelFiles, path: string): Promise<string> {

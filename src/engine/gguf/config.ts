@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { checked, modelError } from '../model-error.ts';
 import type { TensorInfo } from '../weights/tensor-types.ts';
-import type { GgufHeader } from './header.ts';
+import type { GgufContent } from './header.ts';
 import type { GgufMetadata } from './types.ts';
 
 /** `general.architecture` by the `model_type` that HF transformers gives the same model. */
@@ -76,7 +76,7 @@ export interface GgufConfig {
 }
 
 /** Reads the metadata of a model. Throws `EngineError` code `model` for architectures and values that this engine does not compute, by name. */
-export function ggufConfig({ metadata, tensors }: GgufHeader, file: string): GgufConfig {
+export function ggufConfig({ metadata, tensors }: GgufContent, file: string): GgufConfig {
   const architecture = architectureOf(metadata, file);
   const raw = Object.fromEntries(
     [...metadata]
@@ -129,13 +129,6 @@ export function ggufConfig({ metadata, tensors }: GgufHeader, file: string): Ggu
 }
 
 function architectureOf(metadata: GgufMetadata, file: string): string {
-  const split = metadata.get('split.count');
-  if (typeof split === 'number' && split > 1) {
-    throw modelError(
-      file,
-      `is one of ${split} parts of a model. Join them (llama-gguf-split --merge) and name the whole.`,
-    );
-  }
   const architecture = metadata.get('general.architecture');
   if (typeof architecture === 'string' && Object.hasOwn(MODEL_TYPES, architecture)) return architecture;
   throw modelError(

@@ -21,6 +21,9 @@ export interface GgufHeader {
   readonly bytes: number;
 }
 
+/** What of a header says which model it is. */
+export type GgufContent = Pick<GgufHeader, 'metadata' | 'tensors'>;
+
 /**
  * Reads the header of a GGUF file of `fileBytes` bytes from the beginning of its stream (format: ggml's `docs/gguf.md`, versions 2 and
  * 3, little-endian). Metadata whose key `keep` refuses are passed over and never held. The tensors' data must follow each other

@@ -1,26 +1,47 @@
+import { type ModelFiles, offeredFile, readModelFile } from '../files/source.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import { ChunkReader } from '../weights/chunk-reader.ts';
-import { WeightPlan } from '../weights/weight-plan.ts';
+import { type PlanOptions, WeightPlan } from '../weights/weight-plan.ts';
 import { type GgufHeader, readGgufHeader } from './header.ts';
+import type { GgufPart } from './parts.ts';
 
-/** The header of a GGUF file, all its metadata with it, from the beginning of its bytes; the rest is not asked for. Throws `EngineError` code `model`. */
+/**
+ * The header of a GGUF file from the beginning of its bytes, with the metadata whose keys `keep` wants; the rest is not asked for.
+ * Throws `EngineError` code `model`.
+ */
 export async function ggufHeaderOf(
   chunks: AsyncGenerator<Uint8Array, void, undefined>,
   fileBytes: number,
   file: string,
+  keep: (key: string) => boolean = () => true,
 ): Promise<GgufHeader> {
   const reader = new ChunkReader(chunks);
   try {
-    return await readGgufHeader(reader, fileBytes, file, () => true);
+    return await readGgufHeader(reader, fileBytes, file, keep);
   } finally {
     await reader.close();
   }
 }
 
-/** Bytes of a file's weights on a GPU. Throws `EngineError` code `model` where the tensors are not those of the model. */
-export function ggufWeightBytes({ tensors }: GgufHeader, spec: ModelSpec, file: string): number {
-  const plan = new WeightPlan(spec);
-  plan.place(tensors, file);
-  plan.finish(file);
+/** The same of each of a model's files. */
+export async function readGgufParts(
+  files: ModelFiles,
+  paths: readonly string[],
+  keep?: (key: string) => boolean,
+): Promise<GgufPart[]> {
+  const parts: GgufPart[] = [];
+  for (const file of paths) {
+    const { size } = offeredFile<ModelFiles['offer']['files'][number]>(files.offer, file);
+    parts.push({ file, header: await ggufHeaderOf(readModelFile(files, file), size, file, keep) });
+  }
+  return parts;
+}
+
+/** Bytes of a model's weights on a GPU. Throws `EngineError` code `model` where the tensors are not those of the model. */
+export function ggufWeightBytes(parts: readonly GgufPart[], spec: ModelSpec, options?: PlanOptions): number {
+  const plan = new WeightPlan(spec, options);
+  plan.foresee(parts.flatMap(({ header }) => header.tensors));
+  for (const { file, header } of parts) plan.place(header.tensors, file);
+  plan.finish(parts[0]!.file);
   return plan.bytes;
 }

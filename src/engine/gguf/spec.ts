@@ -3,11 +3,11 @@ import { modelSpec } from '../model/config.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import { modelError } from '../model-error.ts';
 import { ggufConfig } from './config.ts';
-import type { GgufHeader } from './header.ts';
+import type { GgufContent } from './header.ts';
 import { ggufWeight } from './names.ts';
 
-/** The transformer that a GGUF file holds. Throws `EngineError` code `model` for what this engine does not compute, by name. */
-export function ggufSpec(header: GgufHeader, file: string): ModelSpec {
+/** The transformer that a GGUF file holds, or all of a split one's. Throws `EngineError` code `model` for what this engine does not compute, by name. */
+export function ggufSpec(header: GgufContent, file: string): ModelSpec {
   const { architecture, config, ropeFactors } = ggufConfig(header, file);
   const spec = specOf(config, file);
   const naming = { architecture, headDim: spec.headDim };

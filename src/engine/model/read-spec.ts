@@ -1,23 +1,18 @@
-import { ggufFile } from '../files/gguf-file.ts';
-import { type ModelFiles, offeredFile, readModelFile, readModelJson } from '../files/source.ts';
-import { readGgufHeader } from '../gguf/header.ts';
+import { ggufFiles } from '../files/gguf-file.ts';
+import { type ModelFiles, readModelJson } from '../files/source.ts';
+import { joinParts } from '../gguf/parts.ts';
+import { readGgufParts } from '../gguf/read-header.ts';
 import { ggufSpec } from '../gguf/spec.ts';
-import { ChunkReader } from '../weights/chunk-reader.ts';
 import { modelSpec } from './config.ts';
 import type { ModelSpec } from './spec.ts';
 
-/** The transformer that a model's files hold: by `config.json`, or by the header of a GGUF file. Throws `EngineError` code `model`. */
+/** The transformer that a model's files hold: by `config.json`, or by the headers of GGUF files. Throws `EngineError` code `model`. */
 export async function readModelSpec(files: ModelFiles): Promise<ModelSpec> {
-  const gguf = ggufFile(files);
+  const gguf = ggufFiles(files);
   if (gguf === null) return modelSpec(await readModelJson(files, 'config.json'));
-  const reader = new ChunkReader(readModelFile(files, gguf));
-  try {
-    // The vocabulary is the hub's business.
-    const header = await readGgufHeader(reader, offeredFile(files.offer, gguf).size, gguf, (key) => !inVocabulary(key));
-    return ggufSpec(header, gguf);
-  } finally {
-    await reader.close();
-  }
+  // The vocabulary is the frontend's business.
+  const parts = await readGgufParts(files, gguf, (key) => !inVocabulary(key));
+  return ggufSpec(joinParts(parts), gguf[0]);
 }
 
 function inVocabulary(key: string): boolean {

@@ -1,6 +1,8 @@
 import { EngineError } from '../api.ts';
 import { type ModelFiles, offeredFile, readModelFile } from '../files/source.ts';
 import { readGgufHeader } from '../gguf/header.ts';
+import type { GgufPart } from '../gguf/parts.ts';
+import { ggufWeightBytes } from '../gguf/read-header.ts';
 import { isBlockDtype } from '../kernels/dtype.ts';
 import type { ModelSpec, TensorRole, WeightSpec } from '../model/spec.ts';
 import { ChunkReader } from './chunk-reader.ts';
@@ -11,7 +13,7 @@ import { Quantizer } from './quantizer.ts';
 import { repackRows } from './repack.ts';
 import { headerLength, PREFIX_BYTES, parseHeader } from './safetensors.ts';
 import { isFloatType, TENSOR_TYPES, type TensorInfo } from './tensor-types.ts';
-import { type Placement, WeightPlan } from './weight-plan.ts';
+import { type Placement, type PlanOptions, WeightPlan } from './weight-plan.ts';
 
 /** Bytes handed to the queue between two waits for it: bounds the copies that the browser holds. */
 const BYTES_IN_FLIGHT = 64 * 1024 * 1024;
@@ -21,6 +23,7 @@ const WEIGHT_USAGE = 0x80 | 0x08 | 0x04;
 
 /** Brings the tensors of a checkpoint's files into GPU buffers, file by file. */
 export class WeightLoader {
+  private readonly planOptions: PlanOptions;
   private readonly plan: WeightPlan;
   private readonly buffers = new Map<PlannedWeight, GPUBuffer>();
   private readonly quantizer: Quantizer | null;
@@ -34,10 +37,8 @@ export class WeightLoader {
   ) {
     const { quantization = 'none', shaders } = options;
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
-    this.plan = new WeightPlan(spec, {
-      maxBufferBytes: Math.min(maxBufferSize, maxStorageBufferBindingSize),
-      ...options,
-    });
+    this.planOptions = { maxBufferBytes: Math.min(maxBufferSize, maxStorageBufferBindingSize), ...options };
+    this.plan = new WeightPlan(spec, this.planOptions);
     if (quantization !== 'none' && !shaders) throw new EngineError('internal', 'Quantizing needs the shaders.');
     this.quantizer = quantization !== 'none' && shaders ? new Quantizer(device, shaders) : null;
   }
@@ -50,6 +51,12 @@ export class WeightLoader {
       'out_of_memory',
       `${where}: its weights take ${bytes} bytes of GPU memory, and beside working memory and the KV blocks of one sequence there is room for ${maxBytes}. Choose a smaller model or --quantization, lower --max-model-len, or raise --gpu-memory-utilization.`,
     );
+  }
+
+  /** All files' headers, before the first is loaded. Throws `EngineError` where the weights do not fit the model, or the memory. */
+  foresee(parts: readonly GgufPart[]): void {
+    this.refuseAbove(ggufWeightBytes(parts, this.spec, this.planOptions), parts[0]!.file);
+    this.plan.foresee(parts.flatMap(({ header }) => header.tensors));
   }
 
   /** Loads all tensors of one file. */

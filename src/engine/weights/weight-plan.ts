@@ -49,6 +49,7 @@ interface Held {
 export class WeightPlan {
   private readonly slots = new Map<string, Slot>();
   private readonly seen = new Set<string>();
+  private readonly foreseen = new Map<string, TensorInfo>();
   private readonly held = new Map<WeightSpec, Held>();
   private readonly dtype: DtypeOption;
   private readonly quantization: QuantizationOption;
@@ -76,13 +77,18 @@ export class WeightPlan {
     return this.planned;
   }
 
+  /** Tensors of all files, where they are known before the first is placed: what q, k and v are held as may hang on those of another file. */
+  foresee(tensors: readonly TensorInfo[]): void {
+    for (const tensor of tensors) this.foreseen.set(tensor.name, tensor);
+  }
+
   /**
    * Where the tensors of one file go, in their order; tensors known to be superfluous have no placement.
    * Throws `EngineError` code `model` that names the tensor: unknown, twice, of another shape, of another dtype than
    * the tensors it is stacked with, or with rows above the limit of a buffer.
    */
   place(tensors: readonly TensorInfo[], file: string): (Placement | null)[] {
-    const known = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    const known = new Map([...this.foreseen, ...tensors.map((tensor) => [tensor.name, tensor] as const)]);
     return tensors.map((tensor) => {
       const where = `${file}: tensor ${tensor.name}`;
       const slot = this.slots.get(tensor.name);

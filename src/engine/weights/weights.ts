@@ -1,12 +1,13 @@
-import { ggufFile } from '../files/gguf-file.ts';
+import { ggufFiles } from '../files/gguf-file.ts';
 import { type ModelFiles, offeredFile, readModelJson } from '../files/source.ts';
+import { readGgufParts } from '../gguf/read-header.ts';
 import type { ModelSpec } from '../model/spec.ts';
 import { checkpointFiles, INDEX } from './checkpoint.ts';
 import type { LoadedWeights, LoadOptions } from './loaded.ts';
 import { WeightLoader } from './loader.ts';
 
 /**
- * Streams a checkpoint (a GGUF file; or safetensors, one file, or shards with an index) into GPU buffers, one per `WeightSpec`, a chunk
+ * Streams a checkpoint (a GGUF file, or its parts; or safetensors, one file, or shards with an index) into GPU buffers, one per `WeightSpec`, a chunk
  * at a time. Matrices stay as they are stored (integers in the layout of `lib/blocks.wgsl`), unless floats are to be quantized; vectors
  * become f32.
  * Throws `EngineError` code `model` for files that do not fit the model, are damaged or exceed a limit of the device, and
@@ -20,13 +21,15 @@ export async function loadWeights(
 ): Promise<LoadedWeights> {
   const { offer } = files;
   const names = offer.files.map(({ path }) => path);
-  const gguf = ggufFile(files);
-  const paths = gguf ? [gguf] : await checkpointFiles(offer.name, names, () => readModelJson(files, INDEX));
+  const gguf = ggufFiles(files);
+  const paths: readonly string[] =
+    gguf ?? (await checkpointFiles(offer.name, names, () => readModelJson(files, INDEX)));
   const total = paths.reduce((sum, path) => sum + offeredFile(files.offer, path).size, 0);
   const loader = new WeightLoader(device, spec, options);
   // The header of a later shard is not known yet when the first one allocates; the model's size is.
   const asStored = (options.quantization ?? 'none') === 'none';
-  if (paths.length > 1 && asStored) loader.refuseAbove(leastBytes(spec, total), offer.name);
+  if (gguf && paths.length > 1) loader.foresee(await readGgufParts(files, gguf, () => false));
+  else if (paths.length > 1 && asStored) loader.refuseAbove(leastBytes(spec, total), offer.name);
   try {
     let before = 0;
     for (const path of paths) {

@@ -1,10 +1,11 @@
 import { mkdir, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { checkCheckpoint, checkpointFiles, INDEX } from '../../engine/weights/checkpoint.ts';
-import { isModelFile } from '../../protocol/model-files.ts';
+import { isModelFile, MAX_WHOLE_BYTES } from '../../protocol/model-files.ts';
 import { bytes } from '../../protocol/quantities.ts';
-import { MAX_JSON_BYTES, modelFacts, readModelFile } from '../model-folder.ts';
+import { ggufFacts, modelFacts, readModelFile } from '../model-folder.ts';
 import { HubStartError } from '../start-error.ts';
+import { chosenGguf } from './choose-gguf.ts';
 import { HfClient } from './client.ts';
 import { bytesHere, downloadFile } from './download.ts';
 import type { Hosts } from './hosts.ts';
@@ -12,6 +13,10 @@ import { type Kept, keptModel, recordModel, withLock } from './kept-model.ts';
 import { commitOf, filesOf, fileUrl, type SourceFile } from './listing.ts';
 import { isCommit, type ModelRef } from './model-ref.ts';
 import { DownloadProgress } from './progress.ts';
+
+/** Of a GGUF header that is read before its file comes: most have some megabytes of vocabulary. */
+const FIRST_RANGE_BYTES = 256 * 1024;
+const MOST_RANGE_BYTES = 4 * 1024 * 1024;
 
 /** Where models come from, and where they go. */
 export interface FetchPlace {
@@ -42,7 +47,9 @@ export type ServingNeeds = Parameters<typeof modelFacts>[1];
 export async function fetchModel(ref: ModelRef, place: FetchPlace, needs: ServingNeeds): Promise<FetchedModel> {
   const { downloadDir, hosts, token, say, stallMs } = place;
   const source = `${hosts.endpoint.host}${hosts.endpoint.pathname}`.replace(/[^\w.-]+/g, '_').replace(/_$/, '');
-  const folderOf = (commit: string) => path.join(downloadDir, source, ref.id, commit);
+  // Each GGUF of a commit is a model of its own, and so a folder of its own.
+  const suffix = ref.gguf === null ? '' : `.${ref.gguf}`;
+  const folderOf = (commit: string) => path.join(downloadDir, source, ref.id, commit + suffix);
   if (isCommit(ref.revision)) {
     const hashes = await keptModel(folderOf(ref.revision));
     if (hashes !== null) return { folder: folderOf(ref.revision), hashes };
@@ -63,7 +70,7 @@ export async function fetchModel(ref: ModelRef, place: FetchPlace, needs: Servin
     await mkdir(folder, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
       throw new HubStartError(`${folder} cannot be made (${error.code}). Name another folder with --download-dir.`);
     });
-    const fetching = new Fetching(ref.id, commit, folder, client, io, place);
+    const fetching = new Fetching(ref, commit, folder, client, io, place);
     return { folder, hashes: await withLock(folder, () => fetching.run(needs)) };
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
@@ -78,7 +85,7 @@ class Fetching {
   private readonly kept: Kept['files'] = [];
 
   constructor(
-    private readonly id: string,
+    private readonly ref: ModelRef,
     private readonly commit: string,
     private readonly folder: string,
     private readonly client: HfClient,
@@ -88,17 +95,14 @@ class Fetching {
 
   /** Returns the SHA-256 of each file. */
   async run(needs: ServingNeeds): Promise<ReadonlyMap<string, string>> {
-    const { id, commit, folder } = this;
+    const { commit, folder } = this;
+    const { id } = this.ref;
     const listed = await filesOf(this.client, id, commit);
-    const small = listed.filter(({ path }) => isModelFile(path) && !path.endsWith('.safetensors'));
-    if (!small.some(({ path }) => path === 'config.json'))
-      throw new Error('it has no config.json. Name a model in the layout of Hugging Face transformers.');
-    for (const file of small) {
-      if (file.size > MAX_JSON_BYTES)
-        throw new Error(`${file.path} has ${file.size} bytes; at most ${MAX_JSON_BYTES} are read.`);
-      await this.bring(file, () => {});
-    }
-    const weights = await this.checkedWeights(listed, needs);
+    const gguf = chosenGguf(
+      listed.map((file) => file.path),
+      this.ref.gguf,
+    );
+    const weights = gguf ? await this.checkedGguf(listed, gguf, needs) : await this.checkedWeights(listed, needs);
     const total = weights.reduce((sum, { size }) => sum + size, 0);
     const here = (await Promise.all(weights.map((file) => bytesHere(folder, file)))).reduce((sum, n) => sum + n, 0);
     await this.checkDisk(total - here);
@@ -113,9 +117,41 @@ class Fetching {
     return new Map(this.kept.map(({ path, sha256 }) => [path, sha256]));
   }
 
-  /** The weight files to fetch, once all that can be known without them speaks for the model. */
+  /** The GGUF files to fetch, in the order of their parts, once their headers speak for the model. */
+  private async checkedGguf(
+    listed: readonly SourceFile[],
+    gguf: readonly string[],
+    needs: ServingNeeds,
+  ): Promise<SourceFile[]> {
+    const files = gguf.map((name) => listed.find(({ path }) => path === name)!);
+    await ggufFacts(
+      files.map(({ path: name, size }) => ({ path: name, size, bytes: () => this.start(name, size) })),
+      needs,
+    );
+    return files;
+  }
+
+  /** A file from its beginning, in ranges that grow: how long a GGUF header is, it says itself. */
+  private async *start(name: string, size: number): AsyncGenerator<Uint8Array, void, undefined> {
+    const url = fileUrl(this.client, this.ref.id, this.commit, name);
+    for (let at = 0, step = FIRST_RANGE_BYTES; at < size; at += step, step = Math.min(2 * step, MOST_RANGE_BYTES))
+      yield await this.client.range(url, at, Math.min(at + step, size) - 1, name);
+  }
+
+  /** The safetensors files to fetch, once all that can be known without them speaks for the model. */
   private async checkedWeights(listed: readonly SourceFile[], needs: ServingNeeds): Promise<SourceFile[]> {
-    const { client, folder, id, commit } = this;
+    const { client, folder, commit } = this;
+    const { id } = this.ref;
+    const small = listed.filter(({ path }) => isModelFile(path) && !path.endsWith('.safetensors'));
+    if (!small.some(({ path }) => path === 'config.json'))
+      throw new Error(
+        'it has no config.json. Name a model in the layout of Hugging Face transformers, or one with GGUF files on its first level.',
+      );
+    for (const file of small) {
+      if (file.size > MAX_WHOLE_BYTES)
+        throw new Error(`${file.path} has ${file.size} bytes; at most ${MAX_WHOLE_BYTES} are read.`);
+      await this.bring(file, () => {});
+    }
     const here = this.kept.map(({ path: name }) => ({ path: name, location: path.join(folder, name) }));
     const { spec } = await modelFacts(here, needs);
     const paths = await checkpointFiles(
@@ -134,8 +170,8 @@ class Fetching {
   }
 
   private async bring(file: SourceFile, onBytes: (bytes: number) => void): Promise<void> {
-    const { client, folder, io, id, commit } = this;
-    const url = fileUrl(client, id, commit, file.path);
+    const { client, folder, io, commit } = this;
+    const url = fileUrl(client, this.ref.id, commit, file.path);
     const sha256 = await downloadFile({ client, url, file, folder, io, onBytes });
     this.kept.push({ path: file.path, size: file.size, sha256 });
   }

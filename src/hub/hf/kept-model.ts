@@ -1,6 +1,7 @@
 import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
+import { MAX_MODEL_FILES } from '../../protocol/model-files.ts';
 import { HubStartError } from '../start-error.ts';
 
 /** Beside the files of a model, once all of them are there and were checked. */
@@ -10,7 +11,7 @@ const LOCK = '.lock';
 const Kept = z.object({
   id: z.string(),
   commit: z.string(),
-  files: z.array(z.object({ path: z.string(), size: z.number(), sha256: z.string() })).max(1024),
+  files: z.array(z.object({ path: z.string(), size: z.number(), sha256: z.string() })).max(MAX_MODEL_FILES),
 });
 export type Kept = z.infer<typeof Kept>;
 

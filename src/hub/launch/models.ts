@@ -47,7 +47,7 @@ function find(model: string, root: string): Found {
   const ref = modelRef(model);
   if (ref !== null) return { ref };
   throw new OptionError(
-    `--model ${model}: there is no such folder. Name a folder in the Hugging Face layout, a GGUF file, org/name to fetch a model, or quire-pico.`,
+    `--model ${model}: there is no such folder. Name a folder in the Hugging Face layout, a GGUF file, org/name or org/name:Q8_0 to fetch a model, or quire-pico.`,
   );
 }
 

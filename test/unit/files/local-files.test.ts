@@ -5,6 +5,8 @@ import { describe, expect, test } from 'vitest';
 import { checkLocalFiles, localFiles } from '../../../src/engine/files/local-files.ts';
 import { MAX_CHUNK_BYTES, readModelFile, readModelJson } from '../../../src/engine/files/source.ts';
 import { modelSpec } from '../../../src/engine/model/config.ts';
+import { splitGguf } from '../../support/gguf-file.ts';
+import { picoGguf, picoParts } from '../../support/pico-gguf.ts';
 import { safetensorsFile, tensorsFor } from '../../support/safetensors-file.ts';
 import { PICO } from '../../support/test-hub.ts';
 
@@ -14,6 +16,7 @@ const names = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'genera
 const pico = await Promise.all(names.map(file));
 const without = (name: string): File[] => pico.filter((each) => each.name !== name);
 const text = (name: string, value: unknown): File => new File([JSON.stringify(value)], name);
+const parts = splitGguf('pico', picoParts('Q8_0'), 20);
 const config = JSON.parse(await readFile(path.join(PICO, 'config.json'), 'utf8')) as Record<string, unknown>;
 
 /** What is wrong with these files. */
@@ -42,6 +45,23 @@ describe('files of a person’s own', () => {
     const rest = await new Response(await files.open('model.safetensors', 5_000_001)).arrayBuffer();
     expect(Buffer.from(rest).equals(whole.subarray(5_000_001))).toBe(true);
     expect(await readModelJson(files, 'config.json')).toEqual(config);
+  });
+
+  test('may be a GGUF file, or all of its parts, whatever else lies beside them', async () => {
+    const files = localFiles(
+      'mine',
+      [new File([picoGguf('Q8_0')], 'pico.gguf'), ...without('model.safetensors')],
+      stays,
+    );
+    expect(files.offer.files.map((each) => each.path)).toEqual(['pico.gguf']);
+    await checkLocalFiles(files);
+    await checkLocalFiles(
+      localFiles(
+        'mine',
+        Object.entries(parts).map(([name, bytes]) => new File([bytes], name)),
+        stays,
+      ),
+    );
   });
 
   test('of gigabytes are never read whole', async () => {
@@ -96,8 +116,20 @@ describe('what cannot run is refused by name', () => {
   });
 
   test('another format', async () => {
-    expect(await refusal([new File(['GGUF'], 'tiny.Q4_0.gguf')])).toMatch(
-      /no config\.json, no tokenizer\.json, no \*\.safetensors\. tiny\.Q4_0\.gguf is of a format that is not read here/,
+    expect(await refusal([new File(['x'], 'tiny.onnx')])).toMatch(
+      /no config\.json, no tokenizer\.json, no \*\.safetensors\. tiny\.onnx is of a format that is not read here.*or a GGUF file/,
+    );
+  });
+
+  test("a GGUF file that is none, two of them, a part without the others, parts under each other's names", async () => {
+    expect(await refusal([new File(['GGUF'], 'tiny.Q4_0.gguf')])).toMatch(/^tiny\.Q4_0\.gguf: .*cut short/);
+    const [a, b] = Object.entries(parts).map(([name, bytes]) => new File([bytes], name));
+    expect(await refusal([new File([], 'a.gguf'), new File([], 'b.gguf')])).toMatch(
+      /several GGUF files: a\.gguf, b\.gguf/,
+    );
+    expect(await refusal([b!])).toMatch(/it lacks pico-00001-of-00002\.gguf, one of its 2 parts/);
+    expect(await refusal([new File([a!], b!.name), new File([b!], a!.name)])).toMatch(
+      /^pico-00001-of-00002\.gguf: is part 2 of 2 by its metadata, and part 1 of 2 here/,
     );
   });
 

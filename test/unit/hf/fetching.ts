@@ -45,13 +45,20 @@ afterEach(async () => {
 
 interface Choices extends Partial<FetchPlace> {
   readonly revision?: string;
+  readonly gguf?: string;
   readonly allowed?: readonly string[];
   readonly needs?: Parameters<typeof fetchModel>[2];
 }
 
-export function fetchTiny({ revision = 'main', allowed = [source.cdnHost], needs = NEEDS, ...place }: Choices = {}) {
+export function fetchTiny({
+  revision = 'main',
+  gguf,
+  allowed = [source.cdnHost],
+  needs = NEEDS,
+  ...place
+}: Choices = {}) {
   return fetchModel(
-    { id: 'org/tiny', revision },
+    { id: 'org/tiny', revision, gguf: gguf ?? null },
     {
       hosts: new Hosts(source.endpoint, allowed),
       token: null,

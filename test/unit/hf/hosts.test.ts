@@ -88,19 +88,34 @@ describe('an endpoint that the operator named', () => {
 
 describe('names of models', () => {
   test.each([
-    ['Qwen/Qwen3-0.6B', { id: 'Qwen/Qwen3-0.6B', revision: 'main' }],
-    ['Qwen/Qwen3-0.6B@v1.0', { id: 'Qwen/Qwen3-0.6B', revision: 'v1.0' }],
-    ['a/b@refs/pr/1', { id: 'a/b', revision: 'refs/pr/1' }],
+    ['Qwen/Qwen3-0.6B', { id: 'Qwen/Qwen3-0.6B', revision: 'main', gguf: null }],
+    ['Qwen/Qwen3-0.6B@v1.0', { id: 'Qwen/Qwen3-0.6B', revision: 'v1.0', gguf: null }],
+    ['a/b@refs/pr/1', { id: 'a/b', revision: 'refs/pr/1', gguf: null }],
+    ['a/b-GGUF:Q8_0', { id: 'a/b-GGUF', revision: 'main', gguf: 'Q8_0' }],
+    ['a/b@v1:b-Q4_K_M.gguf', { id: 'a/b', revision: 'v1', gguf: 'b-Q4_K_M.gguf' }],
   ])('%s', (text, ref) => {
     expect(modelRef(text)).toEqual(ref);
   });
 
-  test.each(['./name', '../name', 'a/..', 'a/b/c', '/a/b', 'a', 'a/b@', 'a/b@../x', 'a/b c', 'a/b?x', 'C:\\a'])(
-    '%s is none',
-    (text) => {
-      expect(modelRef(text)).toBeNull();
-    },
-  );
+  test.each([
+    './name',
+    '../name',
+    'a/..',
+    'a/b/c',
+    '/a/b',
+    'a',
+    'a/b@',
+    'a/b@../x',
+    'a/b c',
+    'a/b?x',
+    'C:\\a',
+    'a/b:',
+    'a/b:../x',
+    'a/b:x..y',
+    'a/b:x/y',
+  ])('%s is none', (text) => {
+    expect(modelRef(text)).toBeNull();
+  });
 
   test('a commit is known by its look', () => {
     expect(isCommit('c'.repeat(40))).toBe(true);

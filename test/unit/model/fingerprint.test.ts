@@ -26,6 +26,13 @@ test('changes with any byte of config or weights, and with a name', async () => 
   expect(await fingerprint([config, { ...first, path: 'model.safetensors' }])).not.toBe(expected);
 });
 
+test('of a GGUF file, or of all its parts, is by their bytes and names too', async () => {
+  const parts = [file('m-00001-of-00002.gguf', 'a'), file('m-00002-of-00002.gguf', 'b')];
+  const list = parts.map(({ path, sha256 }) => `${sha256}  ${path}\n`).join('');
+  expect(await fingerprint([...parts].reverse())).toBe(createHash('sha256').update(list).digest('hex'));
+  await expect(fingerprint([...parts, config])).rejects.toThrow(/needs a config\.json/);
+});
+
 test('a folder without a config or without weights has none', async () => {
   await expect(fingerprint([first])).rejects.toThrow(/needs a config\.json .* found model-00001/);
   await expect(fingerprint([config])).rejects.toThrow(/needs a config\.json/);

@@ -33,6 +33,9 @@ const namesOf = ({ files }: { readonly files: readonly File[] }) => files.map((f
 describe('a file dialog', () => {
   test('gives files, or the first level of a folder, by whose name the model goes', () => {
     expect(pickedFrom([named('config.json')]).name).toBe('local-model');
+    expect(pickedFrom([named('Qwen3 0.6B-Q8_0.gguf')]).name).toBe('Qwen3-0.6B-Q8_0');
+    const parts = ['big-00002-of-00002.gguf', 'big-00001-of-00002.gguf'].map((name) => named(name));
+    expect(pickedFrom(parts).name).toBe('big');
     const picked = pickedFrom([named('config.json', 'My model/config.json'), named('x.bin', 'My model/onnx/x.bin')]);
     expect(picked.name).toBe('My-model');
     expect(namesOf(picked)).toEqual(['config.json']);
