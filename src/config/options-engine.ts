@@ -83,8 +83,7 @@ export const engineOptions = {
     kind: choice('auto', 'f32', 'bf16', 'f16'),
     default: 'auto',
     where: 'both',
-    help: 'How unquantized weights are held: auto = as the checkpoint has them.',
-    refused: only(['auto'], 'weights are held as the checkpoint has them'),
+    help: 'How unquantized matrices are held, converted while they load: auto = as the checkpoint has them. f16 holds at most 65504; what is beyond is clamped, and counted.',
   }),
   quantization: option({
     group: 'Engine',

@@ -59,6 +59,7 @@ function memoryOptions(
       maxLoraRank: options['max-lora-rank'],
       gpuMemoryUtilization: options['gpu-memory-utilization'],
       quantization: options.quantization,
+      dtype: options.dtype,
       kvCacheDtype: options['kv-cache-dtype'],
     };
   } catch (error) {

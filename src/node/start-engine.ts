@@ -44,6 +44,13 @@ export async function startEngine(
 ): Promise<Ranks> {
   const { offer, files, progress } = request;
   const options = optionsFor(request);
+  const notices: string[] = [];
+  const warm = () =>
+    progress.warming([...notices, 'compiling shaders, checking the adapter, measuring its step budget'].join('; '));
+  const notice = (words: string) => {
+    notices.push(words);
+    warm();
+  };
   progress.say('reading the configuration of the model');
   const spec = await readModelSpec(files);
   const gpu = await openGpu(place.gpu, { allowSoftware: options['allow-software-adapter'] });
@@ -51,17 +58,22 @@ export async function startEngine(
   try {
     const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
     const room = { maxBufferSize, maxStorageBufferBindingSize, software: gpu.adapter.software };
-    const load = () =>
+    const load = (onClamped: (numbers: number) => void = () => {}) =>
       loadWeights(gpu.device, spec, files, {
         maxBytes: weightRoom(spec, engineOptions(options), room),
+        dtype: options.dtype,
         quantization: options.quantization,
+        onClamped,
         shaders: place.shaders,
         onProgress: (loaded, total) => progress.loaded(loaded, total),
       });
-    const weights = await load();
-    progress.warming('compiling shaders, checking the adapter, measuring its step budget');
-    // What is known of a model is known of its floats.
-    const golden = options.quantization === 'none' ? await optionalJson(files, 'self-test.json') : null;
+    const weights = await load((numbers) =>
+      notice(`${numbers} weights were beyond 65504, the most that a f16 holds, and became that; bf16 keeps them`),
+    );
+    warm();
+    // What is known of a model is known of its floats as they are stored.
+    const asStored = options.quantization === 'none' && options.dtype === 'auto';
+    const golden = asStored ? await optionalJson(files, 'self-test.json') : null;
     const { first } = dataParallel(options);
     const group = await createEngines({
       gpu,
@@ -75,7 +87,7 @@ export async function startEngine(
       golden: golden === null ? null : Golden.parse(golden),
       options: engineOptions(options),
       listener: (i) => listenerOf(listener, first + i),
-      notice: (words) => progress.warming(words),
+      notice,
       now: place.now,
     });
     return ranksOf(group, first);

@@ -9,7 +9,7 @@ import type { ShaderLibrary } from '../../src/engine/gpu/shader-source.ts';
 import { readModelSpec } from '../../src/engine/model/read-spec.ts';
 import type { TensorRole } from '../../src/engine/model/spec.ts';
 import { Golden } from '../../src/engine/self-test.ts';
-import type { QuantizationOption } from '../../src/engine/weights/weight-plan.ts';
+import type { DtypeOption, QuantizationOption } from '../../src/engine/weights/weight-plan.ts';
 import { loadWeights } from '../../src/engine/weights/weights.ts';
 import type { GenerateRequest, TokenLogprob, TokensFrame } from '../../src/protocol/generate.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
@@ -50,6 +50,7 @@ export interface TestEngineOptions extends Partial<EngineOptions> {
   /** Default: one of its own. */
   readonly gpu?: Gpu;
   readonly skipGolden?: boolean;
+  readonly dtype?: DtypeOption;
   readonly quantization?: QuantizationOption;
   /** Of one buffer of weights. */
   readonly maxBufferBytes?: number;
@@ -95,12 +96,15 @@ export class TestEngine {
     const gpu = options.gpu ?? (await openDawn());
     const files = options.files ?? folderFiles(options.folder ?? PICO);
     const spec = await readModelSpec(files);
-    const { quantization = 'none', maxBufferBytes } = options;
-    const load = () =>
-      loadWeights(gpu.device, spec, files, { quantization, shaders, ...(maxBufferBytes && { maxBufferBytes }) });
+    const { dtype = 'auto', quantization = 'none', maxBufferBytes } = options;
+    const held = { dtype, quantization, shaders, ...(maxBufferBytes && { maxBufferBytes }) };
+    const load = () => loadWeights(gpu.device, spec, files, held);
     const weights = await load();
     const hasGolden =
-      !options.skipGolden && quantization === 'none' && files.offer.files.some((f) => f.path === 'self-test.json');
+      !options.skipGolden &&
+      dtype === 'auto' &&
+      quantization === 'none' &&
+      files.offer.files.some((f) => f.path === 'self-test.json');
     const self = new TestEngine(undefined as never);
     self.weightBytes = weights.bytes;
     for (const { role, layer } of spec.weights) self.buffersOf.set(role, weights.parts(role, layer).length);

@@ -5,7 +5,7 @@ import { chooseVariant } from '../kernels/variant.ts';
 import { blockBytes, layerBlockBytes } from '../kv/pool.ts';
 import { loraBytes, loraProducts, productBytes } from '../lora/sites.ts';
 import type { TableSizes } from '../tables.ts';
-import { type QuantizationOption, quantizable } from '../weights/weight-plan.ts';
+import { type DtypeOption, type QuantizationOption, quantizable } from '../weights/weight-plan.ts';
 import { engineBufferBytes, engineBufferSizes } from './activations.ts';
 import { longestSequence } from './context.ts';
 import type { ModelSpec } from './spec.ts';
@@ -124,7 +124,7 @@ export function weightRoom(spec: ModelSpec, options: MemoryOptions, room: Adapte
  */
 export function fitsAdapter(
   { spec, weightBytes }: { readonly spec: ModelSpec; readonly weightBytes: number },
-  options: MemoryOptions & { readonly quantization: QuantizationOption },
+  options: MemoryOptions & { readonly quantization: QuantizationOption; readonly dtype: DtypeOption },
   room: AdapterRoom,
 ): boolean {
   if (options.maxModelLen !== null && options.maxModelLen > spec.maxPositions) return false;
@@ -132,9 +132,11 @@ export function fitsAdapter(
   const perValue = weightBytes / spec.weights.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
   const { quantization } = options;
   // What takes less than a 16-bit float is quantized already, and stays as it is.
-  const packed = quantization === 'none' || perValue < 1.9 ? perValue : bytesPerValue(quantization);
-  const weights = spec.weights.reduce((sum, w) => sum + w.rows * w.cols * (quantizable(w) ? packed : perValue), 0);
-  const dtype = options.kvCacheDtype === 'auto' ? (perValue > 3 ? 'f32' : 'f16') : options.kvCacheDtype;
+  const asStored = perValue < 1.9;
+  const floats = asStored || options.dtype === 'auto' ? perValue : bytesPerValue(options.dtype);
+  const packed = asStored || quantization === 'none' ? floats : bytesPerValue(quantization);
+  const weights = spec.weights.reduce((sum, w) => sum + w.rows * w.cols * (quantizable(w) ? packed : floats), 0);
+  const dtype = options.kvCacheDtype === 'auto' ? (packed > 3 ? 'f32' : 'f16') : options.kvCacheDtype;
   const kvShape = { spec, blockSize: options.blockSize, dtype };
   const blocks = options.numGpuBlocksOverride ?? sequenceBlocks(options, longest).least;
   const variant = chooseVariant(room.software);

@@ -43,14 +43,16 @@ export interface LoadedWeights {
 
 export interface LoadOptions {
   readonly dtype?: DtypeOption;
-  /** Floats become integers while they load; the shaders do that. */
+  /** Floats become integers while they load; the shaders do that, and convert floats to `dtype`. */
   readonly quantization?: QuantizationOption;
-  /** Needed to quantize. */
+  /** Needed to quantize and to convert. */
   readonly shaders?: ShaderLibrary;
   /** Most bytes of GPU buffers; more is refused before anything is allocated. */
   readonly maxBytes?: number;
   /** Most bytes of one buffer; all that the device binds, where it is absent. */
   readonly maxBufferBytes?: number;
+  /** Hears how many numbers became +-65504, because a f16 (`dtype`) holds no larger ones; not where none did. */
+  readonly onClamped?: (numbers: number) => void;
   /** Bytes of weight files read so far, of all. */
   readonly onProgress?: (loaded: number, total: number) => void;
 }

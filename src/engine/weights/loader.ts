@@ -9,8 +9,8 @@ import { ChunkReader } from './chunk-reader.ts';
 import { sideBySide, widen } from './float16.ts';
 import type { LoadedWeight, LoadedWeights, LoadOptions } from './loaded.ts';
 import { type PlannedWeight, placesOf } from './parts.ts';
-import { Quantizer } from './quantizer.ts';
 import { repackRows } from './repack.ts';
+import { RowConverter } from './row-converter.ts';
 import { headerLength, PREFIX_BYTES, parseHeader } from './safetensors.ts';
 import { isFloatType, TENSOR_TYPES, type TensorInfo } from './tensor-types.ts';
 import { type Placement, type PlanOptions, WeightPlan } from './weight-plan.ts';
@@ -26,7 +26,7 @@ export class WeightLoader {
   private readonly planOptions: PlanOptions;
   private readonly plan: WeightPlan;
   private readonly buffers = new Map<PlannedWeight, GPUBuffer>();
-  private readonly quantizer: Quantizer | null;
+  private readonly converter: RowConverter | null;
   private ropeFactors: readonly number[] | null = null;
   private unflushed = 0;
 
@@ -35,12 +35,13 @@ export class WeightLoader {
     private readonly spec: ModelSpec,
     private readonly options: LoadOptions,
   ) {
-    const { quantization = 'none', shaders } = options;
+    const { dtype = 'auto', quantization = 'none', shaders } = options;
+    const converts = dtype !== 'auto' || quantization !== 'none';
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     this.planOptions = { maxBufferBytes: Math.min(maxBufferSize, maxStorageBufferBindingSize), ...options };
     this.plan = new WeightPlan(spec, this.planOptions);
-    if (quantization !== 'none' && !shaders) throw new EngineError('internal', 'Quantizing needs the shaders.');
-    this.quantizer = quantization !== 'none' && shaders ? new Quantizer(device, shaders) : null;
+    if (converts && !shaders) throw new EngineError('internal', 'Converting weights needs the shaders.');
+    this.converter = converts && shaders ? new RowConverter(device, shaders) : null;
   }
 
   /** Throws `EngineError` code `out_of_memory` where `bytes` are more than may be used. */
@@ -145,8 +146,8 @@ export class WeightLoader {
       const { rowBytes, scalesAt, scaleRowBytes } = weight.layout;
       await this.write(weight, row * rowBytes, packed.integers);
       await this.write(weight, scalesAt + row * scaleRowBytes, packed.scales);
-    } else if (this.quantizer && !isBlockDtype(held)) {
-      await this.quantizer.write(rows, held, weight, this.buffers.get(weight)!, row);
+    } else if (this.converter && !isBlockDtype(held)) {
+      await this.converter.write(rows, held, weight, this.buffers.get(weight)!, row);
       await this.flush(rows.byteLength);
     } else throw new EngineError('internal', `${tensor.dtype} is planned as ${weight.dtype}.`);
   }
@@ -166,9 +167,11 @@ export class WeightLoader {
   }
 
   /** The weights, once all files are loaded. Throws `EngineError` code `model` where tensors are missing. */
-  finish(where: string): LoadedWeights {
+  async finish(where: string): Promise<LoadedWeights> {
     this.plan.finish(where);
-    this.quantizer?.destroy();
+    const clamped = (await this.converter?.clampedNumbers()) ?? 0;
+    if (clamped > 0) this.options.onClamped?.(clamped);
+    this.converter?.destroy();
     return this.over(this.buffers);
   }
 
@@ -206,7 +209,7 @@ export class WeightLoader {
   }
 
   destroy(): void {
-    this.quantizer?.destroy();
+    this.converter?.destroy();
     for (const buffer of this.buffers.values()) buffer.destroy();
   }
 }

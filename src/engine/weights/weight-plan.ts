@@ -4,7 +4,7 @@ import { modelError } from '../model-error.ts';
 import { type OutputRange, outputsOf, type PlannedWeight, placesOf, splitWeight } from './parts.ts';
 import { isFloatType, TENSOR_TYPES, type TensorInfo } from './tensor-types.ts';
 
-/** `--dtype`: `auto` keeps the checkpoint's own. */
+/** `--dtype`: of float matrices; `auto` keeps the checkpoint's own. */
 export type DtypeOption = 'auto' | 'f32' | 'bf16' | 'f16';
 /** `--quantization`. */
 export type QuantizationOption = 'none' | 'int8' | 'int4';
@@ -174,16 +174,10 @@ export class WeightPlan {
       throw modelError(where, `is ${type}; norms and biases must be F32, BF16 or F16.`);
     }
     if (isBlockDtype(held)) return held;
-    if (this.dtype !== 'auto' && this.dtype !== held) {
-      throw modelError(
-        where,
-        `is stored as ${held}; converting to --dtype ${this.dtype} is not supported. Use --dtype auto.`,
-      );
-    }
-    if ((spec.cols * TENSOR_TYPES[type].bytes) % 4 !== 0) {
-      throw modelError(where, `rows of ${spec.cols} ${type} values are no whole 32-bit words.`);
-    }
-    return this.quantization !== 'none' && quantizable(spec) ? this.quantization : held;
+    const floats = this.dtype === 'auto' ? held : this.dtype;
+    if (spec.cols % 2 !== 0 && !(held === 'f32' && floats === 'f32'))
+      throw modelError(where, `rows of ${spec.cols} ${type} values as ${floats} are no whole 32-bit words.`);
+    return this.quantization !== 'none' && quantizable(spec) ? this.quantization : floats;
   }
 
   /** Tensors that no model needs: rotary tables of older exports or of another context, and the head of a tied model. */

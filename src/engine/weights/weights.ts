@@ -8,8 +8,8 @@ import { WeightLoader } from './loader.ts';
 
 /**
  * Streams a checkpoint (a GGUF file, or its parts; or safetensors, one file, or shards with an index) into GPU buffers, one per `WeightSpec`, a chunk
- * at a time. Matrices stay as they are stored (integers in the layout of `lib/blocks.wgsl`), unless floats are to be quantized; vectors
- * become f32.
+ * at a time. Matrices stay as they are stored (integers in the layout of `lib/blocks.wgsl`), unless floats are to be quantized or
+ * converted; vectors become f32.
  * Throws `EngineError` code `model` for files that do not fit the model, are damaged or exceed a limit of the device, and
  * `out_of_memory` when the GPU has no room; all buffers are freed then.
  */
@@ -27,7 +27,8 @@ export async function loadWeights(
   const total = paths.reduce((sum, path) => sum + offeredFile(files.offer, path).size, 0);
   const loader = new WeightLoader(device, spec, options);
   // The header of a later shard is not known yet when the first one allocates; the model's size is.
-  const asStored = (options.quantization ?? 'none') === 'none';
+  const { dtype = 'auto', quantization = 'none' } = options;
+  const asStored = dtype === 'auto' && quantization === 'none';
   if (gguf && paths.length > 1) loader.foresee(await readGgufParts(files, gguf, () => false));
   else if (paths.length > 1 && asStored) loader.refuseAbove(leastBytes(spec, total), offer.name);
   try {
@@ -36,7 +37,7 @@ export async function loadWeights(
       await loader.load(files, path, (loaded) => options.onProgress?.(before + loaded, total));
       before += offeredFile(files.offer, path).size;
     }
-    return loader.finish(files.offer.name);
+    return await loader.finish(files.offer.name);
   } catch (error) {
     loader.destroy();
     throw error;

@@ -199,7 +199,6 @@ describe('what cannot be obeyed is refused in one line', () => {
   });
 
   const notYet = [
-    '--dtype f32',
     '--tensor-parallel-size 2',
     '--pipeline-parallel-size 2',
     '--enable-expert-parallel',

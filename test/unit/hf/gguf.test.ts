@@ -72,14 +72,12 @@ describe('what is not to be had is refused before a file comes', () => {
     expect(await refusal()).toMatch(/several GGUF files: pico-Q4_0, pico-Q8_0\. Choose one .*--model org\/name:Q4_0/);
     expect(await refusal({ gguf: 'Q5_K_M' })).toMatch(/no GGUF file whose name ends in Q5_K_M\. There are: /);
     expect(await refusal({ gguf: '0' })).toMatch(/no GGUF file whose name ends in 0/);
-    give({ 'a-Q8_0.gguf': file, 'b-Q8_0.gguf': file });
+    give({ 'a-Q8_0.gguf': file, 'b-Q8_0.gguf': file, 'mmproj-a-F16.gguf': file });
     expect(await refusal({ gguf: 'Q8_0' })).toMatch(
       /several GGUF files whose name ends in Q8_0\. There are: a-Q8_0, b-Q8_0/,
     );
     // An image encoder is no model.
-    expect(await refusal({ gguf: 'F16' })).toMatch(
-      /no GGUF file whose name ends in F16\. There are: pico-Q4_0, pico-Q8_0\./,
-    );
+    expect(await refusal({ gguf: 'F16' })).toMatch(/no GGUF file whose name ends in F16\. There are: a-Q8_0, b-Q8_0\./);
     give({ 'config.json': Buffer.from('{}'), '-x.gguf': file, 'a b.gguf': file });
     expect(await refusal({ gguf: 'Q8_0' })).toMatch(/no GGUF files to choose Q8_0 from/);
     expect(given()).toBe(0);

@@ -83,6 +83,7 @@ test('fitsAdapter counts weights, activations and one longest sequence, and the 
     gpuMemoryUtilization: 1,
     kvCacheDtype: 'auto',
     quantization: 'none',
+    dtype: 'auto',
   };
   const weights = { spec, weightBytes: 11.6 * MiB };
   const least = [...Array(200).keys()].find((mib) => fitsAdapter(weights, options, room(mib)))!;
@@ -103,6 +104,12 @@ test('fitsAdapter counts weights, activations and one longest sequence, and the 
   )!;
   expect(least - some).toBeGreaterThanOrEqual(Math.floor((pool * (spec.maxPositions - 1024)) / spec.maxPositions));
   expect(fitsAdapter(weights, options, room(200, { maxStorageBufferBindingSize: 1 * MiB }))).toBe(false);
+  // Four bytes a number, whatever the checkpoint has.
+  const asF32 = (4 * spec.weights.reduce((sum, { rows, cols }) => sum + rows * cols, 0)) / MiB;
+  const wide = [...Array(200).keys()].find((mib) =>
+    fitsAdapter(weights, { ...options, dtype: 'f32', kvCacheDtype: 'f16' }, room(mib)),
+  )!;
+  expect(Math.abs(wide - least - (asF32 - 11.6))).toBeLessThanOrEqual(1);
   // 8.5 and 4.5 bits in the place of 16; what is quantized already stays.
   for (const [quantization, part] of [
     ['int8', 8.5 / 16],

@@ -11,6 +11,7 @@ const spec = modelSpec(llama());
 const values = spec.weights.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
 const options: Parameters<typeof fitsAdapter>[1] = {
   quantization: 'none',
+  dtype: 'auto',
   engines: 1,
   blockSize: 16,
   maxModelLen: null,
