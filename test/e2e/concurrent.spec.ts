@@ -187,7 +187,7 @@ test('32 streams at once are bit for bit what each of them is alone', async ({ s
   expect(crowded.mixedSteps).toBeGreaterThan(0);
 
   const steps = (await stepRecords(page)).slice(-crowded.steps);
-  const steady = steps.filter(({ decodeRows, prefillRows }) => decodeRows === STREAMS.length && prefillRows === 0);
+  const steady = steps.filter(({ decodeRows, prefillRows }) => decodeRows > STREAMS.length / 2 && prefillRows === 0);
   expect(steady.length).toBeGreaterThan(0);
   const submits = (records: typeof steps) => records.reduce((sum, record) => sum + record.submits, 0);
   const overlapped = submits(steady.filter(({ inFlight }) => inFlight > 0));

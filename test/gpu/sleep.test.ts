@@ -60,7 +60,7 @@ describe.each<[string, SleepLevel, TestEngineOptions]>([
   ['level 1', 1, {}],
   ['level 2', 2, {}],
   ['level 1, int8', 1, { quantization: 'int8' }],
-  ['level 2, int8', 2, { quantization: 'int8' }],
+  ['level 2, int8, K and V too', 2, { quantization: 'int8', kvCacheDtype: 'int8' }],
 ])('%s', (_, level, options) => {
   it('frees the GPU, and wakes up as what it was, again and again', async () => {
     const { engine, count, read } = await setUp(options);
@@ -112,12 +112,16 @@ it.each([1, 2] as const)('level %d: a wrong upload does not serve', async (level
   const { engine, device } = await setUp();
   const asleep = await engine.sleep(level);
   const write = device.queue.writeBuffer.bind(device.queue);
-  const spoiled = (buffer: GPUBuffer, at: number, data: ArrayBuffer | Uint8Array, from = 0, size = data.byteLength) =>
-    buffer.label === 'layer 0 qkv'
-      ? write(buffer, at, new Uint8Array(size))
-      : write(buffer, at, data as ArrayBuffer, from, size);
+  let spoiledBytes = 0;
+  const spoiled = (buffer: GPUBuffer, ...[at, data, from, size]: [number, ArrayBuffer, number?, number?]) => {
+    if (buffer.label !== 'layer 0 qkv') return write(buffer, at, data, from, size);
+    const zeros = new Uint8Array(size ?? data.byteLength);
+    spoiledBytes += zeros.byteLength;
+    write(buffer, at, zeros);
+  };
   device.queue.writeBuffer = spoiled as typeof write;
   await expect(asleep.wake()).rejects.toMatchObject({ code: 'self_test' });
+  expect(spoiledBytes).toBeGreaterThan(1000);
 });
 
 it('a device that is lost in its sleep does not wake up', async () => {
