@@ -16,6 +16,8 @@ export interface AnswerOptions {
   readonly extraFields: Nvext['extra_fields'];
   readonly stream: boolean;
   readonly includeUsage: boolean;
+  /** Each chunk tells the usage so far (vLLM's `continuous_usage_stats`). */
+  readonly continuousUsage: boolean;
   readonly running: RunningRequest;
   /** When the request came, in the milliseconds of `now`. */
   readonly arrived: number;
@@ -90,7 +92,8 @@ class Run {
           told += migrations.length;
           const prompt = delta.finish === null ? null : Math.floor(delta.choice / this.generation.plan.n);
           const transfer = prompt === null ? undefined : routes.transfer(prompt);
-          yield { ...chunk, ...this.nvext(prompt, migrations, transfer) };
+          const usage = this.#options.continuousUsage ? { usage: this.generation.tally.usage() } : {};
+          yield { ...chunk, ...usage, ...this.nvext(prompt, migrations, transfer) };
         }
       }
       const cancelled = cancelError(this.#signal);

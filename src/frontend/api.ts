@@ -116,6 +116,7 @@ async function serve<T extends SharedFields>(
       extraFields: request.nvext?.extra_fields,
       stream,
       includeUsage: request.stream_options?.include_usage ?? false,
+      continuousUsage: request.stream_options?.continuous_usage_stats ?? false,
       running,
       arrived,
       now: options.now,
@@ -131,6 +132,10 @@ async function serve<T extends SharedFields>(
 function checkStreaming(request: SharedFields, stream: boolean): void {
   if (!stream && request.stream_options !== undefined) {
     throw badRequest("'stream_options' needs 'stream': true.", 'stream_options');
+  }
+  if (request.stream_options?.continuous_usage_stats === true && request.stream_options.include_usage !== true) {
+    const field = 'stream_options.continuous_usage_stats';
+    throw badRequest(`'${field}' needs 'stream_options.include_usage': true.`, field);
   }
   if (stream && request.prompt_logprobs !== undefined) {
     throw badRequest("'prompt_logprobs' cannot be streamed: send 'stream': false.", 'prompt_logprobs');

@@ -3,6 +3,7 @@ import { SamplingParams } from '../protocol/sampling.ts';
 import type { TemplateMessage } from './chat-template.ts';
 import { dropNulls } from './drop-nulls.ts';
 import { badRequest } from './errors.ts';
+import { refusedChatFields } from './refused-fields.ts';
 import { parseFields, sharedFields } from './request-fields.ts';
 
 const MAX_MESSAGES = 4096;
@@ -79,7 +80,8 @@ const Tool = z.strictObject({
   ),
 });
 
-const ChatRequest = z.strictObject({
+/** The fields of /v1/chat/completions. */
+export const ChatRequest = z.strictObject({
   ...sharedFields,
   messages: z.array(Message).min(1).max(MAX_MESSAGES),
   max_completion_tokens: SamplingParams.shape.maxTokens.optional(),
@@ -91,7 +93,11 @@ const ChatRequest = z.strictObject({
   response_format: z.strictObject({ type: z.literal('text', 'only {"type": "text"} is supported') }).optional(),
   modalities: z.tuple([z.literal('text')]).optional(),
   add_generation_prompt: z.boolean().optional(),
+  continue_final_message: z.boolean().optional(),
+  documents: z.array(z.record(z.string(), z.string())).max(MAX_MESSAGES).optional(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
+  echo: z.literal(false, 'only /v1/completions gives prompts back: leave it out or send false').optional(),
+  ...refusedChatFields,
 });
 export type ChatRequest = Omit<z.infer<typeof ChatRequest>, 'messages'> & {
   readonly messages: readonly TemplateMessage[];
@@ -103,9 +109,22 @@ export function parseChatRequest(body: unknown): ChatRequest {
   if (request.top_logprobs !== undefined && request.logprobs !== true) {
     throw badRequest("'top_logprobs' needs 'logprobs': true.", 'top_logprobs');
   }
+  if (request.continue_final_message === true) checkContinuation(request);
   const { max_tokens: old, max_completion_tokens: limit } = request;
   if (old !== undefined && limit !== undefined && old !== limit) {
     throw badRequest("'max_tokens' and 'max_completion_tokens' differ: send one of them.", 'max_tokens');
   }
   return request;
+}
+
+function checkContinuation(request: ChatRequest): void {
+  if (request.add_generation_prompt === true) {
+    throw badRequest(
+      "'continue_final_message' and 'add_generation_prompt' are opposites: send one of them as true.",
+      'continue_final_message',
+    );
+  }
+  const last = request.messages.at(-1);
+  if (typeof last?.content === 'string' && last.content.trim() !== '') return;
+  throw badRequest("'continue_final_message' needs a last message that has text.", 'continue_final_message');
 }

@@ -8,6 +8,10 @@ export interface TemplateInput {
   readonly messages: readonly TemplateMessage[];
   readonly tools: readonly unknown[] | null;
   readonly addGenerationPrompt: boolean;
+  /** The text ends with that of the last message, which is left open for the model to go on with. */
+  readonly continueFinalMessage?: boolean;
+  /** `documents`: what templates for retrieval show to the model. */
+  readonly documents?: readonly unknown[] | undefined;
   /** `chat_template_kwargs`: more variables for the template. */
   readonly kwargs: Readonly<Record<string, unknown>>;
 }
@@ -61,12 +65,18 @@ export class ChatTemplate {
       }
     }
     const template = input.tools !== null && this.#toolUse !== null ? this.#toolUse : this.#default;
+    const text = this.#text(template, input);
+    return input.continueFinalMessage === true ? openEnded(text, input.messages.at(-1)) : text;
+  }
+
+  #text(template: Template, input: TemplateInput): string {
     try {
       return template.render({
         ...input.kwargs,
         ...this.specialTokens,
         messages: input.messages.map((message) => this.#withKnownRole(message)),
         ...(input.tools === null ? {} : { tools: input.tools }),
+        ...(input.documents === undefined ? {} : { documents: input.documents }),
         add_generation_prompt: input.addGenerationPrompt,
       });
     } catch (error) {
@@ -79,4 +89,21 @@ export class ChatTemplate {
   #withKnownRole(message: TemplateMessage): TemplateMessage {
     return message.role === 'developer' && !this.#knowsDeveloper ? { ...message, role: 'system' } : message;
   }
+}
+
+/** The prompt up to the end of its last message's text, as HF's `continue_final_message` cuts it. */
+function openEnded(text: string, last: TemplateMessage | undefined): string {
+  const content = String(last?.content ?? '');
+  const words = content.trim();
+  const at = text.lastIndexOf(words);
+  if (at < 0) {
+    throw badRequest(
+      "'continue_final_message' cannot be done: the model's chat template changes the text of the last message.",
+      'continue_final_message',
+    );
+  }
+  // Templates that trim a message's text trim what the model goes on after, too.
+  const end = content.slice(content.indexOf(words) + words.length);
+  const kept = text.startsWith(end, at + words.length) ? end.length : 0;
+  return text.slice(0, at + words.length + kept);
 }

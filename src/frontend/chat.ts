@@ -24,6 +24,7 @@ export function planChat(
       limit: tokens === undefined ? null : { tokens, field },
       defaultLimit: null,
       logprobs: request.logprobs === true ? (request.top_logprobs ?? 0) : null,
+      promptLogprobs: request.prompt_logprobs ?? null,
     },
     model,
     ids.length,

@@ -12,6 +12,8 @@ export interface OutputOptions {
   readonly minTokens: number;
   /** The request's own `stop_token_ids`; ending by another id is an end of sequence. */
   readonly stopTokenIds: readonly number[];
+  /** Nothing is answered but the prompt: what is generated is dropped. */
+  readonly promptOnly: boolean;
 }
 
 /** Why a choice ended; `stopReason` as vLLM: the stop string or the id of `stop_token_ids`, null at an end of sequence. */
@@ -69,6 +71,17 @@ export class ChoiceStream {
         `choice ${frame.choice} of ${frame.request} continued at ${frame.offset}, not at ${this.#tokens}`,
       );
     }
+    const { promptLogprobs = null, cachedTokens = null } = frame;
+    const added = this.#options.promptOnly ? this.#nothing() : this.#add(frame);
+    return { choice: this.choice, ...added, finish: this.#finish, promptLogprobs, cachedTokens };
+  }
+
+  #nothing(): Pick<ChoiceDelta, 'text' | 'tokens'> {
+    this.#finish = { reason: 'length', stopReason: null };
+    return { text: '', tokens: [] };
+  }
+
+  #add(frame: TokensFrame): Pick<ChoiceDelta, 'text' | 'tokens'> {
     const tokens: OutputToken[] = [];
     let text = '';
     for (const [at, id] of frame.tokens.entries()) {
@@ -80,14 +93,7 @@ export class ChoiceStream {
       if (this.#finish !== null) break;
     }
     if (this.#finish === null && frame.finish !== undefined) text += this.#end(frame);
-    return {
-      choice: this.choice,
-      text,
-      tokens,
-      finish: this.#finish,
-      promptLogprobs: frame.promptLogprobs ?? null,
-      cachedTokens: frame.cachedTokens ?? null,
-    };
+    return { text, tokens };
   }
 
   #show(piece: string): string {

@@ -1,4 +1,5 @@
 import type { ChoiceDelta } from './choice-stream.ts';
+import { type EchoedPrompt, withEcho } from './echo.ts';
 import { completionLogprobs, promptLogprobs, type TokenNames } from './logprobs.ts';
 import { type CollectedChoice, type ResponseHead, type ResponseShape, tokenIds } from './response.ts';
 import type { Usage } from './usage.ts';
@@ -12,6 +13,8 @@ export interface CompletionShapeOptions {
   /** Ids of each prompt; choice i belongs to prompt i / n. */
   readonly prompts: readonly (readonly number[])[];
   readonly n: number;
+  /** The prompts as `echo` puts them before the answers; null = they stay out. */
+  readonly echoes: readonly EchoedPrompt[] | null;
 }
 
 /** Chunks and whole answers of /v1/completions, with vLLM's `stop_reason`, `token_ids`, `prompt_token_ids` and `prompt_logprobs`. */
@@ -25,15 +28,18 @@ export class CompletionShape implements ResponseShape {
 
   *chunks(delta: ChoiceDelta): Generator<object> {
     const { logprobs, names, returnTokenIds } = this.#options;
-    const shown = logprobs || returnTokenIds ? delta.tokens.length > 0 : false;
-    if (delta.text === '' && delta.finish === null && !shown) return;
     const first = !this.#begun.has(delta.choice);
+    const echo = this.#echoOf(delta.choice);
+    const before = first ? echo : null;
+    const shown = logprobs || returnTokenIds ? delta.tokens.length > 0 : false;
+    if (delta.text === '' && delta.finish === null && !shown && before === null) return;
     this.#begun.add(delta.choice);
+    const told = logprobs && (delta.tokens.length > 0 || before !== null);
     yield this.#body([
       {
         index: delta.choice,
-        text: delta.text,
-        logprobs: logprobs && delta.tokens.length > 0 ? completionLogprobs(delta.tokens, names) : null,
+        text: before === null ? delta.text : before.text + delta.text,
+        logprobs: told ? completionLogprobs(withEcho(echo, before !== null, delta), names) : null,
         finish_reason: delta.finish?.reason ?? null,
         ...(delta.finish === null ? {} : { stop_reason: delta.finish.stopReason }),
         ...(returnTokenIds && first ? { prompt_token_ids: this.#promptOf(delta.choice) } : {}),
@@ -50,8 +56,8 @@ export class CompletionShape implements ResponseShape {
     const { logprobs, names, returnTokenIds } = this.#options;
     const bodies = choices.map((choice) => ({
       index: choice.choice,
-      text: choice.text,
-      logprobs: logprobs ? completionLogprobs(choice.tokens, names) : null,
+      text: (this.#echoOf(choice.choice)?.text ?? '') + choice.text,
+      logprobs: logprobs ? completionLogprobs(withEcho(this.#echoOf(choice.choice), true, choice), names) : null,
       finish_reason: choice.finish.reason,
       stop_reason: choice.finish.stopReason,
       ...this.#promptLogprobsOf(choices, choice.choice),
@@ -59,6 +65,11 @@ export class CompletionShape implements ResponseShape {
       ...tokenIds(returnTokenIds, choice.tokens),
     }));
     return { ...this.#body(bodies), usage };
+  }
+
+  #echoOf(choice: number): EchoedPrompt | null {
+    const { echoes, n } = this.#options;
+    return echoes?.[Math.floor(choice / n)] ?? null;
   }
 
   #promptOf(choice: number): readonly number[] {

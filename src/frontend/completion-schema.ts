@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { MAX_IDS } from '../protocol/generate.ts';
 import { SamplingParams, TokenId } from '../protocol/sampling.ts';
 import { badRequest } from './errors.ts';
+import { refusedCompletionFields } from './refused-fields.ts';
 import { MAX_CHOICES, parseFields, sharedFields } from './request-fields.ts';
 
 const Ids = z.array(TokenId).min(1).max(MAX_IDS);
@@ -18,22 +19,37 @@ const Prompts = z.union(
   'must be a string, a list of strings, a list of token ids, or a list of such lists',
 );
 
-const CompletionRequest = z.strictObject({
+/** The fields of /v1/completions. */
+export const CompletionRequest = z.strictObject({
   ...sharedFields,
+  // 0 with `echo`: nothing but the prompt.
+  max_tokens: z.number().int().min(0).optional(),
   prompt: Prompts,
   logprobs: SamplingParams.shape.logprobs.unwrap().optional(),
-  echo: z.literal(false, 'the prompt cannot be echoed here: leave it out or send false').optional(),
-  best_of: z.literal(1, 'only 1 is supported: use n for several choices').optional(),
+  echo: z.boolean().optional(),
+  best_of: z.number().int().min(1).max(MAX_CHOICES).optional(),
   suffix: z.literal('', 'inserting before a suffix is not supported').optional(),
   response_format: z.strictObject({ type: z.literal('text', 'only {"type": "text"} is supported') }).optional(),
+  ...refusedCompletionFields,
 });
 export type CompletionRequest = z.infer<typeof CompletionRequest>;
 
 /** Checks the body of /v1/completions. Throws `ApiError` 400 that names the field at fault. */
 export function parseCompletionRequest(body: unknown): CompletionRequest {
   // vLLM's own words, which clients look for.
-  if (typeof body === 'object' && body !== null && 'prompt_embeds' in body) {
+  if (typeof body === 'object' && body !== null && 'prompt_embeds' in body && body.prompt_embeds !== null) {
     throw badRequest('ValueError: You must set --enable-prompt-embeds to input prompt_embeds', 'prompt_embeds');
   }
-  return parseFields(CompletionRequest, body);
+  const request = parseFields(CompletionRequest, body);
+  const { best_of: bestOf, n = 1 } = request;
+  if (bestOf !== undefined && bestOf !== n) {
+    throw badRequest(
+      `'best_of' (${bestOf}) must be 'n' (${n}): choices are not ranked here, all that are computed are answered.`,
+      'best_of',
+    );
+  }
+  if (request.max_tokens === 0 && request.echo !== true) {
+    throw badRequest("'max_tokens' must be at least 1; 0 needs 'echo': true, for the prompt alone.", 'max_tokens');
+  }
+  return request;
 }

@@ -2,6 +2,7 @@ import type { SamplingParams } from '../protocol/sampling.ts';
 import type { ServedModel } from './backend.ts';
 import { CompletionShape } from './completion-response.ts';
 import type { CompletionRequest } from './completion-schema.ts';
+import { type EchoedPrompt, echoedPrompt } from './echo.ts';
 import { checkChoices, type GenerationPlan } from './generation.ts';
 import { tokenNames } from './logprobs.ts';
 import { completionPrompt } from './prompt.ts';
@@ -21,24 +22,29 @@ export async function planCompletion(
   const n = request.n ?? 1;
   checkChoices(request.prompt.length, n);
   const output = outputOptions(request, model);
-  const tokens = request.max_tokens;
+  const { echo = false, logprobs = null, max_tokens: tokens } = request;
   const prompts: { ids: number[]; sampling: SamplingParams }[] = [];
+  const echoes: EchoedPrompt[] = [];
   for (const prompt of request.prompt) {
     // Tokenizing many long texts takes seconds: others have their turn in between.
     if (prompts.length > 0) await new Promise((resolve) => setTimeout(resolve));
-    const ids = completionPrompt(prompt, request.add_special_tokens ?? true, model);
+    const ids = completionPrompt(prompt, request, model);
     const sampling = samplingParams(
       {
         fields: request,
-        limit: tokens === undefined ? null : { tokens, field: 'max_tokens' },
+        // The token without which no node would compute the prompt is dropped from the answer.
+        limit: tokens === undefined ? null : { tokens: Math.max(tokens, 1), field: 'max_tokens' },
         defaultLimit: DEFAULT_MAX_TOKENS,
-        logprobs: request.logprobs ?? null,
+        logprobs,
+        promptLogprobs: request.prompt_logprobs ?? (echo ? logprobs : null),
       },
       model,
       ids.length,
       drawSeed,
     );
     prompts.push({ ids, sampling });
+    if (echo)
+      echoes.push(echoedPrompt(request.truncate_prompt_tokens === undefined ? prompt : ids, ids, model.tokenizer));
   }
   return {
     plan: { id: head.id, model, prompts, n, output, cacheSalt: request.cache_salt },
@@ -50,6 +56,7 @@ export async function planCompletion(
       // Without a tokenizer the ids are the whole answer.
       returnTokenIds: request.return_token_ids ?? model.tokenizer === null,
       prompts: prompts.map((prompt) => prompt.ids),
+      echoes: echo ? echoes : null,
       n,
     }),
   };

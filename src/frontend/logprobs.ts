@@ -34,15 +34,18 @@ export function chatLogprobs(tokens: readonly OutputToken[], names: TokenNames) 
   return { content, refusal: null };
 }
 
-/** `logprobs` of /v1/completions: `top_logprobs` has the sampled token too, so up to one more than asked for. */
+/** `logprobs` of /v1/completions: `top_logprobs` has the sampled token too, so up to one more than asked for. The first token of an echoed prompt has null. */
 export function completionLogprobs(tokens: readonly OutputToken[], names: TokenNames) {
-  const known = withLogprobs(tokens);
+  // Nothing comes before a prompt's first token, so it has no logprob.
+  const [first] = tokens;
+  const known = first?.logprob === null ? [first, ...withLogprobs(tokens.slice(1))] : withLogprobs(tokens);
   return {
-    text_offset: known.map((token) => token.textOffset),
-    token_logprobs: known.map(({ logprob }) => finite(logprob.logprob)),
-    tokens: known.map(({ logprob }) => names.name(logprob.token)),
-    top_logprobs: known.map(({ logprob }) =>
-      Object.fromEntries(sampledAndTop(logprob).map(([id, value]) => [names.name(id), finite(value)])),
+    text_offset: tokens.map((token) => token.textOffset),
+    token_logprobs: known.map(({ logprob }) => logprob && finite(logprob.logprob)),
+    tokens: tokens.map(({ id }) => names.name(id)),
+    top_logprobs: known.map(
+      ({ logprob }) =>
+        logprob && Object.fromEntries(sampledAndTop(logprob).map(([id, value]) => [names.name(id), finite(value)])),
     ),
   };
 }

@@ -1,6 +1,6 @@
 import type { ServedModel } from './backend.ts';
 import type { ChatRequest } from './chat-schema.ts';
-import type { PromptInput } from './completion-schema.ts';
+import type { CompletionRequest, PromptInput } from './completion-schema.ts';
 import { badRequest } from './errors.ts';
 import { knownId } from './sampling-params.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
@@ -13,18 +13,41 @@ export function chatPrompt(request: ChatRequest, model: ServedModel): number[] {
     // With `tool_choice: none` the model is not told of its tools: that alone keeps it from calling them.
     tools:
       request.tools !== undefined && request.tools.length > 0 && request.tool_choice !== 'none' ? request.tools : null,
-    addGenerationPrompt: request.add_generation_prompt ?? true,
+    addGenerationPrompt: request.add_generation_prompt ?? request.continue_final_message !== true,
+    continueFinalMessage: request.continue_final_message ?? false,
+    documents: request.documents,
     kwargs: request.chat_template_kwargs ?? {},
   });
   // The template writes BOS itself (vLLM's default).
-  return encode(tokenizer, text, request.add_special_tokens ?? false, model, 'messages');
+  const ids = encode(tokenizer, text, request.add_special_tokens ?? false, model, 'messages');
+  return truncated(
+    ids,
+    request.truncate_prompt_tokens,
+    request.max_completion_tokens ?? request.max_tokens ?? 1,
+    model,
+  );
 }
 
 /** The token ids of one prompt of /v1/completions. Throws `ApiError` 400. */
-export function completionPrompt(prompt: PromptInput, addSpecialTokens: boolean, model: ServedModel): number[] {
-  if (typeof prompt !== 'string') return prompt.map((id) => knownId(id, model, 'prompt'));
-  const tokenizer = needTokenizer(model, 'prompt', 'Send token ids.');
-  return encode(tokenizer, prompt, addSpecialTokens, model, 'prompt');
+export function completionPrompt(prompt: PromptInput, request: CompletionRequest, model: ServedModel): number[] {
+  const ids =
+    typeof prompt === 'string'
+      ? encode(
+          needTokenizer(model, 'prompt', 'Send token ids.'),
+          prompt,
+          request.add_special_tokens ?? true,
+          model,
+          'prompt',
+        )
+      : prompt.map((id) => knownId(id, model, 'prompt'));
+  return truncated(ids, request.truncate_prompt_tokens, request.max_tokens ?? 1, model);
+}
+
+/** `truncate_prompt_tokens`: the last so many tokens; with -1 as many as leave room for the answer. */
+function truncated(ids: number[], limit: number | undefined, answer: number, model: ServedModel): number[] {
+  if (limit === undefined) return ids;
+  const most = limit === -1 ? Math.max(1, model.maxModelLen() - answer) : limit;
+  return ids.slice(-most);
 }
 
 function needTokenizer(model: ServedModel, field: string, instead: string): ChatTokenizer {

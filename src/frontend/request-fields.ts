@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS, SamplingParams, TokenId } from '../protocol/sampling.ts';
 import { dropNulls } from './drop-nulls.ts';
 import { type ApiError, badRequest } from './errors.ts';
+import { refusedFields } from './refused-fields.ts';
 import { Nvext } from './routing.ts';
 
 /** Most choices of one HTTP request: prompts times `n`. */
@@ -24,7 +25,16 @@ const StopString = WellFormed.min(1).max(MAX_STOP_LENGTH);
 export const sharedFields = {
   model: z.string().min(1).max(512),
   stream: flag,
-  stream_options: z.strictObject({ include_usage: flag }).optional(),
+  stream_options: z
+    .preprocess(
+      dropNulls,
+      z.strictObject({
+        include_usage: flag,
+        continuous_usage_stats: flag,
+        include_obfuscation: z.literal(false, 'chunks are not padded here: leave it out or send false').optional(),
+      }),
+    )
+    .optional(),
   n: z.number().int().min(1).max(MAX_CHOICES).optional(),
   max_tokens: engine.maxTokens.optional(),
   temperature: engine.temperature.optional(),
@@ -55,7 +65,15 @@ export const sharedFields = {
   stop_token_ids: z.array(TokenId).max(MAX_STOP_IDS).optional(),
   include_stop_str_in_output: flag,
   skip_special_tokens: flag,
+  // Texts here are the bytes of their tokens, one after the other: either value gives the same.
+  spaces_between_special_tokens: flag,
   add_special_tokens: flag,
+  truncate_prompt_tokens: z
+    .number()
+    .int()
+    .min(-1)
+    .refine((tokens) => tokens !== 0, 'must be -1, or at least 1')
+    .optional(),
   prompt_logprobs: z.number().int().min(0).max(MAX_TOP_LOGPROBS).optional(),
   return_token_ids: flag,
   return_tokens_as_token_ids: flag,
@@ -69,6 +87,8 @@ export const sharedFields = {
   metadata: z.record(z.string().max(256), z.string().max(4096)).optional(),
   store: z.literal(false, 'nothing is stored here: leave it out or send false').optional(),
   service_tier: z.enum(['auto', 'default']).optional(),
+
+  ...refusedFields,
 };
 
 export type SharedFields = z.infer<z.ZodObject<typeof sharedFields>>;
@@ -87,6 +107,9 @@ function fieldError(issues: readonly Issue[]): ApiError {
     return badRequest(`Unknown or unsupported field '${name}'. Nothing is ignored here: leave it out.`, name);
   }
   const name = fieldName(path);
+  if (issue.code === 'invalid_type' && issue.expected === 'never') {
+    return badRequest(`'${name}' is not supported: ${issue.message}. Leave it out.`, name);
+  }
   if (name === '') return badRequest('The body must be a JSON object.');
   if (issue.input === undefined && (issue.code === 'invalid_type' || issue.code === 'invalid_union')) {
     return badRequest(`The field '${name}' is missing.`, name);

@@ -11,6 +11,7 @@ export interface SamplingInput {
   /** Bound where the request has none (16 for /v1/completions, as OpenAI and vLLM); null: as many as fit. */
   readonly defaultLimit: number | null;
   readonly logprobs: number | null;
+  readonly promptLogprobs: number | null;
 }
 
 /**
@@ -48,7 +49,7 @@ export function samplingParams(
     maxTokens,
     stopIds: stopIds(fields, model),
     logprobs: input.logprobs,
-    promptLogprobs: fields.prompt_logprobs ?? null,
+    promptLogprobs: input.promptLogprobs,
   };
 }
 
@@ -67,6 +68,7 @@ export function outputOptions(fields: SharedFields, model: ServedModel): OutputO
     skipSpecialTokens: fields.skip_special_tokens ?? true,
     minTokens: fields.min_tokens ?? 0,
     stopTokenIds: fields.stop_token_ids ?? [],
+    promptOnly: fields.max_tokens === 0,
   };
 }
 

@@ -329,3 +329,24 @@ describe('/v1/chat/completions, by the official client', () => {
     expect(text(1)).not.toContain('get_weather');
   });
 });
+
+describe('continue_final_message', () => {
+  const messages = [
+    { role: 'user' as const, content: 'Name a colour.' },
+    { role: 'assistant' as const, content: 'The colour is' },
+  ];
+
+  test("the prompt ends with the last message's text, whatever its end", async () => {
+    const backend = new ScriptedBackend(saying(' red.'));
+    const { post } = testApi([servedModel(backend)]);
+    for (const content of ['The colour is', 'The colour is ']) {
+      const change = { messages: [messages[0], { role: 'assistant', content }], continue_final_message: true };
+      const response = await post('/v1/chat/completions', { ...base, ...change });
+      expect(response.status).toBe(200);
+    }
+    for (const { prompt } of backend.requests) {
+      const text = Buffer.concat(prompt.map((id) => pico.piece(id).bytes)).toString();
+      expect(text.trimEnd().endsWith('assistant\nThe colour is')).toBe(true);
+    }
+  });
+});

@@ -165,3 +165,87 @@ describe('without a tokenizer (--skip-tokenizer-init)', () => {
     expect(error.message).toContain('--skip-tokenizer-init');
   });
 });
+
+describe('echo', () => {
+  const bos = pico.encode('', true);
+
+  test('the prompt stands before each answer, streamed or not, also for prompts of ids', async () => {
+    const { client } = testApi([servedModel(new ScriptedBackend(saying(' there')))]);
+    const request = { model, prompt: ['Hi', 'Once'], n: 2, echo: true };
+    const answer = await client.completions.create(request);
+    const expected = ['Hi there', 'Hi there', 'Once there', 'Once there'];
+    expect(answer.choices.map((choice) => choice.text)).toEqual(expected);
+    const texts = ['', '', '', ''];
+    for await (const chunk of await client.completions.create({ ...request, stream: true })) {
+      for (const choice of chunk.choices) texts[choice.index] += choice.text;
+    }
+    expect(texts).toEqual(expected);
+    const ids = await client.completions.create({ model, prompt: pico.encode('Straße €', false), echo: true });
+    expect(ids.choices[0]?.text).toBe('Straße € there');
+  });
+
+  test('logprobs: of the prompt too, offsets counted through both', async () => {
+    const backend = new ScriptedBackend(saying(' there'));
+    const { client } = testApi([servedModel(backend)]);
+    const prompt = 'Grüße';
+    const request = { model, prompt, echo: true, logprobs: 2 };
+    const ids = pico.encode(prompt, true);
+    const said = [...pico.encode(' there', false), EOS];
+    const { logprobs, text } = (await client.completions.create(request)).choices[0] ?? {};
+    expect(backend.requests[0]?.sampling).toMatchObject({ logprobs: 2, promptLogprobs: 2 });
+    expect(text).toBe('Grüße there');
+    expect(logprobs?.tokens).toHaveLength(ids.length + said.length);
+    expect(logprobs?.token_logprobs?.[0]).toBeNull();
+    expect(logprobs?.top_logprobs?.[0]).toBeNull();
+    expect(logprobs?.token_logprobs?.slice(1)).toEqual(Array(ids.length + said.length - 1).fill(-0.75));
+    expect(logprobs?.text_offset?.slice(0, bos.length)).toEqual(bos.map(() => 0));
+    expect(logprobs?.text_offset?.[ids.length]).toBe(5);
+    let streamed: unknown[] = [];
+    let offsets: unknown[] = [];
+    for await (const chunk of await client.completions.create({ ...request, stream: true })) {
+      streamed = [...streamed, ...(chunk.choices[0]?.logprobs?.tokens ?? [])];
+      offsets = [...offsets, ...(chunk.choices[0]?.logprobs?.text_offset ?? [])];
+    }
+    expect(streamed).toEqual(logprobs?.tokens);
+    expect(offsets).toEqual(logprobs?.text_offset);
+  });
+
+  test('max_tokens 0 scores the prompt and answers nothing else', async () => {
+    const backend = new ScriptedBackend(saying('never shown'));
+    const { client } = testApi([servedModel(backend)]);
+    const request = { model, prompt: [5, 6, 7], echo: true, logprobs: 1, max_tokens: 0 };
+    const answer = await client.completions.create(request);
+    expect(backend.requests[0]?.sampling.maxTokens).toBe(1);
+    expect(answer.choices[0]).toMatchObject({ text: textOf([5, 6, 7]), finish_reason: 'length' });
+    expect(answer.choices[0]?.logprobs?.token_logprobs).toEqual([null, -0.75, -0.75]);
+    expect(answer.usage).toMatchObject({ prompt_tokens: 3, completion_tokens: 0 });
+  });
+});
+
+const textOf = (ids: number[]) => Buffer.concat(ids.map((id) => pico.piece(id).bytes)).toString();
+
+test('best_of beside an equal n is taken', async () => {
+  const { client } = testApi([servedModel(new ScriptedBackend(saying('x')))]);
+  const answer = await client.completions.create({ model, prompt: 'Hi', n: 2, best_of: 2 });
+  expect(answer.choices).toHaveLength(2);
+});
+
+test('truncate_prompt_tokens keeps the last ones; -1 as many as leave room', async () => {
+  const backend = new ScriptedBackend(saying('x'));
+  const { post } = testApi([servedModel(backend, { maxModelLen: () => 10 })]);
+  const prompt = [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
+  for (const change of [{ truncate_prompt_tokens: 3 }, { truncate_prompt_tokens: -1, max_tokens: 4 }]) {
+    expect((await post('/v1/completions', { model, prompt, ...change })).status).toBe(200);
+  }
+  expect(backend.requests.map((request) => request.prompt)).toEqual([prompt.slice(-3), prompt.slice(-6)]);
+});
+
+test('continuous_usage_stats: every chunk tells the usage so far', async () => {
+  const { client } = testApi([servedModel(new ScriptedBackend({ tokens: () => [40, 41, 42, EOS] }))]);
+  const stream_options = { include_usage: true, continuous_usage_stats: true };
+  const usages: unknown[] = [];
+  for await (const chunk of await client.completions.create({ model, prompt: [5], stream: true, stream_options })) {
+    usages.push(chunk.usage?.completion_tokens);
+  }
+  expect(usages).toEqual([1, 2, 3, 4, 4]);
+});

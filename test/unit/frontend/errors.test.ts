@@ -139,6 +139,16 @@ describe('fields', () => {
     [{ prompt_logprobs: 1, stream: true }, 'prompt_logprobs'],
     [{ stream_options: { include_usage: true } }, 'stream_options'],
     [{ stream: true, stream_options: { other: true } }, 'stream_options.other'],
+    [{ stream: true, stream_options: { include_obfuscation: true } }, 'stream_options.include_obfuscation'],
+    [{ stream: true, stream_options: { continuous_usage_stats: true } }, 'stream_options.continuous_usage_stats'],
+    [{ truncate_prompt_tokens: 0 }, 'truncate_prompt_tokens'],
+    [{ continue_final_message: true, add_generation_prompt: true }, 'continue_final_message'],
+    [{ continue_final_message: true, messages: [{ role: 'user', content: ' ' }] }, 'continue_final_message'],
+    [{ echo: true }, 'echo'],
+    [{ bad_words: ['x'] }, 'bad_words'],
+    [{ use_beam_search: true }, 'use_beam_search'],
+    [{ functions: [] }, 'functions'],
+    [{ request_id: 'x' }, 'request_id'],
     [{ response_format: { type: 'json_object' } }, 'response_format.type'],
     [{ tools: [{ type: 'function', function: { name: 'f', strict: true } }] }, 'tools[0].function.strict'],
     [{ tool_choice: 'required' }, 'tool_choice'],
@@ -161,8 +171,10 @@ describe('fields', () => {
     [{ prompt: [5, 'x'] }, 'prompt[1]'],
     [{ prompt: [4096] }, 'prompt'],
     [{ prompt: Array(65).fill('x'), n: 2 }, 'n'],
-    [{ echo: true }, 'echo'],
+    [{ max_tokens: 0 }, 'max_tokens'],
     [{ best_of: 2 }, 'best_of'],
+    [{ best_of: 1, n: 2 }, 'best_of'],
+    [{ allowed_token_ids: [5] }, 'allowed_token_ids'],
     [{ suffix: 'x' }, 'suffix'],
     [{ logprobs: 21 }, 'logprobs'],
     [{ logprobs: true }, 'logprobs'],
@@ -171,6 +183,13 @@ describe('fields', () => {
     const response = await api().post('/v1/completions', { ...completion, ...change });
     expect(response.status).toBe(400);
     expect(await errorOf(response)).toMatchObject({ type: 'invalid_request_error', param });
+  });
+
+  test('a field that others know is refused with the reason', async () => {
+    const response = await api().post('/v1/chat/completions', { ...chat, request_id: 'mine' });
+    expect((await errorOf(response)).message).toBe(
+      "'request_id' is not supported: name a request with the header x-request-id. Leave it out.",
+    );
   });
 
   test("prompt_embeds: vLLM's exact words", async () => {
@@ -198,6 +217,11 @@ describe('fields', () => {
       tools: null,
       logit_bias: null,
       stream_options: null,
+      bad_words: null,
+      use_beam_search: false,
+      length_penalty: 1,
+      echo: false,
+      spaces_between_special_tokens: true,
     });
     expect(response.status).toBe(200);
   });
