@@ -32,7 +32,13 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 };
 
 /** What of the engine needs no GPU: what a model is, and whether files are one. */
-const HUB_SEES = ['src/engine/model/', 'src/engine/gguf/', 'src/engine/weights/checkpoint.ts'];
+const HUB_SEES = [
+  'src/engine/model/',
+  'src/engine/gguf/',
+  'src/engine/weights/checkpoint.ts',
+  'src/engine/lora/check.ts',
+  'src/engine/lora/peft.ts',
+];
 
 const MAX_LINES = 400;
 const SPECIFIER =

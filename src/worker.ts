@@ -4,12 +4,13 @@
  */
 import { expose } from 'comlink';
 import { pageOptions } from './config/options.ts';
+import { fetchFiles } from './engine/files/http-files.ts';
 import type { ShaderLibrary } from './engine/gpu/shader-source.ts';
 import { adapterRoom } from './node/adapter-room.ts';
 import { ClusterNode } from './node/cluster-node.ts';
 import type { LeaveTimes } from './node/departure.ts';
 import type { StartEngine } from './node/engine-offer.ts';
-import { openModelFiles } from './node/model-files.ts';
+import { endingFiles, openModelFiles } from './node/model-files.ts';
 import { Progress } from './node/progress.ts';
 import { IDLE, type NodeSnapshot } from './node/snapshot.ts';
 import { SnapshotFeed } from './node/snapshot-feed.ts';
@@ -70,6 +71,8 @@ const api: WorkerApi = {
         openBroker: async () => page.openBroker(),
         openPeers: async () => page.openPeers(),
       }),
+      // They are small, and change: not kept between visits.
+      openLora: (offer, signal) => endingFiles(fetchFiles(offer, options.hubUrl), signal),
       leaveTimes: (offered) => leaveTimes(options.query, offered),
     });
     node = joining;

@@ -27,6 +27,12 @@ const SOURCE_HOST = matching(
   /^(\*\.)?([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?$/i,
 );
 
+const LORA_MODULE = matching(
+  'NAME=FOLDER',
+  'NAME=FOLDER, the name of letters, digits, ".", "_" and "-"',
+  /^(?!\.+=)[\w.-]{1,128}=.+$/s,
+);
+
 /** vLLM's options, by vLLM's names. */
 export const engineOptions = {
   model: option({
@@ -123,11 +129,26 @@ export const engineOptions = {
     where: 'both',
     help: 'Longest sequence, prompt and answer together, in tokens.',
   }),
+  'lora-modules': option({
+    group: 'Engine',
+    kind: list(LORA_MODULE),
+    default: [],
+    defaultText: 'none',
+    where: 'hub',
+    help: "A LoRA adapter in PEFT's layout, served as a model of that name. Repeatable.",
+  }),
+  'lora-dir': option({
+    group: 'Engine',
+    kind: optionalText('FOLDER'),
+    default: null,
+    where: 'hub',
+    help: 'Folder whose subfolders are LoRA adapters that POST /v1/load_lora_adapter loads by their names.',
+  }),
   'max-loras': option({
     group: 'Engine',
     kind: whole(0, 64),
     default: 0,
-    defaultText: 'as many as --lora-modules',
+    defaultText: 'as many as --lora-modules, 4 more with --lora-dir',
     where: 'both',
     help: 'LoRA adapters that may be loaded at once; memory for all of them is kept free. 0 = none.',
   }),

@@ -149,7 +149,7 @@ function modelCard(model: ServedModel) {
     created: model.created,
     owned_by: 'quire',
     root: model.name,
-    parent: null,
+    parent: model.parent,
     max_model_len: model.maxModelLen(),
   };
 }

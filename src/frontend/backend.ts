@@ -19,6 +19,8 @@ export interface Backend {
 /** One model that the API serves. */
 export interface ServedModel {
   readonly name: string;
+  /** Of a LoRA adapter: name of the model that it is added to; null = a model of its own. */
+  readonly parent: string | null;
   /** Unix seconds. */
   readonly created: number;
   /** Prompt and output together: as the ready nodes have it, or the model's own limit while no node is ready. */

@@ -1,5 +1,6 @@
 import type { Migration, Routing } from '../frontend/routing.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
+import type { LoraId } from '../protocol/messages.ts';
 import { FrameQueue } from './frame-queue.ts';
 import type { NodeSocket } from './node-socket.ts';
 import type { Place } from './router/choice.ts';
@@ -52,6 +53,8 @@ export class ActiveRequest {
     readonly routing: Routing,
     /** Counts the hub's requests. */
     readonly number: number,
+    /** The LoRA adapter that it goes through, on whatever node. */
+    readonly lora: LoraId | null = null,
   ) {
     const { sampling, prompt, choices } = request;
     const rules = {

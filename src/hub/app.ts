@@ -5,8 +5,10 @@ import type { Logger } from 'pino';
 import type { ApiEnv } from '../frontend/api.ts';
 import { ApiError, toApiError } from '../frontend/errors.ts';
 import { type AccessPolicy, guard, listedOrigins, requireApiKey } from './access.ts';
-import { type AdminActions, adminRoutes } from './admin.ts';
+import { type AdminActions, adminRoutes, requireAdmin } from './admin.ts';
 import type { HubConfig } from './config.ts';
+import type { LoraDesk } from './lora/lora-desk.ts';
+import { loraRoutes } from './lora/lora-routes.ts';
 import type { ModelFolder } from './model-folder.ts';
 import { modelRoutes } from './model-routes.ts';
 import { pageRoutes } from './page-routes.ts';
@@ -19,19 +21,22 @@ export interface AppParts {
   readonly models: readonly ModelFolder[];
   readonly status: StatusSource;
   readonly admin: AdminActions;
+  readonly loras: LoraDesk;
   readonly log: Logger;
 }
 
 const ENDPOINTS = { chat: '/v1/chat/completions', completions: '/v1/completions' } as const;
 
 /** All that the hub answers over HTTP, in the order in which a request meets it. */
-export function createApp({ config, policy, api, models, status, admin, log }: AppParts): Hono {
+export function createApp({ config, policy, api, models, status, admin, loras, log }: AppParts): Hono {
   const app = new Hono();
   app.use(requestId());
   app.use(accessLog(log));
   app.use(pageHeaders());
   app.use(guard(policy));
   app.use(listedOrigins(policy));
+  // Before the API keys: an admin shows another one.
+  app.route('/', loraRoutes(requireAdmin(config.adminKey, policy), loras));
   app.use('/v1/*', requireApiKey(config.apiKeys));
   for (const type of ['chat', 'completions'] as const) {
     if (!config.endpointTypes.includes(type)) app.all(ENDPOINTS[type], () => closedEndpoint(type));
@@ -39,7 +44,7 @@ export function createApp({ config, policy, api, models, status, admin, log }: A
   app.route('/', api);
   app.route('/', adminRoutes(config.adminKey, policy, admin));
   app.route('/', statusRoutes(status));
-  app.route('/', modelRoutes(models, config.joinToken));
+  app.route('/', modelRoutes(models, config.joinToken, loras));
   app.route('/', pageRoutes(config.staticDir));
   app.onError((error, c) => {
     log.error({ err: error, requestId: c.get('requestId') }, 'a request failed inside the hub');

@@ -1,5 +1,6 @@
 import { type ApiError, badRequest, unavailable } from '../frontend/errors.ts';
 import type { GenerateRequest } from '../protocol/generate.ts';
+import type { LoraId } from '../protocol/messages.ts';
 import type { ActiveRequest } from './active-request.ts';
 import type { NodeSocket } from './node-socket.ts';
 import type { Candidate } from './router/choice.ts';
@@ -40,7 +41,7 @@ export class Candidates {
    * prefill nodes are there, those that leave prompts to them come before those that do both.
    */
   best(active: ActiveRequest, when: 'now' | 'wait'): readonly NodeCandidate[] {
-    const all = this.#all(active.model, active.request);
+    const all = this.#all(active);
     // A node that the request names need not be of the best.
     if (active.routing.node !== null && active.attempts === 0) return all;
     // A new request avoids nobody and has no numerics id yet: its list is the cached one.
@@ -52,23 +53,25 @@ export class Candidates {
   }
 
   /** Whether another node could go on with the request. */
-  elsewhere({ current, avoided, model, request }: ActiveRequest): boolean {
-    return this.#all(model, request).some(({ socket }) => socket !== current?.socket && !avoided.has(socket));
+  elsewhere(active: ActiveRequest): boolean {
+    const { current, avoided } = active;
+    return this.#all(active).some(({ socket }) => socket !== current?.socket && !avoided.has(socket));
   }
 
   /** Why no node takes the request, for its client. */
   refusal(
     kind: Exclude<Route<Candidate>['kind'], 'chosen'>,
-    { model, request, routing: { node, rank } }: ActiveRequest,
+    { model, request, lora, routing: { node, rank } }: ActiveRequest,
   ): ApiError {
     switch (kind) {
       case 'nobody':
-        return this.#nobody(model, request);
+        return this.#nobody(model, request, lora);
       case 'absent': {
+        const adapter = lora === null ? '' : `, does not have the LoRA adapter '${lora.name}'`;
         const which = [node === null ? 'A node' : `Node ${node}`, ...(rank === null ? [] : [`with rank ${rank}`])].join(
           ' ',
         );
-        const message = `${which} is not ready to compute ${model}, or does not hold ${sequenceLength(request)} tokens. GET /cluster/state lists the nodes; leave the name out to let the router choose.`;
+        const message = `${which} is not ready to compute ${model}${adapter}, or does not hold ${sequenceLength(request)} tokens. GET /cluster/state lists the nodes; leave the name out to let the router choose.`;
         return unavailable(message, 'node_not_ready');
       }
       case 'unnamed':
@@ -80,10 +83,11 @@ export class Candidates {
     }
   }
 
-  #all(model: string, request: GenerateRequest): readonly NodeCandidate[] {
+  #all({ model, request, lora }: ActiveRequest): readonly NodeCandidate[] {
     const length = sequenceLength(request);
     const { candidates, shortest } = this.#listed(this.nodes.ready(model));
-    return length <= shortest ? candidates : candidates.filter(({ card }) => card.maxModelLen >= length);
+    const long = length <= shortest ? candidates : candidates.filter(({ card }) => card.maxModelLen >= length);
+    return lora === null ? long : long.filter(({ socket }) => socket.loras.has(lora));
   }
 
   /** What was made of a list of ready nodes, which is the same one until a node changes. */
@@ -111,7 +115,7 @@ export class Candidates {
     return decoders;
   }
 
-  #nobody(model: string, request: GenerateRequest): ApiError {
+  #nobody(model: string, request: GenerateRequest, lora: LoraId | null): ApiError {
     const ready = this.nodes.ready(model);
     if (ready.length === 0 && this.asleep(model)) {
       const message = `${model} sleeps: all nodes that could compute it were told to. Whoever runs this hub wakes them with POST /wake_up; send the request again then.`;
@@ -121,6 +125,11 @@ export class Candidates {
       const which = this.nodes.prefillers(model).length > 0 ? 'Only prefill nodes are ready' : 'No node is ready';
       const message = `${which} to compute ${model}. Open the hub's page in a browser with WebGPU to lend one, then try again.`;
       return unavailable(message, 'no_node_ready', 5);
+    }
+    if (lora !== null && !ready.some((socket) => socket.loras.has(lora))) {
+      const why = ready.map((socket) => socket.loras.failure(lora)).find((failure) => failure !== null);
+      const rest = why === undefined ? 'They load it now: try again soon.' : `One says: ${why}`;
+      return unavailable(`No ready node has the LoRA adapter '${lora.name}'. ${rest}`, 'lora_not_ready', 5);
     }
     const longest = Math.max(...ready.map((socket) => socket.card?.maxModelLen ?? 0));
     return badRequest(

@@ -1,6 +1,7 @@
 import type { TransportName } from '../protocol/transfer.ts';
 import type { CanaryPayload } from './health/payload.ts';
 import type { ZmqConfig } from './kv-publisher/zmq-publisher.ts';
+import type { LoraConfig } from './lora/lora-desk.ts';
 import type { RouterConfig } from './router/router.ts';
 
 /** One model that the hub serves. */
@@ -105,6 +106,7 @@ export interface HubConfig {
   /** Namespace of the nodes, as Dynamo has it: a name to tell hubs apart by. */
   readonly namespace: string;
   readonly models: readonly ModelConfig[];
+  readonly loras: LoraConfig;
   /** Keys that `/v1/*` takes as `Authorization: Bearer`; empty = open. */
   readonly apiKeys: readonly string[];
   /** Key that admin calls send as `Authorization: Bearer`; null = they come from this machine only. */

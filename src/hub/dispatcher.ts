@@ -5,6 +5,7 @@ import type { Migration } from '../frontend/routing.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { TokensFrame } from '../protocol/generate.ts';
+import type { LoraId } from '../protocol/messages.ts';
 import { ActiveRequest, type Attempt } from './active-request.ts';
 import { Candidates, type ReadyNodes } from './candidates.ts';
 import type { HubLimits } from './config.ts';
@@ -53,13 +54,14 @@ export class Dispatcher implements FrameSink {
     this.#candidates = new Candidates(options.nodes, options.asleep);
   }
 
-  /** What the frontend sees as the thing that computes a model. */
-  backend(model: string, vocabSize: number): Backend {
+  /** What the frontend sees as the thing that computes a model; `lora`: with that adapter. */
+  backend(model: string, vocabSize: number, lora: LoraId | null = null): Backend {
     return {
       generate: (request, signal, routing) =>
         this.#generate(() => {
           this.#requests += 1;
-          return new ActiveRequest(request, model, vocabSize, routing, this.#requests);
+          const named = lora === null ? request : { ...request, loraName: lora.name };
+          return new ActiveRequest(named, model, vocabSize, routing, this.#requests, lora);
         }, signal),
     };
   }

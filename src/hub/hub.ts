@@ -19,6 +19,8 @@ import { Dispatcher } from './dispatcher.ts';
 import { HappeningLog } from './happenings.ts';
 import { healthChecksOf, tee } from './health/wiring.ts';
 import { startZmqPublisher } from './kv-publisher/zmq-publisher.ts';
+import { LoraDesk } from './lora/lora-desk.ts';
+import { servedModels } from './lora/served-models.ts';
 import { HubMetrics } from './metrics.ts';
 import { type ModelFolder, readModelFolder } from './model-folder.ts';
 import { modelOffer } from './model-routes.ts';
@@ -69,7 +71,13 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
 
   const startedAt = Date.now();
   const offered = folders.map((folder) => ({ ...folder, offer: modelOffer(folder, config.joinToken) }));
-  const registry = new Registry(config, offered, clock);
+  const loras = await LoraDesk.open({ config: config.loras, models: folders, joinToken: config.joinToken, clock });
+  const registry = new Registry(config, offered, clock, loras);
+  loras.use({
+    of: (model) => registry.of(model),
+    changed: () => registry.lorasChanged(),
+    onChange: (listener) => registry.onChange(listener),
+  });
   const publisher =
     config.kvPublisher &&
     (await startZmqPublisher({
@@ -144,9 +152,10 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     happenings: happenings.last(),
   });
 
-  const served = folders.map(
+  const models = folders.map(
     (folder): ServedModel => ({
       name: folder.name,
+      parent: null,
       created: Math.floor(startedAt / 1000),
       maxModelLen: () => maxModelLen(folder),
       tokenizer: folder.tokenizer,
@@ -155,6 +164,11 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       vocabSize: folder.spec.vocabSize,
       backend: dispatcher.backend(folder.name, folder.spec.vocabSize),
     }),
+  );
+  const served = servedModels(
+    models,
+    () => loras.served(),
+    (base, adapter) => dispatcher.backend(base.name, base.vocabSize, adapter),
   );
   const metrics = new HubMetrics({
     namespace: config.namespace,
@@ -165,7 +179,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   });
   const transfers = transferMetrics(metrics.registry, () => disaggregation.transfers.size);
   const api = createApi({
-    models: () => served,
+    models: served,
     maxBodyBytes: limits.maxBodyBytes,
     drawSeed,
     now: Date.now,
@@ -224,7 +238,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     wake: (node) => sleep.wake(node),
     isSleeping: (node) => sleep.isSleeping(node),
   };
-  const app = createApp({ config, policy, api, models: folders, status, admin, log });
+  const app = createApp({ config, policy, api, models: folders, status, admin, loras, log });
   const side = await startSideServers(config, policy, status).catch(async (error: unknown) => {
     await publisher?.close();
     throw error;

@@ -124,14 +124,17 @@ async function checkWeights(name: string, spec: ModelSpec, files: readonly Manif
   const readable = weights.map(({ path, size, location }) => ({
     path,
     size,
-    read: async (begin: number, end: number) => {
-      const parts: Buffer[] = [];
-      if (begin === end) return Buffer.alloc(0);
-      for await (const part of createReadStream(location, { start: begin, end: end - 1 })) parts.push(part as Buffer);
-      return Buffer.concat(parts);
-    },
+    read: (begin: number, end: number) => readPart(location, begin, end),
   }));
   await checkCheckpoint(spec, readable, name);
+}
+
+/** Bytes `begin` to `end` (not included) of a file. */
+export async function readPart(location: string, begin: number, end: number): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  if (begin === end) return Buffer.alloc(0);
+  for await (const part of createReadStream(location, { start: begin, end: end - 1 })) parts.push(part as Buffer);
+  return Buffer.concat(parts);
 }
 
 /** Throws `Error` that names a file whose bytes are not those that were fetched. */
@@ -206,7 +209,8 @@ export function wholeGguf(model: GgufNames | undefined): readonly string[] {
   throw new Error(`it lacks ${missing ?? 'its file'}. A split model needs all of its parts beside each other.`);
 }
 
-async function manifestFile(root: string, path: string): Promise<ManifestFile> {
+/** A file of a folder, hashed. Throws `Error` where it is none, or leads out of the folder. */
+export async function manifestFile(root: string, path: string): Promise<ManifestFile> {
   const location = await realpath(join(root, path));
   if (!location.startsWith(root + sep)) {
     throw new Error(

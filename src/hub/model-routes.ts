@@ -8,13 +8,21 @@ import { parseRange } from './byte-range.ts';
 import type { ManifestFile, ModelFolder } from './model-folder.ts';
 
 /**
- * Where the files of a model lie on the hub. With a join token the path holds a secret made from it, so that only nodes that were let
- * in (their `welcome` names the path) can read the weights.
+ * Where files for nodes lie on the hub. With a join token the path holds a secret made from it, so that only nodes that were let in (their
+ * `welcome` names the path) can read the weights.
  */
+export function secretBase(joinToken: string | null): string {
+  if (joinToken === null) return '/models/';
+  return `/models/${createHmac('sha256', joinToken).update('models').digest('hex').slice(0, 32)}/`;
+}
+
 function modelBase(name: string, joinToken: string | null): string {
-  const encoded = name.split('/').map(encodeURIComponent).join('/');
-  if (joinToken === null) return `/models/${encoded}/`;
-  return `/models/${createHmac('sha256', joinToken).update('models').digest('hex').slice(0, 32)}/${encoded}/`;
+  return `${secretBase(joinToken)}${name.split('/').map(encodeURIComponent).join('/')}/`;
+}
+
+/** Files by the paths at which the hub serves them. */
+export function offeredFiles(base: string, files: readonly ManifestFile[]): Map<string, ManifestFile> {
+  return new Map(files.map((file) => [base + encodeURIComponent(file.path), file]));
 }
 
 export function modelOffer(model: ModelFolder, joinToken: string | null): ModelOffer {
@@ -26,15 +34,20 @@ export function modelOffer(model: ModelFolder, joinToken: string | null): ModelO
   };
 }
 
-/** `GET` and `HEAD` of the files in the manifests, and of nothing else: no path of a request ever reaches the file system. */
-export function modelRoutes(models: readonly ModelFolder[], joinToken: string | null): Hono {
-  const files = new Map<string, ManifestFile>();
-  for (const model of models) {
-    for (const file of model.files) files.set(modelBase(model.name, joinToken) + encodeURIComponent(file.path), file);
-  }
+/**
+ * `GET` and `HEAD` of the files in the manifests, and of nothing else: no path of a request ever reaches the file system.
+ * loras: those that come and go.
+ */
+export function modelRoutes(
+  models: readonly ModelFolder[],
+  joinToken: string | null,
+  loras: { file(pathname: string): ManifestFile | undefined },
+): Hono {
+  const files = new Map(models.flatMap((model) => [...offeredFiles(modelBase(model.name, joinToken), model.files)]));
   const routes = new Hono();
   routes.on(['GET', 'HEAD'], '/models/*', async (c) => {
-    const file = files.get(new URL(c.req.url).pathname);
+    const { pathname } = new URL(c.req.url);
+    const file = files.get(pathname) ?? loras.file(pathname);
     if (file === undefined) return c.text('The hub serves no such model file.', 404);
     return await serve(file, c.req.raw);
   });

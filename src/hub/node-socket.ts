@@ -14,6 +14,7 @@ import {
 import type { HubLimits } from './config.ts';
 import type { TransferMessage, Transfers } from './disagg/transfers.ts';
 import { Heartbeat } from './heartbeat.ts';
+import { NodeLoras } from './lora/node-loras.ts';
 import { parseMessage } from './parse-message.ts';
 import type { KvIndex } from './router/kv-index.ts';
 import type { KvRank, KvVerdict } from './router/kv-rank.ts';
@@ -99,6 +100,7 @@ export class NodeSocket {
   /** Of each data-parallel rank, as are the prefix caches. */
   readonly loads = new Map<number, Load>();
   readonly kv = new Map<number, KvRank>();
+  readonly loras = new NodeLoras();
 
   readonly #options: NodeSocketOptions;
   readonly #messages: TokenBucket;
@@ -250,6 +252,10 @@ export class NodeSocket {
       case 'kv_snapshot':
         this.#kv(message.rank, (rank) => rank.part(message.snapshot));
         break;
+      case 'loras':
+        this.loras.set(message);
+        this.#options.desk.changed(this);
+        break;
       case 'load':
         this.#load(message.load);
         break;
@@ -305,6 +311,7 @@ export class NodeSocket {
     }
     this.card = card;
     this.ill = null;
+    this.loras.forget();
     this.state = 'ready';
     this.stage = 'ready';
     this.detail = '';
@@ -331,6 +338,7 @@ export class NodeSocket {
       this.stage = message.stage;
       this.resting = false;
       this.#forgetRanks();
+      this.loras.forget();
       // Whoever looks for another node for what is lost must not find this one.
       this.#options.desk.changed(this);
       if (wasReady) this.#options.sink.lost(this, `the node went back to ${message.stage}: ${message.detail}`);

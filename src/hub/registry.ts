@@ -5,6 +5,7 @@ import type { ClusterNode } from '../protocol/cluster-state.ts';
 import { type Card, type ModelOffer, VERSIONS } from '../protocol/messages.ts';
 import type { ReadyNodes } from './candidates.ts';
 import type { HubConfig } from './config.ts';
+import type { LoraDesk } from './lora/lora-desk.ts';
 import { modelFor, type OfferedModel } from './model-choice.ts';
 import type { Hello, NodeDesk, NodeSocket, Refusal, Welcome } from './node-socket.ts';
 import { newSecret, sameSecret } from './ticket.ts';
@@ -41,6 +42,7 @@ export class Registry implements NodeDesk, ReadyNodes {
     private readonly config: HubConfig,
     private readonly models: readonly OfferedModel[],
     private readonly clock: Clock,
+    private readonly loras: Pick<LoraDesk, 'revision' | 'offers' | 'possible'>,
   ) {}
 
   greet(hello: Hello, socket: NodeSocket): Welcome | Refusal {
@@ -102,7 +104,10 @@ export class Registry implements NodeDesk, ReadyNodes {
 
   changed(socket: NodeSocket): void {
     this.#ready.clear();
-    if (socket.state === 'ready') this.#resetIfDue(socket);
+    if (socket.state === 'ready') {
+      this.#resetIfDue(socket);
+      this.#tellLoras(socket);
+    }
     for (const listener of this.#listeners) listener(socket);
   }
 
@@ -141,6 +146,24 @@ export class Registry implements NodeDesk, ReadyNodes {
     const able = this.sockets().filter(({ state }) => state === 'ready' || state === 'draining');
     for (const socket of able) this.#resetIfDue(socket);
     return able.length;
+  }
+
+  /** The LoRA adapters changed: all ready nodes are told which they shall have now (rule A2). */
+  lorasChanged(): void {
+    for (const socket of this.sockets()) if (socket.state === 'ready') this.#tellLoras(socket);
+  }
+
+  /** Ready nodes of a model, whatever their role. */
+  of(model: string): readonly NodeSocket[] {
+    const { answer, prefill } = this.#byRole(model);
+    return [...answer, ...prefill];
+  }
+
+  #tellLoras(socket: NodeSocket): void {
+    const { revision, possible } = this.loras;
+    if (!possible || socket.loras.told === revision) return;
+    socket.loras.told = revision;
+    socket.send({ type: 'loras', adapters: this.loras.offers(socket.model) });
   }
 
   #resetIfDue(socket: NodeSocket): void {
@@ -237,6 +260,7 @@ export function describeNode(socket: NodeSocket, active: { requests: number; seq
     loads: [...socket.loads.values()].sort((a, b) => a.rank - b.rank),
     activeRequests: active.requests,
     activeSequences: active.sequences,
+    loras: socket.loras.names,
     kvEvents: {
       count: ranks.reduce((sum, { ledger }) => sum + ledger.lastEventId, 0),
       gaps: ranks.reduce((sum, { ledger }) => sum + ledger.gaps, 0),

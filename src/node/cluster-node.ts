@@ -11,6 +11,7 @@ import { EngineLife, type EngineLifeListener } from './engine-life.ts';
 import type { StartEngine } from './engine-offer.ts';
 import { type HubMessageOf, Link, type LinkListener, type LinkOptions, type Welcome } from './link.ts';
 import { LoadReport } from './load-report.ts';
+import { LoraKeeper, type OpenLora } from './lora-keeper.ts';
 import { PrefillCanary } from './prefill-canary.ts';
 import type { Ranks } from './ranks.ts';
 import type { NodeProblem, PageStage } from './snapshot.ts';
@@ -25,6 +26,7 @@ const STAGE_MS = 500;
 export interface ClusterNodeOptions extends LinkOptions {
   readonly startEngine: StartEngine;
   readonly openTransfers: OpenTransfers;
+  readonly openLora: OpenLora;
   readonly feed: SnapshotFeed;
   /** How long a departure may take, from the options that the hub offers. */
   readonly leaveTimes: (offered: Welcome['options']) => LeaveTimes;
@@ -37,6 +39,7 @@ export class ClusterNode {
   private readonly attempts: Attempts;
   private readonly load: LoadReport;
   private readonly canary: PrefillCanary;
+  private readonly loras: LoraKeeper;
   /** From the first welcome to the end. */
   private transfers: Transfers | null = null;
   private offered: Welcome | null = null;
@@ -53,6 +56,7 @@ export class ClusterNode {
     this.life = new EngineLife(options, this.lifeListener());
     this.load = new LoadReport(this.link, options.clock);
     this.canary = new PrefillCanary(this.link);
+    this.loras = new LoraKeeper(this.link, options.openLora);
     this.attempts = new Attempts(this.link, () => this.changed());
   }
 
@@ -106,6 +110,7 @@ export class ClusterNode {
         this.canary.cancel(message.request);
       },
       snapshotRequested: (rank) => this.sendSnapshot(rank),
+      loras: ({ adapters }) => this.loras.want(adapters),
       resetPrefixCache: () => {
         for (const engine of this.life.current?.engines ?? []) engine.resetPrefixCache();
       },
@@ -291,6 +296,7 @@ export class ClusterNode {
     this.transfers?.use(engines);
     this.attempts.use(engines, this.transfers);
     this.load.use(engines);
+    this.loras.use(engines);
     this.options.feed.follow(engines);
   }
 

@@ -37,6 +37,8 @@ export interface LinkListener {
   generate(message: HubMessageOf<'generate'>): void;
   cancel(message: HubMessageOf<'cancel'>): void;
   snapshotRequested(rank: number): void;
+  /** All LoRA adapters that the node shall have. */
+  loras(message: HubMessageOf<'loras'>): void;
   /** All ranks forget their prefix caches. */
   resetPrefixCache(): void;
   sleep(level: SleepLevel): void;
@@ -249,6 +251,9 @@ export class Link {
         break;
       case 'kv_snapshot_request':
         listener.snapshotRequested(message.rank);
+        break;
+      case 'loras':
+        listener.loras(message);
         break;
       case 'reset_prefix_cache':
         listener.resetPrefixCache();

@@ -17,16 +17,20 @@ export interface FilesPlace {
 
 /** The model's files: from the page's store where they are kept, else over the network, keeping them. */
 export async function openModelFiles({ offer, baseUrl, storage, signal, onNotice }: FilesPlace): Promise<ModelFiles> {
-  const remote = fetchFiles(offer, baseUrl, { onNotice });
-  const source: OfferedFiles = {
-    ...remote,
-    open: async (path, from) => {
-      signal.throwIfAborted();
-      return (await remote.open(path, from)).pipeThrough(new TransformStream<Uint8Array, Uint8Array>(), { signal });
-    },
-  };
+  const source = endingFiles(fetchFiles(offer, baseUrl, { onNotice }), signal);
   const opened = await openOpfs(storage);
   if (opened.store) return storedFiles(source, opened.store, onNotice);
   onNotice(`The model is not kept for the next visit: ${opened.reason}.`);
   return source;
+}
+
+/** The same files, whose reading ends with the signal. */
+export function endingFiles(files: OfferedFiles, signal: AbortSignal): OfferedFiles {
+  return {
+    ...files,
+    open: async (path, from) => {
+      signal.throwIfAborted();
+      return (await files.open(path, from)).pipeThrough(new TransformStream<Uint8Array, Uint8Array>(), { signal });
+    },
+  };
 }

@@ -34,6 +34,7 @@ export async function createSoloApi(
   const { spec, tokenizer, generation } = await factsOf(files);
   const model: ServedModel = {
     name: files.offer.name,
+    parent: null,
     created: Math.floor(Date.now() / 1000),
     maxModelLen: () => engine.info.maxModelLen,
     tokenizer: loadChatTokenizer(tokenizer),

@@ -29,6 +29,8 @@ export const ClusterNode = z.object({
   activeSequences: count,
   /** Of all its ranks: KV events taken in order, and gaps found in them. */
   kvEvents: z.object({ count, gaps: count }),
+  /** Names of the LoRA adapters that are on its GPU, as it says. */
+  loras: z.array(z.string()),
 });
 export type ClusterNode = z.infer<typeof ClusterNode>;
 

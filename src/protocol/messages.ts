@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { GenerateRequest, RequestId, TokensFrame } from './generate.ts';
+import { GenerateRequest, LoraName, RequestId, TokensFrame } from './generate.ts';
 import { KvEvent, KvSnapshotPart } from './kv-events.ts';
 import { MAX_MODEL_FILES } from './model-files.ts';
 import { MAX_CREDIT, TransferId, TransferOutcome, TransportName, Wanted } from './transfer.ts';
@@ -117,6 +117,13 @@ export const ModelOffer = z.object({
 });
 export type ModelOffer = z.infer<typeof ModelOffer>;
 
+/** Most LoRA adapters of one model. */
+export const MAX_LORAS = 64;
+
+/** A LoRA adapter as it is known to both sides: its name, and the fingerprint of its files. */
+const LoraId = z.object({ name: LoraName, fingerprint: text });
+export type LoraId = z.infer<typeof LoraId>;
+
 export const ErrorCode = z.enum([
   'version', // no common protocol version
   'ticket', // join token missing or wrong
@@ -186,6 +193,12 @@ export const NodeMessage = z.discriminatedUnion('type', [
     failed: text.nullable(),
   }),
   z.object({ type: z.literal('signal'), epoch: count, transfer: TransferId, data: signal }),
+  /** Which of the hub's LoRA adapters are on its GPU, and why others are not (rule A3). */
+  z.object({
+    type: z.literal('loras'),
+    loaded: z.array(LoraId).max(MAX_LORAS),
+    failed: z.array(LoraId.extend({ message: text })).max(MAX_LORAS),
+  }),
   z.object({ type: z.literal('load'), load: Load }),
   z.object({ type: z.literal('pong'), nonce: count }),
   z.object({ type: z.literal('drain'), reason: text }),
@@ -238,6 +251,8 @@ export const HubMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('transfer_cancel'), transfer: TransferId, message: text }),
   z.object({ type: z.literal('signal'), transfer: TransferId, data: signal }),
   z.object({ type: z.literal('cancel'), request: RequestId, attempt }),
+  /** All LoRA adapters that the node shall have, and where their files are (rule A2). */
+  z.object({ type: z.literal('loras'), adapters: z.array(ModelOffer.extend({ name: LoraName })).max(MAX_LORAS) }),
   z.object({ type: z.literal('kv_snapshot_request'), rank }),
   z.object({ type: z.literal('reset_prefix_cache') }),
   /** Free the GPU, and tell the stage `asleep` then. */

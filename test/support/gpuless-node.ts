@@ -1,7 +1,12 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { WebSocket } from 'ws';
 import type { EngineListener } from '../../src/engine/api.ts';
 import { StepLoop } from '../../src/engine/engine.ts';
+import { fetchFiles } from '../../src/engine/files/http-files.ts';
 import { BlockManager } from '../../src/engine/kv/block-manager.ts';
+import { LoraAdapters } from '../../src/engine/lora/adapters.ts';
+import { modelSpec } from '../../src/engine/model/config.ts';
 import { Scheduler } from '../../src/engine/scheduler.ts';
 import type { StepPlan } from '../../src/engine/step-plan.ts';
 import { blockHasherOf } from '../../src/node/block-hasher.ts';
@@ -16,8 +21,10 @@ import type { Clock } from '../../src/protocol/clock.ts';
 import type { Role } from '../../src/protocol/messages.ts';
 import { SimulatedCopies, simulatedBlockBytes } from '../unit/engine/simulated-copies.ts';
 import { SimulatedGpu } from '../unit/engine/simulated-gpu.ts';
+import { FakeDevice } from './fake-device.ts';
 import { transfersWith } from './open-transfers.ts';
 import { SCRIPTED_INFO } from './scripted-engine.ts';
+import { PICO } from './test-hub.ts';
 
 export interface GpulessNodeOptions {
   readonly hubUrl: string;
@@ -28,11 +35,14 @@ export interface GpulessNodeOptions {
   readonly stepMs?: () => number;
   /** Roles other than `agg` relay KV over a bulk socket. */
   readonly role?: Role;
+  /** LoRA adapters that it has room for; their buffers are those of a device that remembers. */
+  readonly maxLoras?: number;
   /** What the relay brings, as the node gets it. */
   readonly relayed?: (message: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
 }
 
 const DEPTH = 3;
+const PICO_SPEC = modelSpec(JSON.parse(readFileSync(path.join(PICO, 'config.json'), 'utf8')));
 const MAX_NUM_BATCHED_TOKENS = 24;
 
 /** Where in its life a request was when the node was told to cancel it. `transfer`: it waited for KV. `over`: it had ended by then. */
@@ -47,6 +57,8 @@ export class GpulessNode {
   /** What went wrong: steps of cancelled requests, problems of the node. */
   readonly faults: string[] = [];
   engine: StepLoop | null = null;
+  /** Has the buffers of LoRA adapters. */
+  readonly device = new FakeDevice();
   readonly #options: GpulessNodeOptions;
   readonly #feed: SnapshotFeed;
   readonly #node: ClusterNode;
@@ -78,9 +90,10 @@ export class GpulessNode {
       query: '',
       room: null,
       feed: this.#feed,
+      openLora: (offer) => fetchFiles(offer, options.hubUrl),
       openTransfers: transfersWith(options.clock, options.role ?? 'agg', this.#transports),
       leaveTimes: () => ({ graceMs: 0, timeoutMs: 60_000 }),
-      startEngine: async (offer, listener) => new Ranks([await this.#start(offer, listenerOf(listener, 0))]),
+      startEngine: (offer, listener) => this.#ranks(() => this.#start(offer, listenerOf(listener, 0))),
     });
     this.#node.join();
   }
@@ -115,6 +128,15 @@ export class GpulessNode {
     return socket;
   }
 
+  /** What wakes up is another engine, with an empty cache. */
+  async #ranks(make: () => Promise<StepLoop>): Promise<Ranks> {
+    const engine = await make();
+    return new Ranks([engine], 0, async () => {
+      await engine.close();
+      return { keptBytes: 0, wake: () => this.#ranks(make), close: async () => {} };
+    });
+  }
+
   async #start(offer: EngineOffer, listener: EngineListener): Promise<StepLoop> {
     const { totalBlocks = 40, maxNumSeqs = 4 } = this.#options;
     const { blockSize, model } = offer;
@@ -136,13 +158,14 @@ export class GpulessNode {
       maxWaiting: 1000,
     });
     const gpu = new SimulatedGpu(totalBlocks, blockSize);
+    const loras = this.#loras();
     const engine = new StepLoop({
       info,
       scheduler,
       blocks,
       runner: { submit: async (plan) => this.#submit(plan, gpu), roundtrip: async () => {}, destroy() {} },
       copies: new SimulatedCopies(gpu, info),
-      loras: null,
+      loras,
       listener: {
         ...listener,
         tokens: (frames) => {
@@ -152,7 +175,7 @@ export class GpulessNode {
       },
       stepsInFlight: DEPTH,
       now: () => performance.now(),
-      release() {},
+      release: () => loras?.destroy(),
     });
     const cancel = engine.cancel.bind(engine);
     engine.cancel = (request) => {
@@ -178,6 +201,12 @@ export class GpulessNode {
     };
     this.engine = engine;
     return engine;
+  }
+
+  #loras(): LoraAdapters | null {
+    const { maxLoras = 0 } = this.#options;
+    if (maxLoras === 0) return null;
+    return new LoraAdapters(this.device.asDevice(), PICO_SPEC, { adapters: maxLoras, rank: 8 });
   }
 
   #submit(plan: StepPlan, gpu: SimulatedGpu) {

@@ -71,6 +71,9 @@ export class LivingNode {
       random: Math.random,
       ticket: null,
       agent: 'living node',
+      openLora: () => {
+        throw new Error('no adapter is offered');
+      },
       openTransfers: transfersWith(systemClock),
       room: null,
       query: '',

@@ -168,7 +168,7 @@ export class Disaggregation {
     if (sampling.promptLogprobs !== null) return null;
     const wanted = transferableBlocks(prompt.length, blockSize) - route.overlapBlocks;
     if (wanted > MAX_EVENT_BLOCKS) return null;
-    const choices = this.#choices(active.model, socket.id, card, prompt.length);
+    const choices = this.#choices(active, socket.id, card, prompt.length);
     if (choices.length === 0) return null;
     const load = router.load(place);
     return decide<Decided>({
@@ -194,11 +194,12 @@ export class Disaggregation {
   }
 
   /** Ranks of prefill nodes whose blocks the decode node can use, by a way that both have; those whose numbers are the same bit for bit before others. */
-  #choices(model: string, decode: string, card: Card, promptTokens: number): Choice[] {
+  #choices({ model, lora }: ActiveRequest, decode: string, card: Card, promptTokens: number): Choice[] {
     const choices: Choice[] = [];
     for (const socket of this.#options.prefillers(model)) {
       const { id, card: own } = socket;
       if (own === null || own.fingerprint !== card.fingerprint || own.kvCacheDtype !== card.kvCacheDtype) continue;
+      if (lora !== null && !socket.loras.has(lora)) continue;
       if (own.maxModelLen <= promptTokens || !this.#pairs.usable(id, decode)) continue;
       // As in routing: a software adapter does not serve where hardware is.
       if (own.adapter.software && !card.adapter.software) continue;

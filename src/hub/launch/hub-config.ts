@@ -1,13 +1,15 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { createSecureContext } from 'node:tls';
 import type { KvEventsConfig } from '../../config/kv-events-config.ts';
 import { transportsOf } from '../../config/kv-transfer.ts';
 import { OptionError } from '../../config/option.ts';
 import { offeredOptions, type Parsed } from '../../config/options.ts';
+import type { Options } from '../../config/table.ts';
 import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
 import { readCanaryPayload } from '../health/payload.ts';
 import type { ZmqConfig } from '../kv-publisher/zmq-publisher.ts';
+import type { LoraConfig } from '../lora/lora-desk.ts';
 import { newSecret } from '../ticket.ts';
 import { modelsOf } from './models.ts';
 import { isLoopback, isWildcard } from './network.ts';
@@ -40,6 +42,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
       '--admin-key is one of the API keys: whoever may ask the model could put the hub to sleep. Give it a key of its own.',
     );
   const names = [here.hostname, ...here.lanAddresses];
+  const loras = lorasOf(options);
   const config = {
     host,
     port: options['http-port'],
@@ -75,7 +78,8 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
       timeoutMs: options['kv-transfer-timeout'] * 1000,
       minTokens: options['remote-prefill-min-tokens'],
     },
-    nodeOptions: offeredOptions(given),
+    nodeOptions: { ...offeredOptions(given), ...(loras.most > 0 && { 'max-loras': String(loras.most) }) },
+    loras,
     maxModelLen: options['max-model-len'],
     skipTokenizerInit: options['skip-tokenizer-init'],
     chatTemplate: options['chat-template'] === null ? null : readNamed('--chat-template', options['chat-template']),
@@ -96,6 +100,21 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     limits: DEFAULT_LIMITS,
   };
   return { ...config, models: await modelsOf(options, here, config) };
+}
+
+/** Adapters for which `--lora-dir` alone keeps room. */
+const LORAS_OF_DIR = 4;
+
+function lorasOf(options: Options): LoraConfig {
+  const modules = options['lora-modules'].map((text) => {
+    const [name = '', ...folder] = text.split('=');
+    return { name, folder: folder.join('=') };
+  });
+  const dir = options['lora-dir'];
+  if (dir !== null && !statSync(dir, { throwIfNoEntry: false })?.isDirectory())
+    throw new OptionError(`--lora-dir ${dir}: there is no such folder.`);
+  const most = options['max-loras'] || modules.length + (dir === null ? 0 : LORAS_OF_DIR);
+  return { modules, dir, most, maxRank: options['max-lora-rank'] };
 }
 
 /** vLLM's defaults for what is left out; null = no events beyond the hub. */

@@ -12,6 +12,11 @@ function attend(token: number, before: readonly number[]): number {
   return (state ^ (state >>> 15)) >>> 0;
 }
 
+/** What a LoRA adapter does here: every token is read as another one. */
+function loraShift(name = ''): number {
+  return [...name].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 9973, 0) * 1000;
+}
+
 /** The token that a position's state chooses as number `offset` of its choice: never a stop id before `minTokens`. */
 function choose(state: number, offset: number, { stopIds, minTokens }: SamplingParams): number {
   let token = state % VOCAB;
@@ -24,9 +29,11 @@ export function reference(
   prompt: readonly number[],
   sampling: SamplingParams,
   maxModelLen: number,
+  loraName?: string,
 ): { tokens: number[]; finish: 'stop' | 'length' } {
   const states: number[] = [];
-  for (const token of prompt) states.push(attend(token, states));
+  const shift = loraShift(loraName);
+  for (const token of prompt) states.push(attend(token + shift, states));
   const tokens: number[] = [];
   for (;;) {
     const token = choose(states.at(-1)!, tokens.length, sampling);
@@ -35,7 +42,7 @@ export function reference(
     if (stops) return { tokens, finish: 'stop' };
     if (tokens.length >= sampling.maxTokens || prompt.length + tokens.length >= maxModelLen)
       return { tokens, finish: 'length' };
-    states.push(attend(token, states));
+    states.push(attend(token + shift, states));
   }
 }
 
@@ -82,7 +89,7 @@ export class SimulatedGpu {
       const states = Array.from({ length: first }, (_, p) => this.#pool[this.#cell(at, p)]!);
       for (let i = 0; i < count; i++) {
         const position = first + i;
-        const state = attend(slot.history[position]!, states);
+        const state = attend(slot.history[position]! + loraShift(slot.sequence.lora?.name), states);
         if (states.some(Number.isNaN)) throw new Error(`position ${position} reads K and V that nobody wrote`);
         states.push(state);
         writes.push([this.#cell(at, position), state]);

@@ -121,6 +121,7 @@ function scriptedLogprob(token: number, top: number): TokenLogprob {
 export function servedModel(backend: Backend, change: Partial<ServedModel> = {}): ServedModel {
   return {
     name: 'quire-pico',
+    parent: null,
     created: 1_700_000_000,
     maxModelLen: () => 2048,
     tokenizer: pico,

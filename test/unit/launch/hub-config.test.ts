@@ -134,3 +134,28 @@ test("KV events go to subscribers only where they are asked to, with vLLM's defa
   expect(await publisher('{"publisher":"zmq","enable_kv_cache_events":false}')).toBeNull();
   expect(await publisher('{"publisher":"null"}')).toBeNull();
 });
+
+test('LoRA adapters: their folders, and the room that nodes keep for them', async () => {
+  expect((await config()).loras).toEqual({ modules: [], dir: null, most: 0, maxRank: 16 });
+  expect((await config()).nodeOptions).not.toHaveProperty('max-loras');
+  const two = await config('--lora-modules', 'sql=/a/sql', '--lora-modules', 'chat=b=c', '--max-lora-rank', '32');
+  const modules = [
+    { name: 'sql', folder: '/a/sql' },
+    { name: 'chat', folder: 'b=c' },
+  ];
+  expect(two.loras).toEqual({ modules, dir: null, most: 2, maxRank: 32 });
+  expect(two.nodeOptions).toMatchObject({ 'max-loras': '2', 'max-lora-rank': '32' });
+  expect((await config('--lora-modules', 'sql=/a', '--lora-dir', root)).loras).toMatchObject({ dir: root, most: 5 });
+  expect((await config('--lora-dir', root, '--max-loras', '3')).nodeOptions).toMatchObject({ 'max-loras': '3' });
+  await expect(config('--lora-dir', path.join(root, 'none'))).rejects.toThrow('there is no such folder');
+});
+
+test.each([
+  [['--lora-modules', 'sql'], 'NAME=FOLDER'],
+  [['--lora-modules', '../sql=/a'], 'NAME=FOLDER'],
+  [['--lora-modules', '..=/a'], 'NAME=FOLDER'],
+  [['--lora-modules', 'a=/a', '--lora-modules', 'b=/b', '--max-loras', '1'], '--lora-modules names 2'],
+  [['--max-lora-rank', '7'], '8, 16, 32'],
+])('refused: %j', (argv, why) => {
+  expect(() => parseArgs(argv, {})).toThrow(why);
+});

@@ -47,6 +47,9 @@ async function told(algo: HashAlgo, query = ''): Promise<string[]> {
     room: null,
     query,
     feed: new SnapshotFeed(clock, () => {}),
+    openLora: () => {
+      throw new Error('no adapter is offered');
+    },
     openTransfers: transfersWith(clock),
     leaveTimes: () => ({ graceMs: 0, timeoutMs: 0 }),
     startEngine: async (_offer, listener) => {

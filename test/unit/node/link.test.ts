@@ -21,6 +21,7 @@ function setUp(options: { ticket?: string; random?: () => number } = {}) {
     generate: (m) => heard.push(`generate ${m.generate.request}`),
     cancel: (m) => heard.push(`cancel ${m.request}`),
     snapshotRequested: (rank) => heard.push(`snapshot ${rank}`),
+    loras: (m) => heard.push(`loras ${m.adapters.length}`),
     resetPrefixCache: () => heard.push('reset'),
     sleep: (level) => heard.push(`sleep ${level}`),
     wake: () => heard.push('wake'),

@@ -35,6 +35,9 @@ export function setUp(startEngine?: StartEngine) {
     room: null,
     query: '',
     feed,
+    openLora: () => {
+      throw new Error('no adapter is offered');
+    },
     openTransfers: transfersWith(clock),
     leaveTimes: () => ({ graceMs: 5000, timeoutMs: 60_000 }),
     startEngine:

@@ -19,7 +19,7 @@ function node(at: number, role: 'agg' | 'prefill', device: string): ClusterNode 
       agent: 'test',
       joinedAt: at,
     },
-    ...{ model: 'm', activeRequests: 1, activeSequences: 1, kvEvents: { count: 0, gaps: 0 } },
+    ...{ model: 'm', activeRequests: 1, activeSequences: 1, kvEvents: { count: 0, gaps: 0 }, loras: [] },
     card: {
       ...{ model: 'm', fingerprint: 'f', numericsId: 'n', role, dpRank: 0, dpSize: 1, adapter, ...shape },
       ...{ kvCacheDtype: 'f32', hashAlgo: 'xxh3', transports: [], localScope: null },

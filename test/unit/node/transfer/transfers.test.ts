@@ -45,6 +45,9 @@ async function node(role: Role, id: string, transports: LocalTransport[]) {
       engines.push(engine);
       return new Ranks([engine]);
     },
+    openLora: () => {
+      throw new Error('no adapter is offered');
+    },
     openTransfers: transfersWith(clock, role, transports),
   });
   cluster.join();
