@@ -78,6 +78,7 @@ export class LoraAdapters implements Loras {
 
   async load(name: string, files: ModelFiles): Promise<void> {
     await this.leaving.get(name);
+    while (this.places.length === 0 && this.leaving.size > 0) await Promise.race(this.leaving.values());
     if (this.closed) throw new EngineError('internal', 'The engine is closed.');
     if (this.loaded.has(name)) throw new EngineError('model', `LoRA adapter ${name} is loaded already.`);
     const place = this.places.pop();
@@ -148,6 +149,7 @@ export class LoraAdapters implements Loras {
     this.closed = true;
     for (const { leave } of this.loaded.values()) leave?.();
     this.loaded.clear();
+    this.leaving.clear();
     this.drop();
   }
 

@@ -7,8 +7,9 @@ export interface Loras {
   /** Those that requests can have now. */
   readonly names: string[];
   /**
-   * Loads an adapter in PEFT's layout; waits for one of the same name that is leaving. Throws `EngineError` code `model` for one that does
-   * not fit the model or is there, `overloaded` where there is no place for it, `out_of_memory`. Nothing of it stays then.
+   * Loads an adapter in PEFT's layout; waits for one of the same name that is leaving, and where there is no place, for any that is. Throws
+   * `EngineError` code `model` for one that does not fit the model or is there, `overloaded` where no place will be, `out_of_memory`.
+   * Nothing of it stays then.
    */
   load(name: string, files: ModelFiles): Promise<void>;
   /** No request gets it from now on; those that run go on. Resolves when it is gone from the GPU; at once for a name that nobody knows. */

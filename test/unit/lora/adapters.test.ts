@@ -125,6 +125,20 @@ describe('LoRA adapters on a GPU', () => {
     expect(alive(device)).toBe(2 * PRODUCTS);
   });
 
+  test('wait for a place where one is leaving, and are refused where none is', async () => {
+    const { loras } = made();
+    await loras.load('one', adapterFiles(full));
+    await loras.load('two', adapterFiles(queries));
+    const taken = loras.take('one');
+    void loras.unload('one');
+    const [three, four] = [loras.load('three', adapterFiles(queries)), loras.load('four', adapterFiles(queries))];
+    const refused = expect(four).rejects.toMatchObject({ code: 'overloaded' });
+    expect(loras.names).toEqual(['two']);
+    loras.release(taken);
+    await Promise.all([three, refused]);
+    expect(loras.names).toEqual(['two', 'three']);
+  });
+
   test('that find no memory say so, and a later try begins anew', async () => {
     const { device, loras } = made(new FakeDevice(2 ** 30, 'out'));
     await expect(loras.load('one', adapterFiles(full))).rejects.toMatchObject({ code: 'out_of_memory' });
@@ -138,9 +152,11 @@ describe('LoRA adapters on a GPU', () => {
     loras.take('one');
     const unloaded = loras.unload('one');
     const loading = loras.load('two', adapterFiles(queries, [64]));
+    const waiting = expect(loras.load('four', adapterFiles(queries))).rejects.toThrow('closed');
     loras.destroy();
     await unloaded;
     await expect(loading).rejects.toThrow('closed');
+    await waiting;
     await expect(loras.load('three', adapterFiles(full))).rejects.toThrow('closed');
     expect(alive(device)).toBe(0);
   });
