@@ -73,11 +73,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   const offered = folders.map((folder) => ({ ...folder, offer: modelOffer(folder, config.joinToken) }));
   const loras = await LoraDesk.open({ config: config.loras, models: folders, joinToken: config.joinToken, clock });
   const registry = new Registry(config, offered, clock, loras);
-  loras.use({
-    of: (model) => registry.of(model),
-    changed: () => registry.lorasChanged(),
-    onChange: (listener) => registry.onChange(listener),
-  });
+  loras.use(registry);
   const publisher =
     config.kvPublisher &&
     (await startZmqPublisher({

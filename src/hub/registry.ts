@@ -153,17 +153,12 @@ export class Registry implements NodeDesk, ReadyNodes {
     for (const socket of this.sockets()) if (socket.state === 'ready') this.#tellLoras(socket);
   }
 
-  /** Ready nodes of a model, whatever their role. */
-  of(model: string): readonly NodeSocket[] {
-    const { answer, prefill } = this.#byRole(model);
-    return [...answer, ...prefill];
-  }
-
   #tellLoras(socket: NodeSocket): void {
     const { revision, possible } = this.loras;
-    if (!possible || socket.loras.told === revision) return;
-    socket.loras.told = revision;
-    socket.send({ type: 'loras', adapters: this.loras.offers(socket.model) });
+    if (!possible || socket.loras.knows(revision)) return;
+    const adapters = this.loras.offers(socket.model);
+    socket.loras.tell(revision, adapters);
+    socket.send({ type: 'loras', revision, adapters });
   }
 
   #resetIfDue(socket: NodeSocket): void {

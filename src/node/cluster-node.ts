@@ -110,7 +110,7 @@ export class ClusterNode {
         this.canary.cancel(message.request);
       },
       snapshotRequested: (rank) => this.sendSnapshot(rank),
-      loras: ({ adapters }) => this.loras.want(adapters),
+      loras: (message) => this.loras.want(message),
       resetPrefixCache: () => {
         for (const engine of this.life.current?.engines ?? []) engine.resetPrefixCache();
       },

@@ -1,7 +1,7 @@
 import type { ModelFiles } from '../engine/files/source.ts';
 import type { Loras } from '../engine/lora/loras.ts';
 import type { LoraId, ModelOffer } from '../protocol/messages.ts';
-import type { Link } from './link.ts';
+import type { HubMessageOf, Link } from './link.ts';
 import type { Ranks } from './ranks.ts';
 
 /** Where the files of an adapter are read from; `signal` ends the reading. */
@@ -15,15 +15,13 @@ type Failure = LoraId & { readonly message: string };
  */
 export class LoraKeeper {
   private loras: Loras | null = null;
-  private wanted: readonly ModelOffer[] = [];
-  /** On the GPU, by name. */
+  private wanted: HubMessageOf<'loras'> | null = null;
+  /** On the GPU: fingerprints by name. */
   private readonly loaded = new Map<string, string>();
+  /** By name. */
   private readonly failed = new Map<string, Failure>();
-  private working = false;
-  /** There is a wish that was not looked at yet. */
-  private asked = false;
-  /** Ends what is being loaded for engines, or for a wish, that are no more. */
-  private current = new AbortController();
+  /** What is being loaded, and how to end the reading of its files. */
+  private loading: { readonly offer: ModelOffer; readonly end: AbortController } | null = null;
 
   constructor(
     private readonly link: Pick<Link, 'send'>,
@@ -32,71 +30,69 @@ export class LoraKeeper {
 
   /** From now on adapters are those of these engines, which have none; null: of none. */
   use(engines: Pick<Ranks, 'engines'> | null): void {
-    this.current.abort();
+    this.loading?.end.abort();
     this.loras = engines?.engines[0].loras ?? null;
-    this.wanted = [];
+    this.wanted = null;
     this.loaded.clear();
     this.failed.clear();
   }
 
-  /** The hub says which the node shall have: all of them, in this order. */
-  want(adapters: readonly ModelOffer[]): void {
-    this.wanted = adapters;
-    this.asked = true;
-    this.current.abort();
-    // What failed is tried again.
+  /** The hub says which the node shall have: all of them, in this order. What failed is tried again. */
+  want(message: HubMessageOf<'loras'>): void {
+    this.wanted = message;
     this.failed.clear();
-    if (!this.working) void this.work();
-  }
-
-  private async work(): Promise<void> {
-    this.working = true;
-    // After each adapter the wish may be another one, or the engines.
-    for (let more = true; more; ) {
-      this.asked = false;
-      this.dropUnwanted();
-      this.tell();
-      more = (await this.loadNext()) || this.asked;
-    }
-    this.working = false;
-  }
-
-  /** What runs on them goes on; the engine frees them after it. */
-  private dropUnwanted(): void {
+    if (this.loading && !this.isWanted(this.loading.offer)) this.loading.end.abort();
     for (const [name, fingerprint] of [...this.loaded]) {
-      if (this.isWanted(name, fingerprint)) continue;
+      if (this.isWanted({ name, fingerprint })) continue;
       this.loaded.delete(name);
+      // What runs on it goes on; the engine frees it after that.
       void this.loras?.unload(name);
     }
+    this.tell();
+    if (this.loading === null) void this.loadAll();
   }
 
-  /** False where all that is wanted is there or has failed. */
-  private async loadNext(): Promise<boolean> {
-    const next = this.wanted.find(({ name }) => !this.loaded.has(name) && !this.failed.has(name));
-    if (next === undefined) return false;
-    const { name, fingerprint } = next;
+  private async loadAll(): Promise<void> {
+    for (let offer = this.next(); offer !== undefined; offer = this.next()) {
+      await this.load(offer);
+      this.tell();
+    }
+  }
+
+  private next(): ModelOffer | undefined {
+    return this.wanted?.adapters.find(({ name }) => !this.loaded.has(name) && !this.failed.has(name));
+  }
+
+  private async load(offer: ModelOffer): Promise<void> {
+    const { name, fingerprint } = offer;
     const { loras } = this;
-    this.current = new AbortController();
-    const { signal } = this.current;
+    const end = new AbortController();
+    this.loading = { offer, end };
     try {
       if (loras === null) throw new Error('This node was started without room for LoRA adapters (max-loras is 0).');
-      await loras.load(name, this.open(next, signal));
-      if (loras === this.loras) this.loaded.set(name, fingerprint);
+      await loras.load(name, this.open(offer, end.signal));
+      if (loras !== this.loras) return;
+      if (this.isWanted(offer)) this.loaded.set(name, fingerprint);
+      else void loras.unload(name);
     } catch (error) {
-      // Ended by a newer wish: it is tried again if that one wants it too.
+      // It was ended: it is tried again where it is wanted again.
+      if (end.signal.aborted) return;
       const message = error instanceof Error ? error.message : String(error);
-      if (!signal.aborted && loras === this.loras)
-        this.failed.set(name, { name, fingerprint, message: message.slice(0, 4096) });
+      this.failed.set(name, { name, fingerprint, message: message.slice(0, 4096) });
+    } finally {
+      this.loading = null;
     }
-    return true;
   }
 
   private tell(): void {
+    if (this.wanted === null) return;
     const loaded = [...this.loaded].map(([name, fingerprint]) => ({ name, fingerprint }));
-    this.link.send({ type: 'loras', loaded, failed: [...this.failed.values()] });
+    const { revision } = this.wanted;
+    this.link.send({ type: 'loras', revision, loaded, failed: [...this.failed.values()] });
   }
 
-  private isWanted(name: string, fingerprint: string): boolean {
-    return this.wanted.some((offer) => offer.name === name && offer.fingerprint === fingerprint);
+  private isWanted({ name, fingerprint }: LoraId): boolean {
+    const found = this.wanted?.adapters.find((offer) => offer.name === name);
+    return found?.fingerprint === fingerprint;
   }
 }

@@ -193,9 +193,10 @@ export const NodeMessage = z.discriminatedUnion('type', [
     failed: text.nullable(),
   }),
   z.object({ type: z.literal('signal'), epoch: count, transfer: TransferId, data: signal }),
-  /** Which of the hub's LoRA adapters are on its GPU, and why others are not (rule A3). */
+  /** Which of the hub's LoRA adapters of a revision are on its GPU, and why others are not (rule A3). */
   z.object({
     type: z.literal('loras'),
+    revision: count,
     loaded: z.array(LoraId).max(MAX_LORAS),
     failed: z.array(LoraId.extend({ message: text })).max(MAX_LORAS),
   }),
@@ -252,7 +253,12 @@ export const HubMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('signal'), transfer: TransferId, data: signal }),
   z.object({ type: z.literal('cancel'), request: RequestId, attempt }),
   /** All LoRA adapters that the node shall have, and where their files are (rule A2). */
-  z.object({ type: z.literal('loras'), adapters: z.array(ModelOffer.extend({ name: LoraName })).max(MAX_LORAS) }),
+  z.object({
+    type: z.literal('loras'),
+    /** Grows with each change. */
+    revision: count,
+    adapters: z.array(ModelOffer.extend({ name: LoraName })).max(MAX_LORAS),
+  }),
   z.object({ type: z.literal('kv_snapshot_request'), rank }),
   z.object({ type: z.literal('reset_prefix_cache') }),
   /** Free the GPU, and tell the stage `asleep` then. */

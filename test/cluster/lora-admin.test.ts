@@ -48,7 +48,8 @@ describe('admin calls for adapters', () => {
     expect(alien.message).toContain('o_proj.lora_A.weight is [4,');
     expect(half.message).toContain('adapter_model.safetensors is not there');
     const missing = await lora.admin('load', { lora_name: 'nowhere' });
-    expect([missing.status, missing.param]).toEqual([400, 'lora_name']);
+    expect([missing.status, missing.code]).toEqual([404, 'lora_not_found']);
+    expect(missing.message).toContain("There is no LoRA adapter 'nowhere'");
     for (const { said } of [large, alien, half, missing]) expect(said).not.toContain(dir);
   });
 
@@ -105,6 +106,7 @@ describe('what hub and node say of adapters', () => {
     expect(second.adapters.map(({ name }) => name)).toEqual(['one', 'two']);
     node.send({
       type: 'loras',
+      revision: second.revision,
       loaded: second.adapters.map(({ name, fingerprint }) => ({ name, fingerprint })),
       failed: [],
     });
@@ -123,19 +125,20 @@ describe('what hub and node say of adapters', () => {
   it('A3: only what a node says to have, by name and fingerprint, is sent to it; the request names the adapter', async () => {
     lora = await LoraCluster.start(dir, ['one']);
     const node = await ScriptedNode.join(lora.url);
-    const { adapters } = await node.next('loras');
+    const { revision, adapters } = await node.next('loras');
     const fingerprint = adapters[0]!.fingerprint;
     node.send({
       type: 'loras',
+      revision,
       loaded: [
         { name: 'one', fingerprint: 'another' },
         { name: 'made-up', fingerprint },
       ],
       failed: [],
     });
-    await until(() => lora.cluster.hub.state().nodes[0]!.stage === 'ready');
+    await until(() => lora.lorasOf(node).length === 2);
     expect(await lora.ask('one')).toMatchObject({ status: 503, code: 'lora_not_ready' });
-    node.send({ type: 'loras', loaded: [{ name: 'one', fingerprint }], failed: [] });
+    node.send({ type: 'loras', revision, loaded: [{ name: 'one', fingerprint }], failed: [] });
     await expect.poll(async () => (await lora.ask('one')).status).toBe(200);
     expect((await node.next('generate')).generate.loraName).toBe('one');
     await lora.ask('quire-pico');
@@ -147,9 +150,12 @@ describe('what hub and node say of adapters', () => {
     lora = await LoraCluster.start(dir, []);
     const node = await ScriptedNode.join(lora.url);
     const loading = lora.admin('load', { lora_name: 'one' });
-    const { adapters } = await node.next('loras', 1);
+    const { revision, adapters } = await node.next('loras', 1);
     const { name, fingerprint } = adapters[0]!;
-    node.send({ type: 'loras', loaded: [], failed: [{ name, fingerprint, message: 'no memory here' }] });
+    const failed = [{ name, fingerprint, message: 'no memory here' }];
+    // Of another revision: nobody hears it.
+    node.send({ type: 'loras', revision: revision - 1, loaded: [{ name, fingerprint }], failed: [] });
+    node.send({ type: 'loras', revision, loaded: [], failed });
     expect(await loading).toMatchObject({
       status: 503,
       code: 'lora_not_loaded',

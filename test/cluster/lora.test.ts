@@ -60,20 +60,28 @@ describe('LoRA adapters in a cluster', () => {
 
   it('come and go by admin calls while requests run, and leave nothing on the GPU (A2, A5, K13)', async () => {
     lora = await LoraCluster.start(dir, []);
-    const node = await lora.join({ stepMs: () => 2 });
+    let stepMs = 0;
+    const node = await lora.join({ stepMs: () => stepMs });
     expect((await lora.admin('load', { lora_name: 'one' })).said).toBe(
       "Success: LoRA adapter 'one' added successfully.",
     );
     expect(buffersOf(node)).toBeGreaterThan(0);
+    // Slow enough for all that comes before they end.
+    stepMs = 60;
     const running = lora.ask('one', { maxTokens: 80 });
     const neighbour = lora.ask('quire-pico', { maxTokens: 80 });
     await until(() => node.engine!.load().running === 2);
     expect((await lora.admin('load', { lora_name: 'two' })).status).toBe(200);
     expect((await lora.ask('two')).tokens).toEqual(expected('two'));
+    expect(node.engine!.load().running).toBe(2);
+    const mixed = node.engine!.steps().filter(({ loras, decodeRows }) => loras === 2 && decodeRows === 3);
+    expect(mixed.length).toBeGreaterThan(0);
     expect((await lora.admin('unload', { lora_name: 'one' })).said).toBe(
       "Success: LoRA adapter 'one' removed successfully.",
     );
     expect((await lora.ask('one')).code).toBe('model_not_found');
+    expect(node.engine!.load().running).toBe(2);
+    stepMs = 0;
     expect((await running).tokens).toEqual(expected('one', 80));
     expect((await neighbour).tokens).toEqual(expected(undefined, 80));
     await until(() => !cachedLoras(node).has('one'));
@@ -98,11 +106,44 @@ describe('LoRA adapters in a cluster', () => {
     lora = await LoraCluster.start(dir, ['one']);
     const node = await lora.join();
     const { engine } = node;
+    const before = [...node.device.buffers];
     engine!.lose(new EngineError('device_lost', 'gone'));
-    expect(buffersOf(node)).toBe(0);
+    await until(() => before.every(({ destroyed }) => destroyed));
     await until(() => node.engine !== engine && node.engine!.loras?.names.length === 1);
     expect(buffersOf(node)).toBeGreaterThan(0);
     await expect.poll(async () => (await lora.ask('one')).tokens).toEqual(expected('one'));
+  });
+
+  it('leave the GPU while the node sleeps, may change meanwhile, and are loaded again when it wakes up (A2, S1)', async () => {
+    lora = await LoraCluster.start(dir, ['one']);
+    const node = await lora.join();
+    expect((await lora.ask('one')).tokens).toEqual(expected('one'));
+    const call = (path: string) => fetch(`${lora.url}${path}`, { method: 'POST' });
+    expect((await call('/sleep')).status).toBe(200);
+    expect([buffersOf(node), lora.lorasOf(node)]).toEqual([0, []]);
+    expect((await lora.ask('one')).code).toBe('asleep');
+    // Nobody is there to wait for.
+    expect((await lora.admin('unload', { lora_name: 'one' })).status).toBe(200);
+    expect((await lora.admin('load', { lora_name: 'two' })).status).toBe(200);
+    expect(buffersOf(node)).toBe(0);
+    expect((await call('/wake_up')).status).toBe(200);
+    await until(() => lora.lorasOf(node).length > 0);
+    expect(lora.lorasOf(node)).toEqual(['two']);
+    expect((await lora.ask('two')).tokens).toEqual(expected('two'));
+    expect((await lora.ask('one')).code).toBe('model_not_found');
+  });
+
+  it('take the place of one that is leaving once its last request is done (A5)', async () => {
+    lora = await LoraCluster.start(dir, ['one', 'two']);
+    const node = await lora.join({ stepMs: () => 2, maxLoras: 2 });
+    const running = lora.ask('one', { maxTokens: 80 });
+    await until(() => node.engine!.load().running === 1);
+    await lora.admin('unload', { lora_name: 'one' });
+    const loading = lora.admin('load', { lora_name: 'three' });
+    expect((await running).tokens).toEqual(expected('one', 80));
+    expect((await loading).status).toBe(200);
+    expect((await lora.ask('three')).tokens).toEqual(expected('three'));
+    expect(lora.lorasOf(node).sort()).toEqual(['three', 'two']);
   });
 
   it('stay with a request that goes on on another node (G7)', async () => {

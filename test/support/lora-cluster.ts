@@ -16,13 +16,14 @@ const spec = modelSpec(JSON.parse(readFileSync(path.join(PICO, 'config.json'), '
 
 export const PROMPT = Array.from({ length: 41 }, (_, i) => (i * 7) % 11);
 
-/** A folder of adapters: `one` and `two` are well, `large` has too high a rank, `alien` is for another model, `half` lacks its weights. */
+/** A folder of adapters: `one`, `two` and `three` are well, `large` has too high a rank, `alien` is for another model, `half` lacks its weights. */
 export function loraFolder(): string {
   const dir = mkdtempSync(path.join(tmpdir(), 'quire-loras-'));
   const alien = { ...spec, weights: spec.weights.map((w) => (w.role === 'oProj' ? { ...w, cols: w.cols * 2 } : w)) };
   const adapters = {
     one: randomAdapter(spec, { seed: 1, rank: 8 }),
     two: randomAdapter(spec, { seed: 2, targets: ['q_proj', 'v_proj'], dtype: 'BF16' }),
+    three: randomAdapter(spec, { seed: 6, rank: 2, dtype: 'F16' }),
     large: randomAdapter(spec, { seed: 3, rank: 32, targets: ['q_proj'] }),
     alien: randomAdapter(alien, { seed: 4, targets: ['o_proj'] }),
     half: randomAdapter(spec, { seed: 5, targets: ['q_proj'] }),

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ApiError, badRequest, unavailable } from '../../frontend/errors.ts';
 import type { Clock } from '../../protocol/clock.ts';
@@ -29,11 +30,11 @@ export interface LoraDeskOptions {
 
 /** The nodes as an adapter needs them. */
 export interface LoraNodes {
-  /** Ready nodes of a model, whatever their role. */
-  of(model: string): readonly NodeSocket[];
-  /** The adapters changed: all nodes are told. */
-  changed(): void;
-  /** Returns how to stop it. */
+  /** Those that compute answers with a model (served name). */
+  ready(model: string): readonly NodeSocket[];
+  /** All are told which adapters they shall have now. */
+  lorasChanged(): void;
+  /** Calls `listener` after each change of a node. Returns how to stop it. */
   onChange(listener: () => void): () => void;
 }
 
@@ -48,7 +49,7 @@ export interface ServedLora extends LoraId {
 
 /** The LoRA adapters of the hub: read and checked once, offered to nodes, loaded and unloaded by admins. */
 export class LoraDesk {
-  /** Grows with every change: what a node was told last. */
+  /** Grows with every change: tells apart what nodes were told. */
   revision = 0;
   readonly #options: LoraDeskOptions;
   readonly #adapters = new Map<string, LoraFolder>();
@@ -104,22 +105,22 @@ export class LoraDesk {
 
   /**
    * Loads an adapter by its name; resolves once a node has it, or at once while no node is ready: those that come load it then.
-   * Throws `ApiError`: 400 for a name that is taken or a folder that does not fit, 404 for an unknown one, 503 where no node could load it in time.
+   * Throws `ApiError`: 400 for a name that is taken, a folder that does not fit, or one too many; 404 for an unknown name; 503 where no node
+   * could load it in time.
    */
   async load(name: string): Promise<void> {
     const { config, models } = this.#options;
-    if (!LoraName.safeParse(name).success) throw this.#unknown(name);
     if (models.some((model) => model.name === name))
       throw badRequest(`'${name}' is the name of a model of this hub.`, 'lora_name');
     if (this.#adapters.has(name) || this.#reading.has(name))
       throw badRequest(`The LoRA adapter '${name}' is loaded already. Unload it first to load it anew.`, 'lora_name');
+    const folder = this.#folderOf(name);
+    if (folder === null) throw this.#unknown(name);
     if (this.#adapters.size + this.#reading.size >= config.most)
       throw badRequest(
-        `This hub has ${config.most} LoRA adapters, which is all it may have. Unload one, or start it with a higher --max-loras.`,
+        `This hub may have ${config.most} LoRA adapters at once. Unload one, or start it with a higher --max-loras.`,
         'lora_name',
       );
-    const folder = config.modules.find((module) => module.name === name)?.folder ?? this.#folderOf(name);
-    if (folder === null) throw this.#unknown(name);
     this.#reading.add(name);
     try {
       await this.#read(name, folder);
@@ -144,25 +145,29 @@ export class LoraDesk {
   async #read(name: string, folder: string): Promise<void> {
     const { models, config } = this.#options;
     this.#adapters.set(name, await readLoraFolder(name, folder, models, config.maxRank));
-    this.revision += 1;
   }
 
+  /** Of `--lora-modules`, or a subfolder of `--lora-dir`; null where neither has the name. */
   #folderOf(name: string): string | null {
-    const { dir } = this.#options.config;
-    return dir === null ? null : join(dir, name);
+    const { dir, modules } = this.#options.config;
+    const module = modules.find((each) => each.name === name);
+    if (module !== undefined) return module.folder;
+    if (dir === null || !LoraName.safeParse(name).success) return null;
+    const folder = join(dir, name);
+    return statSync(folder, { throwIfNoEntry: false })?.isDirectory() ? folder : null;
   }
 
   #unknown(name: string): ApiError {
     const { dir, modules } = this.#options.config;
     const known = modules.map((module) => `'${module.name}'`).join(', ') || 'none';
     const rest = dir === null ? ' Start the hub with --lora-dir to load others by name.' : '';
-    const message = `'${name.slice(0, 128)}' is no name of a LoRA adapter here: letters, digits, '.', '_' and '-', of a subfolder of --lora-dir or one of --lora-modules (${known}).${rest}`;
+    const message = `There is no LoRA adapter '${name.slice(0, 128)}' to load: a name is that of a subfolder of --lora-dir, or one of --lora-modules (${known}).${rest}`;
     return new ApiError(404, 'not_found_error', message, { code: 'lora_not_found', param: 'lora_name' });
   }
 
   #changed(): void {
     this.revision += 1;
-    this.#nodes?.changed();
+    this.#nodes?.lorasChanged();
   }
 
   /** Resolves once a ready node has it, or none is there. Where all of them failed, or nothing came of it in time, it is taken back. */
@@ -172,7 +177,7 @@ export class LoraDesk {
     const { name, base } = adapter;
     const outcome = await new Promise<string | null>((resolve) => {
       const look = () => {
-        const ready = nodes.of(base);
+        const ready = nodes.ready(base);
         const failures = ready.flatMap((socket) => socket.loras.failure(adapter) ?? []);
         if (ready.some((socket) => socket.loras.has(adapter)) || ready.length === 0) done(null);
         else if (this.#adapters.get(name) !== adapter) done('it was unloaded meanwhile');

@@ -2,8 +2,8 @@ import type { LoraId, NodeMessage } from '../../protocol/messages.ts';
 
 /** The LoRA adapters of one node, as it tells them (rule A3). */
 export class NodeLoras {
-  /** Revision of the hub's adapters that it was told last; -1 since it registered: none. */
-  told = -1;
+  /** Revision of the hub's adapters that it was told last; null: of none since it registered. */
+  #revision: number | null = null;
   /** Fingerprints by name. */
   #loaded: ReadonlyMap<string, string> = new Map();
   #failed: ReadonlyMap<string, LoraId & { readonly message: string }> = new Map();
@@ -12,7 +12,11 @@ export class NodeLoras {
     return [...this.#loaded.keys()];
   }
 
-  /** Whether it says to have this very one. */
+  knows(revision: number): boolean {
+    return this.#revision === revision;
+  }
+
+  /** Whether it says to have this very one, and shall have it. */
   has({ name, fingerprint }: LoraId): boolean {
     return this.#loaded.get(name) === fingerprint;
   }
@@ -23,16 +27,23 @@ export class NodeLoras {
     return failed?.fingerprint === fingerprint ? failed.message : null;
   }
 
-  /** What it says counts once it was told something. Adapters beside those of the hub are of no use to anyone. */
-  set({ loaded, failed }: Extract<NodeMessage, { type: 'loras' }>): void {
-    if (this.told < 0) return;
+  /** It is told which it shall have: the others it has no more, and those that failed it tries again. */
+  tell(revision: number, adapters: readonly LoraId[]): void {
+    this.#revision = revision;
+    this.#loaded = new Map(adapters.filter((id) => this.has(id)).map(({ name, fingerprint }) => [name, fingerprint]));
+    this.#failed = new Map();
+  }
+
+  /** What it says of an older revision came too late. */
+  set({ revision, loaded, failed }: Extract<NodeMessage, { type: 'loras' }>): void {
+    if (!this.knows(revision)) return;
     this.#loaded = new Map(loaded.map(({ name, fingerprint }) => [name, fingerprint]));
     this.#failed = new Map(failed.map((failure) => [failure.name, failure]));
   }
 
   /** Its engines are other ones now, or none. */
   forget(): void {
-    this.told = -1;
+    this.#revision = null;
     this.#loaded = new Map();
     this.#failed = new Map();
   }
