@@ -162,7 +162,6 @@ function readOne(row: Option<unknown>, { texts, source }: Given, place: Place): 
 function checkTogether(options: Options): void {
   checkPorts(options);
   checkModels(options);
-  checkLoras(options);
   const cert = options['tls-cert-path'];
   const key = options['tls-key-path'];
   if ((cert === null) !== (key === null)) {
@@ -201,13 +200,6 @@ function checkModels(options: Options): void {
       "--chat-template takes the place of one model's template, and this hub has several. Put the file into the model's folder as chat_template.jinja.",
     );
   }
-}
-
-function checkLoras(options: Options): void {
-  const modules = options['lora-modules'];
-  const most = options['max-loras'];
-  if (most > 0 && modules.length > most)
-    throw new OptionError(`--max-loras ${most}: --lora-modules names ${modules.length}. Raise the one, or name fewer.`);
 }
 
 function checkPorts(options: Options): void {

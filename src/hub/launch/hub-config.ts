@@ -5,7 +5,7 @@ import type { KvEventsConfig } from '../../config/kv-events-config.ts';
 import { transportsOf } from '../../config/kv-transfer.ts';
 import { OptionError } from '../../config/option.ts';
 import { offeredOptions, type Parsed } from '../../config/options.ts';
-import type { Options } from '../../config/table.ts';
+import { MAX_LORAS } from '../../protocol/messages.ts';
 import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
 import { readCanaryPayload } from '../health/payload.ts';
 import type { ZmqConfig } from '../kv-publisher/zmq-publisher.ts';
@@ -42,7 +42,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
       '--admin-key is one of the API keys: whoever may ask the model could put the hub to sleep. Give it a key of its own.',
     );
   const names = [here.hostname, ...here.lanAddresses];
-  const loras = lorasOf(options);
+  const loras = lorasOf({ options, given });
   const config = {
     host,
     port: options['http-port'],
@@ -105,7 +105,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
 /** Adapters for which `--lora-dir` alone keeps room. */
 const LORAS_OF_DIR = 4;
 
-function lorasOf(options: Options): LoraConfig {
+function lorasOf({ options, given }: Pick<Parsed, 'options' | 'given'>): LoraConfig {
   const modules = options['lora-modules'].map((text) => {
     const [name = '', ...folder] = text.split('=');
     return { name, folder: folder.join('=') };
@@ -113,7 +113,17 @@ function lorasOf(options: Options): LoraConfig {
   const dir = options['lora-dir'];
   if (dir !== null && !statSync(dir, { throwIfNoEntry: false })?.isDirectory())
     throw new OptionError(`--lora-dir ${dir}: there is no such folder.`);
-  const most = options['max-loras'] || modules.length + (dir === null ? 0 : LORAS_OF_DIR);
+  const most = given.has('max-loras')
+    ? options['max-loras']
+    : Math.min(MAX_LORAS, modules.length + (dir === null ? 0 : LORAS_OF_DIR));
+  if (modules.length > most)
+    throw new OptionError(
+      `--lora-modules names ${modules.length} adapters, and --max-loras is ${most}. Raise the one, or name fewer.`,
+    );
+  if (most > 0 && modules.length === 0 && dir === null)
+    throw new OptionError(
+      `--max-loras ${most}: there are none to load. Name adapters with --lora-modules, or their folder with --lora-dir.`,
+    );
   return { modules, dir, most, maxRank: options['max-lora-rank'] };
 }
 

@@ -147,14 +147,16 @@ test('LoRA adapters: their folders, and the room that nodes keep for them', asyn
   expect(two.nodeOptions).toMatchObject({ 'max-loras': '2', 'max-lora-rank': '32' });
   expect((await config('--lora-modules', 'sql=/a', '--lora-dir', root)).loras).toMatchObject({ dir: root, most: 5 });
   expect((await config('--lora-dir', root, '--max-loras', '3')).nodeOptions).toMatchObject({ 'max-loras': '3' });
+  expect((await config('--lora-dir', root, '--max-loras', '0')).loras.most).toBe(0);
   await expect(config('--lora-dir', path.join(root, 'none'))).rejects.toThrow('there is no such folder');
+  await expect(config('--lora-modules', 'a=/a', '--max-loras', '0')).rejects.toThrow('names 1 adapters');
+  await expect(config('--max-loras', '2')).rejects.toThrow('there are none to load');
 });
 
 test.each([
   [['--lora-modules', 'sql'], 'NAME=FOLDER'],
   [['--lora-modules', '../sql=/a'], 'NAME=FOLDER'],
   [['--lora-modules', '..=/a'], 'NAME=FOLDER'],
-  [['--lora-modules', 'a=/a', '--lora-modules', 'b=/b', '--max-loras', '1'], '--lora-modules names 2'],
   [['--max-lora-rank', '7'], '8, 16, 32'],
 ])('refused: %j', (argv, why) => {
   expect(() => parseArgs(argv, {})).toThrow(why);
