@@ -42,31 +42,31 @@ const UNSEEN = -1.0e30;
 var<workgroup> staged: array<vec4<u32>, 64 * STRIDE>;
 /// In turn: [query][position] scores in f32, [query][position] weights in f16; [query][16 dimensions] sums in f32.
 var<workgroup> scores: array<vec4<u32>, QUERIES * SCORE_STRIDE>;
-/// First element of the KV head at each position of a tile, for this tile and the next; positions that no row of the block sees stand in
+/// First word of the KV head at each position of a tile, for this tile and the next; positions that no row of the block sees stand in
 /// by its first row's.
-var<workgroup> elements: array<u32, 2 * TILE>;
+var<workgroup> words: array<u32, 2 * TILE>;
 var<workgroup> exceeded: atomic<u32>;
 
-fn key_halves(element: u32, eight: u32) -> vec4<u32> {
+fn key_halves(word: u32, eight: u32) -> vec4<u32> {
 #if DTYPE == 2
-  return k_pool[element / 8 + eight];
+  return k_pool[word / 4 + eight];
 #else
 #if DTYPE == 0
-  return halves(unpack_eight(k_pool[element / 4 + 2 * eight], k_pool[element / 4 + 2 * eight + 1]));
+  return halves(unpack_eight(k_pool[word / 4 + 2 * eight], k_pool[word / 4 + 2 * eight + 1]));
 #else
-  return halves(unpack_eight(k_pool[element / 8 + eight]));
+  return halves(unpack_eight(k_pool[word / 4 + eight]));
 #endif
 #endif
 }
 
-fn value_halves(element: u32, eight: u32) -> vec4<u32> {
+fn value_halves(word: u32, eight: u32) -> vec4<u32> {
 #if DTYPE == 2
-  return v_pool[element / 8 + eight];
+  return v_pool[word / 4 + eight];
 #else
 #if DTYPE == 0
-  return halves(unpack_eight(v_pool[element / 4 + 2 * eight], v_pool[element / 4 + 2 * eight + 1]));
+  return halves(unpack_eight(v_pool[word / 4 + 2 * eight], v_pool[word / 4 + 2 * eight + 1]));
 #else
-  return halves(unpack_eight(v_pool[element / 8 + eight]));
+  return halves(unpack_eight(v_pool[word / 4 + eight]));
 #endif
 #endif
 }
@@ -104,7 +104,7 @@ fn main(
     staged[slot * STRIDE + i % EIGHTS] = halves(Eight(q[at] * f32(SCALE), q[at + 1] * f32(SCALE)));
   }
   for (var i = thread; i < TILE; i += THREADS) {
-    elements[first_tile % 2 * TILE + i] = element_of(place, first_tile * TILE + i, first, row, count, group.x);
+    words[first_tile % 2 * TILE + i] = word_of(place, first_tile * TILE + i, first, row, count, group.x);
   }
   workgroupBarrier();
 #for d in 0..HEAD_DIM / 16
@@ -115,7 +115,7 @@ fn main(
 #for l in 0..64 * HEAD_DIM / 8 / THREADS
   let slot_${l} = (thread + ${l} * THREADS) / EIGHTS;
   let eight_${l} = (thread + ${l} * THREADS) % EIGHTS;
-  var next_${l} = key_halves(elements[first_tile % 2 * TILE + slot_${l}], eight_${l});
+  var next_${l} = key_halves(words[first_tile % 2 * TILE + slot_${l}], eight_${l});
 #endfor
   workgroupBarrier();
   for (var tile = first_tile; tile <= last_tile; tile++) {
@@ -127,11 +127,11 @@ fn main(
       atomicStore(&exceeded, 0u);
     }
     for (var i = thread; i < TILE; i += THREADS) {
-      elements[TILE - here + i] = element_of(place, (tile + 1) * TILE + i, first, row, count, group.x);
+      words[TILE - here + i] = word_of(place, (tile + 1) * TILE + i, first, row, count, group.x);
     }
     workgroupBarrier();
 #for l in 0..64 * HEAD_DIM / 8 / THREADS
-    next_${l} = value_halves(elements[here + slot_${l}], eight_${l});
+    next_${l} = value_halves(words[here + slot_${l}], eight_${l});
 #endfor
 #for c in 0..4
     {
@@ -192,7 +192,7 @@ fn main(
     workgroupBarrier();
     // The last tile reads past the block, at places that are there.
 #for l in 0..64 * HEAD_DIM / 8 / THREADS
-    next_${l} = key_halves(elements[TILE - here + slot_${l}], eight_${l});
+    next_${l} = key_halves(words[TILE - here + slot_${l}], eight_${l});
 #endfor
 #for c in 0..4
     {
@@ -224,7 +224,7 @@ fn softcapped(score: vec4<f32>) -> vec4<f32> {
   return vec4(softcap(score.x), softcap(score.y), softcap(score.z), softcap(score.w));
 }
 
-fn element_of(place: vec4<u32>, position: u32, first: u32, row: u32, count: u32, head: u32) -> u32 {
+fn word_of(place: vec4<u32>, position: u32, first: u32, row: u32, count: u32, head: u32) -> u32 {
   let seen = position >= first && (position <= place.y || in_block(row, position - place.y, count));
-  return kv_element(place.x, select(place.y, position, seen), head);
+  return kv_place(place.x, select(place.y, position, seen), head).word;
 }
