@@ -174,6 +174,13 @@ export const engineOptions = {
     where: 'both',
     help: 'Token budget of one step.',
   }),
+  'scheduling-policy': option({
+    group: 'Engine',
+    kind: choice('fcfs', 'priority'),
+    default: 'fcfs',
+    where: 'hub',
+    help: "Which requests a node computes first: fcfs = those that came first, priority = those whose field 'priority' is lower.",
+  }),
   'kv-cache-dtype': option({
     group: 'Engine',
     kind: choice('auto', 'f32', 'bf16', 'f16', 'int8'),

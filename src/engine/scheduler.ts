@@ -26,6 +26,7 @@ export interface SchedulerOptions extends StepLimits {
  *
  * In a step: decodes in admission order, then chunks of running prefills, then new sequences, first come first served.
  * Out of blocks, the newest running sequence is preempted: it goes to the front of the queue and is computed again.
+ * Each order is one of priorities first (vLLM's: lower goes first), so that those of the highest number are preempted first.
  * Held sequences (whose prompt's KV another engine waits for) need no more blocks once admitted, and are not preempted:
  * that would free nothing that was promised.
  */
@@ -33,7 +34,7 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #blocks: BlockManager;
   readonly #waiting: Sequence[] = [];
-  // In admission order.
+  // By priority, then in admission order.
   readonly #running: Sequence[] = [];
   readonly #requests = new Map<string, readonly Sequence[]>();
   readonly #freeSlots: number[];
@@ -105,7 +106,7 @@ export class Scheduler {
       );
     }
     this.#requests.set(request, sequences);
-    this.#waiting.push(...sequences);
+    for (const sequence of sequences) insertLast(this.#waiting, sequence);
   }
 
   /** Ends a request: it is in no later step, and its blocks are free. Returns the sequences that this ended. */
@@ -222,7 +223,7 @@ export class Scheduler {
       const count = chunk(plan, sequence, cached, length);
       if (count === 0 || !this.#blocks.admit(sequence, hits, sequence.held ? length : cached + count)) return;
       this.#waiting.splice(passed, 1);
-      this.#running.push(sequence);
+      insertLast(this.#running, sequence);
       sequence.status = 'running';
       const slot = this.#freeSlots.pop()!;
       sequence.slot = slot;
@@ -272,7 +273,8 @@ export class Scheduler {
     sequence.computed = 0;
     sequence.registered = 0;
     sequence.admittedLength = 0;
-    this.#waiting.unshift(sequence);
+    const first = this.#waiting.findIndex(({ priority }) => priority >= sequence.priority);
+    this.#waiting.splice(first < 0 ? this.#waiting.length : first, 0, sequence);
     this.#preemptions++;
   }
 
@@ -294,6 +296,11 @@ export class Scheduler {
     this.#freeSlots.push(sequence.slot!);
     sequence.slot = null;
   }
+}
+
+/** Puts a sequence behind those of its priority. */
+function insertLast(queue: Sequence[], sequence: Sequence): void {
+  queue.splice(queue.findLastIndex(({ priority }) => priority <= sequence.priority) + 1, 0, sequence);
 }
 
 /** How many positions from `start` a prefill up to `end` may take in this step, by rows and logit rows. */

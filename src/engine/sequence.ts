@@ -23,6 +23,8 @@ export class Sequence {
   readonly loraName: string | undefined;
   /** Its blocks may be hit by others, and theirs by it. */
   readonly caches: boolean;
+  /** Lower goes first. */
+  readonly priority: number;
   readonly promptLength: number;
   /** Tokens at which the sequence ends: prompt plus `maxTokens`, or the context. */
   readonly maxLength: number;
@@ -74,6 +76,7 @@ export class Sequence {
     this.cacheSalt = request.cacheSalt;
     this.loraName = request.loraName;
     this.caches = request.cache !== false;
+    this.priority = request.priority ?? 0;
     this.promptLength = request.prompt.length;
     this.maxLength = Math.min(request.prompt.length + request.sampling.maxTokens, maxModelLen);
     // Prompt logprobs come with a choice's first frame (rule G5): after that they were delivered.

@@ -1,7 +1,8 @@
 import { type Context, Hono } from 'hono';
 import type { Clock } from '../protocol/clock.ts';
+import { VERSION } from '../protocol/version.ts';
 import { answer } from './answer.ts';
-import type { ServedModel } from './backend.ts';
+import { findModel, type ServedModel } from './backend.ts';
 import { readJson } from './body.ts';
 import { planChat } from './chat.ts';
 import { parseChatRequest } from './chat-schema.ts';
@@ -14,6 +15,7 @@ import type { SharedFields } from './request-fields.ts';
 import type { ResponseHead, ResponseShape } from './response.ts';
 import { RouteReport, routeWish } from './routing.ts';
 import { RunningRequests, requestTimeout } from './running.ts';
+import { detokenize, tokenize } from './tokenize.ts';
 
 export interface ApiOptions {
   /** The models served now; asked on every request. */
@@ -27,6 +29,8 @@ export interface ApiOptions {
   /** Most seconds of a request, from its arrival to its last byte; null = as long as it takes. */
   readonly timeoutSeconds: number | null;
   readonly metrics: FrontendMetrics;
+  /** Whether requests may have another `priority` than 0 (`--scheduling-policy priority`). */
+  readonly priorities: boolean;
   /** Told of every error that is answered as a 500, for the log; must not throw. */
   internalError(error: unknown): void;
 }
@@ -59,6 +63,13 @@ export function createApi(options: ApiOptions): Hono<ApiEnv> {
   api.get('/v1/models', (c) => c.json({ object: 'list', data: options.models().map(modelCard) }));
   // The name of a model may hold slashes (`org/name`).
   api.get('/v1/models/:name{.+}', (c) => c.json(modelCard(findModel(options.models(), c.req.param('name')))));
+  api.post('/tokenize', async (c) =>
+    c.json(tokenize(await readJson(c.req.raw, options.maxBodyBytes), options.models())),
+  );
+  api.post('/detokenize', async (c) =>
+    c.json(detokenize(await readJson(c.req.raw, options.maxBodyBytes), options.models())),
+  );
+  api.get('/version', (c) => c.json({ version: VERSION }));
   api.delete('/v1/requests/:id', (c) => {
     const id = c.req.param('id');
     if (running.cancel(id, c.get('apiKey') ?? null)) return c.json({ id, object: 'request', status: 'cancelled' });
@@ -99,6 +110,10 @@ async function serve<T extends SharedFields>(
   const model = findModel(options.models(), request.model);
   const stream = request.stream ?? false;
   checkStreaming(request, stream);
+  if (!options.priorities && (request.priority ?? 0) !== 0) {
+    const message = `Got 'priority' ${request.priority}, but requests are served first come first served here: start the server with --scheduling-policy priority.`;
+    throw badRequest(message, 'priority');
+  }
   const routes = new RouteReport(routeWish(raw.headers, request.nvext));
   const head = {
     id: `${endpoint.idPrefix}-${crypto.randomUUID()}`,
@@ -152,16 +167,6 @@ function modelCard(model: ServedModel) {
     parent: model.parent,
     max_model_len: model.maxModelLen(),
   };
-}
-
-function findModel(models: readonly ServedModel[], name: string): ServedModel {
-  const model = models.find((candidate) => candidate.name === name);
-  if (model !== undefined) return model;
-  const known = models.map((candidate) => `'${candidate.name}'`).join(', ');
-  throw new ApiError(404, 'not_found_error', `The model '${name}' does not exist. This server has: ${known}.`, {
-    code: 'model_not_found',
-    param: 'model',
-  });
 }
 
 function errorResponse(error: unknown, options: ApiOptions): Response {

@@ -1,5 +1,6 @@
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { GenerationDefaults } from '../protocol/generation-config.ts';
+import { ApiError } from './errors.ts';
 import type { Routing } from './routing.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
@@ -33,4 +34,15 @@ export interface ServedModel {
   /** Rows of the model's LM head; ids at or above it are refused. */
   readonly vocabSize: number;
   readonly backend: Backend;
+}
+
+/** The model of that name. Throws `ApiError` 404. */
+export function findModel(models: readonly ServedModel[], name: string): ServedModel {
+  const model = models.find((candidate) => candidate.name === name);
+  if (model !== undefined) return model;
+  const known = models.map((candidate) => `'${candidate.name}'`).join(', ');
+  throw new ApiError(404, 'not_found_error', `The model '${name}' does not exist. This server has: ${known}.`, {
+    code: 'model_not_found',
+    param: 'model',
+  });
 }

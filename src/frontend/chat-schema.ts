@@ -3,7 +3,7 @@ import { SamplingParams } from '../protocol/sampling.ts';
 import type { TemplateMessage } from './chat-template.ts';
 import { dropNulls } from './drop-nulls.ts';
 import { badRequest } from './errors.ts';
-import { refusedChatFields } from './refused-fields.ts';
+import { refusedChatFields, refusedTemplateFields } from './refused-fields.ts';
 import { parseFields, sharedFields } from './request-fields.ts';
 
 const MAX_MESSAGES = 4096;
@@ -80,22 +80,31 @@ const Tool = z.strictObject({
   ),
 });
 
+/** What a chat template makes a prompt of. */
+export const templateFields = {
+  messages: z.array(Message).min(1).max(MAX_MESSAGES),
+  tools: z.array(Tool).max(MAX_TOOLS).optional(),
+  add_generation_prompt: z.boolean().optional(),
+  continue_final_message: z.boolean().optional(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
+  ...refusedTemplateFields,
+};
+export type TemplateFields = Omit<z.infer<z.ZodObject<typeof templateFields>>, 'messages'> & {
+  readonly messages: readonly TemplateMessage[];
+};
+
 /** The fields of /v1/chat/completions. */
 export const ChatRequest = z.strictObject({
   ...sharedFields,
-  messages: z.array(Message).min(1).max(MAX_MESSAGES),
+  ...templateFields,
   max_completion_tokens: SamplingParams.shape.maxTokens.optional(),
   logprobs: z.boolean().optional(),
   top_logprobs: SamplingParams.shape.logprobs.unwrap().optional(),
-  tools: z.array(Tool).max(MAX_TOOLS).optional(),
   tool_choice: z.enum(['auto', 'none']).optional(),
   parallel_tool_calls: z.literal(true).optional(),
   response_format: z.strictObject({ type: z.literal('text', 'only {"type": "text"} is supported') }).optional(),
   modalities: z.tuple([z.literal('text')]).optional(),
-  add_generation_prompt: z.boolean().optional(),
-  continue_final_message: z.boolean().optional(),
   documents: z.array(z.record(z.string(), z.string())).max(MAX_MESSAGES).optional(),
-  chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
   echo: z.literal(false, 'only /v1/completions gives prompts back: leave it out or send false').optional(),
   ...refusedChatFields,
 });
@@ -109,7 +118,7 @@ export function parseChatRequest(body: unknown): ChatRequest {
   if (request.top_logprobs !== undefined && request.logprobs !== true) {
     throw badRequest("'top_logprobs' needs 'logprobs': true.", 'top_logprobs');
   }
-  if (request.continue_final_message === true) checkContinuation(request);
+  checkContinuation(request);
   const { max_tokens: old, max_completion_tokens: limit } = request;
   if (old !== undefined && limit !== undefined && old !== limit) {
     throw badRequest("'max_tokens' and 'max_completion_tokens' differ: send one of them.", 'max_tokens');
@@ -117,7 +126,9 @@ export function parseChatRequest(body: unknown): ChatRequest {
   return request;
 }
 
-function checkContinuation(request: ChatRequest): void {
+/** Throws `ApiError` 400 where a request wants its last message to be gone on with and that cannot be. */
+export function checkContinuation(request: TemplateFields): void {
+  if (request.continue_final_message !== true) return;
   if (request.add_generation_prompt === true) {
     throw badRequest(
       "'continue_final_message' and 'add_generation_prompt' are opposites: send one of them as true.",

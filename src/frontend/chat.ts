@@ -38,6 +38,7 @@ export function planChat(
       n: request.n ?? 1,
       output,
       cacheSalt: request.cache_salt,
+      priority: request.priority,
     },
     shape: new ChatShape({
       head,

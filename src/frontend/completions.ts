@@ -47,7 +47,15 @@ export async function planCompletion(
       echoes.push(echoedPrompt(request.truncate_prompt_tokens === undefined ? prompt : ids, ids, model.tokenizer));
   }
   return {
-    plan: { id: head.id, model, prompts, n, output, cacheSalt: request.cache_salt },
+    plan: {
+      id: head.id,
+      model,
+      prompts,
+      n,
+      output,
+      cacheSalt: request.cache_salt,
+      priority: request.priority,
+    },
     shape: new CompletionShape({
       head,
       names: tokenNames(model.tokenizer, request.return_tokens_as_token_ids ?? false),

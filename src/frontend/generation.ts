@@ -18,6 +18,7 @@ export interface GenerationPlan {
   readonly n: number;
   readonly output: OutputOptions;
   readonly cacheSalt: string | undefined;
+  readonly priority: number | undefined;
 }
 
 export interface Generation {
@@ -80,6 +81,7 @@ async function* runPrompt(
     choices: choices.map((_, choice) => ({ choice, generated: [] })),
     sampling,
     ...(plan.cacheSalt === undefined ? {} : { cacheSalt: plan.cacheSalt }),
+    ...(plan.priority === undefined ? {} : { priority: plan.priority }),
   };
   const own = new AbortController();
   try {

@@ -1,5 +1,5 @@
 import type { ServedModel } from './backend.ts';
-import type { ChatRequest } from './chat-schema.ts';
+import type { ChatRequest, TemplateFields } from './chat-schema.ts';
 import type { CompletionRequest, PromptInput } from './completion-schema.ts';
 import { badRequest } from './errors.ts';
 import { knownId } from './sampling-params.ts';
@@ -8,7 +8,23 @@ import type { ChatTokenizer } from './tokenizer.ts';
 /** The token ids of a chat's prompt. Throws `ApiError` 400. */
 export function chatPrompt(request: ChatRequest, model: ServedModel): number[] {
   const tokenizer = needTokenizer(model, 'messages', 'Send token ids to /v1/completions.');
-  const text = tokenizer.render({
+  const text = chatText(tokenizer, request);
+  // The template writes BOS itself (vLLM's default).
+  const ids = encode(tokenizer, text, request.add_special_tokens ?? false, model, 'messages');
+  return truncated(
+    ids,
+    request.truncate_prompt_tokens,
+    request.max_completion_tokens ?? request.max_tokens ?? 1,
+    model,
+  );
+}
+
+/** The text that a chat is to the model. Throws `ApiError` 400 when the template refuses. */
+export function chatText(
+  tokenizer: ChatTokenizer,
+  request: TemplateFields & Pick<Partial<ChatRequest>, 'tool_choice' | 'documents'>,
+): string {
+  return tokenizer.render({
     messages: request.messages,
     // With `tool_choice: none` the model is not told of its tools: that alone keeps it from calling them.
     tools:
@@ -18,14 +34,6 @@ export function chatPrompt(request: ChatRequest, model: ServedModel): number[] {
     documents: request.documents,
     kwargs: request.chat_template_kwargs ?? {},
   });
-  // The template writes BOS itself (vLLM's default).
-  const ids = encode(tokenizer, text, request.add_special_tokens ?? false, model, 'messages');
-  return truncated(
-    ids,
-    request.truncate_prompt_tokens,
-    request.max_completion_tokens ?? request.max_tokens ?? 1,
-    model,
-  );
 }
 
 /** The token ids of one prompt of /v1/completions. Throws `ApiError` 400. */
@@ -50,7 +58,8 @@ function truncated(ids: number[], limit: number | undefined, answer: number, mod
   return ids.slice(-most);
 }
 
-function needTokenizer(model: ServedModel, field: string, instead: string): ChatTokenizer {
+/** Throws `ApiError` 400 that names `field` where the server has none. */
+export function needTokenizer(model: ServedModel, field: string, instead: string): ChatTokenizer {
   if (model.tokenizer !== null) return model.tokenizer;
   throw badRequest(
     `This server runs without a tokenizer (--skip-tokenizer-init) and cannot read text. ${instead}`,

@@ -38,8 +38,12 @@ export const refusedChatFields = {
   verbosity: refused('models here do not know it; say it in a message'),
   reasoning_effort: refused('templates take such wishes in chat_template_kwargs'),
   include_reasoning: refused('reasoning is not told apart from the answer here'),
-  chat_template: refused('templates of requests do not run here; start the server with --chat-template'),
   media_io_kwargs: refused(MEDIA),
+};
+
+/** Those of all endpoints that take messages. */
+export const refusedTemplateFields = {
+  chat_template: refused('templates of requests do not run here; start the server with --chat-template'),
   mm_processor_kwargs: refused(MEDIA),
 };
 

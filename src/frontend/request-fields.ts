@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { Priority } from '../protocol/generate.ts';
 import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS, SamplingParams, TokenId } from '../protocol/sampling.ts';
 import { dropNulls } from './drop-nulls.ts';
 import { type ApiError, badRequest } from './errors.ts';
@@ -77,6 +78,7 @@ export const sharedFields = {
   prompt_logprobs: z.number().int().min(0).max(MAX_TOP_LOGPROBS).optional(),
   return_token_ids: flag,
   return_tokens_as_token_ids: flag,
+  priority: Priority.optional(),
   cache_salt: z.string().min(1).max(256).optional(),
   nvext: Nvext.optional(),
 

@@ -75,6 +75,11 @@ export class ChatTokenizer {
     return this.#template.render(input);
   }
 
+  /** A token as the vocabulary writes it (`Ġthe`); empty for ids that it lacks. */
+  word(id: number): string {
+    return this.#tokenizer.id_to_token(id) ?? '';
+  }
+
   /** What a token adds to a text; nothing for ids that the vocabulary lacks (LM heads are padded). */
   piece(id: number): TokenPiece {
     const known = this.#added.get(id) ?? this.#pieces.get(id);

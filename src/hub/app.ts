@@ -37,7 +37,7 @@ export function createApp({ config, policy, api, models, status, admin, loras, l
   app.use(listedOrigins(policy));
   // Before the API keys: an admin shows another one.
   app.route('/', loraRoutes(requireAdmin(config.adminKey, policy), loras));
-  app.use('/v1/*', requireApiKey(config.apiKeys));
+  for (const path of ['/v1/*', '/tokenize', '/detokenize']) app.use(path, requireApiKey(config.apiKeys));
   for (const type of ['chat', 'completions'] as const) {
     if (!config.endpointTypes.includes(type)) app.all(ENDPOINTS[type], () => closedEndpoint(type));
   }

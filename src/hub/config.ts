@@ -129,6 +129,8 @@ export interface HubConfig {
   readonly nodeOptions: Readonly<Record<string, string>>;
   /** Upper bound on prompt + output; null = the model's own. */
   readonly maxModelLen: number | null;
+  /** Requests may have a `priority`. */
+  readonly priorities: boolean;
   /** Serve ids only; the model folder needs no tokenizer. */
   readonly skipTokenizerInit: boolean;
   /** Jinja text that takes the place of the model's chat template. */

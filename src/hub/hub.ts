@@ -181,6 +181,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     now: Date.now,
     after: (ms, task) => clock.after(ms, task),
     timeoutSeconds: config.requestTimeoutSeconds,
+    priorities: config.priorities,
     metrics,
     internalError: (error) => log.error({ err: error }, 'a request failed inside the hub'),
   });

@@ -53,6 +53,7 @@ export async function createSoloApi(
     now: () => Date.now(),
     after: systemClock.after,
     timeoutSeconds: null,
+    priorities: false,
     metrics: NO_METRICS,
     internalError: (error) => console.error(error),
   });

@@ -7,6 +7,13 @@ export const RequestId = z.string().min(1).max(128);
 
 const offset = z.number().int().min(0);
 
+/** Place of a request among those that wait on a node. */
+export const Priority = z
+  .number()
+  .int()
+  .min(-(2 ** 31))
+  .max(2 ** 31 - 1);
+
 /** Name of a LoRA adapter: no path can be made of it. */
 export const LoraName = z.string().regex(/^(?!\.+$)[\w.-]{1,128}$/);
 
@@ -27,6 +34,8 @@ export const GenerateRequest = z.object({
   cacheSalt: z.string().max(256).optional(),
   /** The LoRA adapter that it goes through; prompts of different ones share no KV blocks either. */
   loraName: LoraName.optional(),
+  /** Lower goes first, as vLLM's; left out = 0. Integers of 32 bits. */
+  priority: Priority.optional(),
   /** `false`: it neither reads nor fills the prefix cache, and no KV event tells of it (rule H3). */
   cache: z.literal(false).optional(),
 });

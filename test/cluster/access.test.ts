@@ -130,7 +130,7 @@ describe('API key', () => {
     ['another scheme', { authorization: 'Basic key-1' }],
     ['an empty one', { authorization: 'Bearer ' }],
   ])('%s opens nothing under /v1', async (_, headers) => {
-    for (const path of ['/v1/models', '/v1/models/quire-pico', '/v1/nothing']) {
+    for (const path of ['/v1/models', '/v1/models/quire-pico', '/v1/nothing', '/tokenize', '/detokenize']) {
       const { status, body } = await send('GET', path, headers);
       expect(status).toBe(401);
       expect(JSON.parse(body)).toMatchObject({ error: { code: 'invalid_api_key', type: 'authentication_error' } });

@@ -26,6 +26,7 @@ const arrival: fc.Arbitrary<Arrival> = fc.record(
     ),
     choices: fc.constantFrom(1, 1, 2, 3),
     cacheSalt: fc.constantFrom('a', 'b'),
+    priority: fc.constantFrom(0, 0, -1, 5),
     cancel: fc.integer({ min: 0, max: 30 }),
   },
   { requiredKeys: ['tick', 'prompt', 'sampling'] },

@@ -15,6 +15,7 @@ export interface Arrival {
   readonly sampling?: Partial<SamplingParams>;
   readonly choices?: number;
   readonly cacheSalt?: string;
+  readonly priority?: number;
   /** The tick at which the client leaves, or the blocks of a held one are let go. */
   readonly cancel?: number;
   /** Computed for its prompt's KV. */
@@ -52,13 +53,17 @@ export interface Outcome {
   readonly preemptions: number;
 }
 
-export function requestOf(id: string, { prompt, sampling, choices = 1, cacheSalt }: Arrival): GenerateRequest {
+export function requestOf(
+  id: string,
+  { prompt, sampling, choices = 1, cacheSalt, priority }: Arrival,
+): GenerateRequest {
   return {
     request: id,
     prompt: [...prompt],
     choices: Array.from({ length: choices }, (_, choice) => ({ choice, generated: [] })),
     sampling: { ...GREEDY, ...sampling },
     ...(cacheSalt === undefined ? {} : { cacheSalt }),
+    ...(priority === undefined ? {} : { priority }),
   };
 }
 

@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { ChatRequest } from '../../../src/frontend/chat-schema.ts';
 import { CompletionRequest } from '../../../src/frontend/completion-schema.ts';
 import { sharedFields } from '../../../src/frontend/request-fields.ts';
+import { DetokenizeRequest, TokenizeRequest } from '../../../src/frontend/tokenize.ts';
 
 const page = readFileSync(new URL('../../../docs/api.md', import.meta.url), 'utf8');
 
@@ -65,5 +66,11 @@ describe('docs/api.md tells every field of the schemas, and no other', () => {
   });
   test('/v1/completions', () => {
     expectTold(own(CompletionRequest), tableOf('`POST /v1/completions`'));
+  });
+  test('/tokenize', () => {
+    expectTold(TokenizeRequest, tableOf('`POST /tokenize`'));
+  });
+  test('/detokenize', () => {
+    expectTold(DetokenizeRequest, tableOf('`POST /detokenize`'));
   });
 });

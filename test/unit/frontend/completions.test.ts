@@ -249,3 +249,11 @@ test('continuous_usage_stats: every chunk tells the usage so far', async () => {
   }
   expect(usages).toEqual([1, 2, 3, 4, 4]);
 });
+
+test('priority goes along where the server takes priorities', async () => {
+  const backend = new ScriptedBackend(saying('x'));
+  const { post } = testApi([servedModel(backend)], { priorities: true });
+  expect((await post('/v1/completions', { model, prompt: [5], priority: -3 })).status).toBe(200);
+  expect((await post('/v1/completions', { model, prompt: [5] })).status).toBe(200);
+  expect(backend.requests.map(({ priority }) => priority)).toEqual([-3, undefined]);
+});

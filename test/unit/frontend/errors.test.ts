@@ -146,6 +146,8 @@ describe('fields', () => {
     [{ continue_final_message: true, messages: [{ role: 'user', content: ' ' }] }, 'continue_final_message'],
     [{ echo: true }, 'echo'],
     [{ bad_words: ['x'] }, 'bad_words'],
+    [{ priority: 1 }, 'priority'],
+    [{ priority: 0.5 }, 'priority'],
     [{ use_beam_search: true }, 'use_beam_search'],
     [{ functions: [] }, 'functions'],
     [{ request_id: 'x' }, 'request_id'],

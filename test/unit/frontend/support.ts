@@ -151,6 +151,7 @@ export function testApi(
     now?: () => number;
     after?: Clock['after'];
     timeoutSeconds?: number;
+    priorities?: boolean;
   } = {},
 ): TestApi {
   const internalErrors: unknown[] = [];
@@ -161,6 +162,7 @@ export function testApi(
     now: change.now ?? (() => 1_700_000_000_123),
     after: change.after ?? systemClock.after,
     timeoutSeconds: change.timeoutSeconds ?? null,
+    priorities: change.priorities ?? false,
     metrics: change.metrics ?? { started: () => ({ firstToken() {}, interToken() {}, finished() {} }) },
     internalError: (error) => internalErrors.push(error),
   });
