@@ -213,9 +213,7 @@ export function wholeGguf(model: GgufNames | undefined): readonly string[] {
 export async function manifestFile(root: string, path: string): Promise<ManifestFile> {
   const location = await realpath(join(root, path));
   if (!location.startsWith(root + sep)) {
-    throw new Error(
-      `${path} is a link to ${location}, outside the folder, and is not served. Put a copy in its place.`,
-    );
+    throw new Error(`${path} is a link to a place outside the folder, and is not served. Put a copy in its place.`);
   }
   const found = await stat(location);
   const { size, mtimeMs } = found;

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { GpulessCluster, until } from '../support/gpuless-cluster.ts';
@@ -47,10 +47,15 @@ describe('admin calls for adapters', () => {
     expect(large.message).toContain('its rank is 32, and there is room for 8. Raise --max-lora-rank');
     expect(alien.message).toContain('o_proj.lora_A.weight is [4,');
     expect(half.message).toContain('adapter_model.safetensors is not there');
+    mkdirSync(path.join(dir, 'outside'));
+    for (const file of ['adapter_config.json', 'adapter_model.safetensors'])
+      symlinkSync(path.join(dir, 'one', file), path.join(dir, 'outside', file));
+    const outside = await lora.admin('load', { lora_name: 'outside' });
+    expect([outside.status, outside.message]).toEqual([400, expect.stringContaining('outside the folder')]);
     const missing = await lora.admin('load', { lora_name: 'nowhere' });
     expect([missing.status, missing.code]).toEqual([404, 'lora_not_found']);
     expect(missing.message).toContain("There is no LoRA adapter 'nowhere'");
-    for (const { said } of [large, alien, half, missing]) expect(said).not.toContain(dir);
+    for (const { said } of [large, alien, half, outside, missing]) expect(said).not.toContain(dir);
   });
 
   it('refuse a second one of a name, and more than there may be; unload what is not there with 404', async () => {

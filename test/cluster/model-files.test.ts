@@ -123,7 +123,7 @@ describe('model files', () => {
     hub = null;
     await rm(link);
     await symlink(path.join(scratch, 'secret.json'), link);
-    await expect(start()).rejects.toThrow(/extra\.safetensors is a link to .*secret\.json, outside the folder/);
+    await expect(start()).rejects.toThrow('extra.safetensors is a link to a place outside the folder');
   });
 
   it('a file that changed after the hub hashed it is served no more', async () => {

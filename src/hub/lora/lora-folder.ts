@@ -49,12 +49,16 @@ export async function readLoraFolder(
 
 function file(name: string, root: string, path: string): Promise<ManifestFile> {
   return manifestFile(root, path).catch((error: unknown) => {
-    const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    const why = missing ? 'is not there' : error instanceof Error ? error.message : String(error);
-    throw new Error(
-      `LoRA adapter ${name}: ${path} ${missing ? why : `cannot be read: ${why}`}. Its folder holds ${LORA_CONFIG} and ${LORA_WEIGHTS}.`,
-    );
+    throw new Error(`LoRA adapter ${name}: ${whyUnread(path, error)}`);
   });
+}
+
+/** Without the paths that messages of the system have: admins of other machines read it too. */
+function whyUnread(path: string, error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ENOENT') return `${path} is not there. Its folder holds ${LORA_CONFIG} and ${LORA_WEIGHTS}.`;
+  if (code !== undefined) return `${path} cannot be read (${code}).`;
+  return error instanceof Error ? error.message : String(error);
 }
 
 function parsed(name: string, text: string): unknown {
