@@ -110,7 +110,12 @@ export function adapterFiles(adapter: TestAdapter, chunkSizes?: readonly number[
 }
 
 /** The checkpoint of a folder with W + scale B A in the place of every W that the adapter changes, in f32 (computed in f64). */
-export function mergedFiles(folder: string, { pairs, scale }: TestAdapter): OfferedFiles {
+export function mergedFiles(folder: string, adapter: TestAdapter): OfferedFiles {
+  return memoryFiles(mergedContents(folder, adapter));
+}
+
+/** The same, as the bytes of its files by their names. */
+export function mergedContents(folder: string, { pairs, scale }: TestAdapter): Record<string, Uint8Array> {
   const file = readFileSync(join(folder, 'model.safetensors'));
   const length = headerLength(file.subarray(0, PREFIX_BYTES), file.length, 'model.safetensors');
   const tensors: TestTensors = {};
@@ -126,10 +131,10 @@ export function mergedFiles(folder: string, { pairs, scale }: TestAdapter): Offe
     tensors[name] = { dtype: 'F32', shape, bytes: new Uint8Array(values.buffer) };
   }
   const others = readdirSync(folder).filter((each) => each.endsWith('.json') && each !== 'self-test.json');
-  return memoryFiles({
+  return {
     ...Object.fromEntries(others.map((each) => [each, readFileSync(join(folder, each))])),
     'model.safetensors': safetensorsFile(tensors),
-  });
+  };
 }
 
 function addProduct(weight: Float32Array, { rank, a, b }: LoraPair, scale: number): void {
