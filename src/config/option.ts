@@ -32,9 +32,6 @@ export interface Refused<T> {
 export const option = <T, const W extends Place | 'both'>(row: Option<T> & { where: W }): Option<T> & { where: W } =>
   row;
 
-/** Refuses every value, also the default when it is spelled out. */
-export const notYet = <T>(reason: string): Refused<T> => ({ reason: `not yet: ${reason}`, when: () => true });
-
 /** Refuses every value but those that work today. */
 export const only = <T>(working: readonly T[], reason: string): Refused<T> => ({
   reason: `not yet: ${reason}`,

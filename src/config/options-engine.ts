@@ -14,7 +14,8 @@ import {
 } from './kinds.ts';
 import { KvEventsConfig } from './kv-events-config.ts';
 import { KvTransferConfig } from './kv-transfer.ts';
-import { notYet, only, option } from './option.ts';
+import { only, option } from './option.ts';
+import { REASONING_PARSERS, TOOL_CALL_PARSERS } from './parser-names.ts';
 
 const ENDPOINT = matching(
   'URL',
@@ -244,23 +245,21 @@ export const engineOptions = {
   }),
   'tool-call-parser': option({
     group: 'Engine',
-    kind: optionalText('NAME'),
-    default: null,
+    kind: choice('auto', 'none', ...TOOL_CALL_PARSERS),
+    default: 'auto',
     env: 'DYN_TOOL_CALL_PARSER',
     alias: 'dyn-tool-call-parser',
     where: 'hub',
-    help: 'How tool calls are found in the text.',
-    refused: notYet('tool calls are not parsed'),
+    help: "How tool calls are found in the text: auto = as the model's chat template shows, none = they stay text.",
   }),
   'reasoning-parser': option({
     group: 'Engine',
-    kind: optionalText('NAME'),
-    default: null,
+    kind: choice('auto', 'none', ...REASONING_PARSERS),
+    default: 'auto',
     env: 'DYN_REASONING_PARSER',
     alias: 'dyn-reasoning-parser',
     where: 'hub',
-    help: 'How reasoning is found in the text.',
-    refused: notYet('reasoning is not parsed'),
+    help: "How reasoning is found in the text: auto = as the model's chat template shows, none = it stays in the answer.",
   }),
   'enable-prompt-embeds': option({
     group: 'Engine',

@@ -1,6 +1,7 @@
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { GenerationDefaults } from '../protocol/generation-config.ts';
 import { ApiError } from './errors.ts';
+import type { ModelParsers } from './parsers/model-parsers.ts';
 import type { Routing } from './routing.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
@@ -28,6 +29,8 @@ export interface ServedModel {
   maxModelLen(): number;
   /** null with `--skip-tokenizer-init`: token ids in, token ids out. */
   readonly tokenizer: ChatTokenizer | null;
+  /** How tool calls and reasoning are found in its answers. */
+  readonly parsers: ModelParsers;
   readonly eosIds: readonly number[];
   /** What the model's `generation_config.json` sets; a request's own fields win (`--generation-config auto`). */
   readonly generationDefaults: GenerationDefaults;

@@ -1,10 +1,14 @@
-import type { ChoiceDelta } from './choice-stream.ts';
+import type { ChatReading } from './chat-reading.ts';
+import { ChoiceMessage, wholeMessage } from './choice-message.ts';
+import type { ChoiceDelta, OutputToken } from './choice-stream.ts';
 import { chatLogprobs, promptLogprobs, type TokenNames } from './logprobs.ts';
+import type { ReasoningTokens } from './reasoning-tokens.ts';
 import { type CollectedChoice, type ResponseHead, type ResponseShape, tokenIds } from './response.ts';
 import type { Usage } from './usage.ts';
 
 export interface ChatShapeOptions {
   readonly head: ResponseHead;
+  readonly reading: ChatReading;
   readonly names: TokenNames;
   readonly logprobs: boolean;
   readonly includeUsage: boolean;
@@ -15,33 +19,38 @@ export interface ChatShapeOptions {
 /** Chunks and whole answers of /v1/chat/completions, with vLLM's `stop_reason`, `token_ids` and `prompt_logprobs`. */
 export class ChatShape implements ResponseShape {
   readonly #options: ChatShapeOptions;
-  readonly #begun = new Set<number>();
+  readonly #streamed = new Map<number, ChoiceMessage>();
+  readonly #reasoning = new Map<number, ReasoningTokens | null>();
 
   constructor(options: ChatShapeOptions) {
     this.#options = options;
   }
 
   *chunks(delta: ChoiceDelta): Generator<object> {
-    const { promptIds, logprobs, names } = this.#options;
-    if (!this.#begun.has(delta.choice)) {
-      this.#begun.add(delta.choice);
+    const { promptIds, logprobs, names, reading } = this.#options;
+    let message = this.#streamed.get(delta.choice);
+    if (message === undefined) {
+      message = new ChoiceMessage(reading.parser());
+      this.#streamed.set(delta.choice, message);
       const first = {
         index: delta.choice,
         delta: { role: 'assistant', content: '' },
         logprobs: null,
         finish_reason: null,
       };
-      const ids = promptIds !== null && this.#begun.size === 1 ? { prompt_token_ids: promptIds } : {};
+      const ids = promptIds !== null && this.#streamed.size === 1 ? { prompt_token_ids: promptIds } : {};
       yield { ...this.#chunk([first]), ...ids };
     }
+    this.#count(delta.choice, delta.tokens);
+    const added = message.push(delta.text, delta.finish !== null);
     const shown = logprobs || promptIds !== null ? delta.tokens.length > 0 : false;
-    if (delta.text === '' && delta.finish === null && !shown) return;
+    if (Object.keys(added).length === 0 && delta.finish === null && !shown) return;
     yield this.#chunk([
       {
         index: delta.choice,
-        delta: delta.text === '' ? {} : { content: delta.text },
+        delta: added,
         logprobs: logprobs && delta.tokens.length > 0 ? chatLogprobs(delta.tokens, names) : null,
-        finish_reason: delta.finish?.reason ?? null,
+        finish_reason: delta.finish === null ? null : message.finishReason(delta.finish),
         ...(delta.finish === null ? {} : { stop_reason: delta.finish.stopReason }),
         ...tokenIds(promptIds !== null, delta.tokens),
       },
@@ -49,29 +58,49 @@ export class ChatShape implements ResponseShape {
   }
 
   usageChunk(usage: Usage): object {
-    return { ...this.#chunk([]), usage };
+    return { ...this.#chunk([]), usage: this.#usage(usage) };
   }
 
   whole(choices: readonly CollectedChoice[], usage: Usage): object {
-    const { head, names, logprobs, promptIds } = this.#options;
+    const { head, names, logprobs, promptIds, reading } = this.#options;
     const prompt = choices.find((choice) => choice.promptLogprobs !== null)?.promptLogprobs ?? null;
     return {
       id: head.id,
       object: 'chat.completion',
       created: head.created,
       model: head.model,
-      choices: choices.map((choice) => ({
-        index: choice.choice,
-        message: { role: 'assistant', content: choice.text, refusal: null },
-        logprobs: logprobs ? chatLogprobs(choice.tokens, names) : null,
-        finish_reason: choice.finish.reason,
-        stop_reason: choice.finish.stopReason,
-        ...tokenIds(promptIds !== null, choice.tokens),
-      })),
-      usage,
+      choices: choices.map((choice) => {
+        this.#count(choice.choice, choice.tokens);
+        const message = new ChoiceMessage(reading.parser());
+        return {
+          index: choice.choice,
+          message: wholeMessage(message.push(choice.text, true)),
+          logprobs: logprobs ? chatLogprobs(choice.tokens, names) : null,
+          finish_reason: message.finishReason(choice.finish),
+          stop_reason: choice.finish.stopReason,
+          ...tokenIds(promptIds !== null, choice.tokens),
+        };
+      }),
+      usage: this.#usage(usage),
       ...(prompt === null ? {} : { prompt_logprobs: promptLogprobs(prompt, names) }),
       ...(promptIds === null ? {} : { prompt_token_ids: promptIds }),
     };
+  }
+
+  #count(choice: number, tokens: readonly OutputToken[]): void {
+    let counter = this.#reasoning.get(choice);
+    if (counter === undefined) {
+      counter = this.#options.reading.counter();
+      this.#reasoning.set(choice, counter);
+    }
+    counter?.push(tokens);
+  }
+
+  #usage(usage: Usage): object {
+    const counters = [...this.#reasoning.values()].filter((counter) => counter !== null);
+    if (counters.length === 0) return usage;
+    const reasoning = counters.reduce((sum, { count }) => sum + count, 0);
+    return { ...usage, completion_tokens_details: { reasoning_tokens: reasoning } };
   }
 
   #chunk(choices: readonly object[]): object {

@@ -54,6 +54,7 @@ const Message = z.preprocess(
       name: Name,
       tool_calls: z.array(ToolCall).max(MAX_TOOLS).optional(),
       reasoning_content: z.string().optional(),
+      // vLLM's newer name of the same.
       reasoning: z.string().optional(),
       // A client sends answers back as it got them: OpenAI's have these, empty.
       annotations: z.array(z.never()).optional(),
@@ -93,6 +94,14 @@ export type TemplateFields = Omit<z.infer<z.ZodObject<typeof templateFields>>, '
   readonly messages: readonly TemplateMessage[];
 };
 
+const ToolChoice = z.union(
+  [
+    z.enum(['auto', 'none', 'required']),
+    z.strictObject({ type: z.literal('function'), function: z.strictObject({ name: z.string().min(1).max(256) }) }),
+  ],
+  'must be "auto", "none", "required" or a function',
+);
+
 /** The fields of /v1/chat/completions. */
 export const ChatRequest = z.strictObject({
   ...sharedFields,
@@ -100,8 +109,9 @@ export const ChatRequest = z.strictObject({
   max_completion_tokens: SamplingParams.shape.maxTokens.optional(),
   logprobs: z.boolean().optional(),
   top_logprobs: SamplingParams.shape.logprobs.unwrap().optional(),
-  tool_choice: z.enum(['auto', 'none']).optional(),
-  parallel_tool_calls: z.literal(true).optional(),
+  tool_choice: ToolChoice.optional(),
+  parallel_tool_calls: z.boolean().optional(),
+  include_reasoning: z.boolean().optional(),
   response_format: z.strictObject({ type: z.literal('text', 'only {"type": "text"} is supported') }).optional(),
   modalities: z.tuple([z.literal('text')]).optional(),
   documents: z.array(z.record(z.string(), z.string())).max(MAX_MESSAGES).optional(),
@@ -118,12 +128,19 @@ export function parseChatRequest(body: unknown): ChatRequest {
   if (request.top_logprobs !== undefined && request.logprobs !== true) {
     throw badRequest("'top_logprobs' needs 'logprobs': true.", 'top_logprobs');
   }
+  checkToolChoice(request);
   checkContinuation(request);
   const { max_tokens: old, max_completion_tokens: limit } = request;
   if (old !== undefined && limit !== undefined && old !== limit) {
     throw badRequest("'max_tokens' and 'max_completion_tokens' differ: send one of them.", 'max_tokens');
   }
   return request;
+}
+
+function checkToolChoice({ tools = [], tool_choice: choice = 'auto' }: ChatRequest): void {
+  if (choice === 'auto' || choice === 'none') return;
+  if (tools.length === 0) throw badRequest("'tool_choice' needs 'tools' to choose from.", 'tool_choice');
+  throw badRequest('\'tool_choice\' cannot force calls yet: send "auto" or "none".', 'tool_choice');
 }
 
 /** Throws `ApiError` 400 where a request wants its last message to be gone on with and that cannot be. */

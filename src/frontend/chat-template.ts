@@ -38,6 +38,8 @@ export class ChatTemplate {
   readonly #default: Template;
   readonly #toolUse: Template | null;
   readonly #knowsDeveloper: boolean;
+  /** The templates as they were written, one after the other. */
+  readonly text: string;
 
   /**
    * `source` is one template, or HF's list of named ones (`default`, and `tool_use` for requests with tools).
@@ -48,6 +50,7 @@ export class ChatTemplate {
     readonly specialTokens: Readonly<Record<string, string>>,
   ) {
     const named = typeof source === 'string' ? [{ name: 'default', template: source }] : source;
+    this.text = named.map((entry) => entry.template).join('\n');
     const text = (name: string) => named.find((entry) => entry.name === name)?.template;
     const main = text('default');
     if (main === undefined) throw new Error('The chat templates of tokenizer_config.json have none named "default".');
@@ -74,7 +77,7 @@ export class ChatTemplate {
       return template.render({
         ...input.kwargs,
         ...this.specialTokens,
-        messages: input.messages.map((message) => this.#withKnownRole(message)),
+        messages: input.messages.map((message) => this.#asKnown(message)),
         ...(input.tools === null ? {} : { tools: input.tools }),
         ...(input.documents === undefined ? {} : { documents: input.documents }),
         add_generation_prompt: input.addGenerationPrompt,
@@ -85,9 +88,14 @@ export class ChatTemplate {
     }
   }
 
-  // OpenAI: `developer` is the newer name of `system`; templates that never heard of it would print the word itself.
-  #withKnownRole(message: TemplateMessage): TemplateMessage {
-    return message.role === 'developer' && !this.#knowsDeveloper ? { ...message, role: 'system' } : message;
+  // `developer` is OpenAI's newer name of `system`: templates that never heard of it would print the word itself. `reasoning` is vLLM's
+  // newer name of what templates call `reasoning_content`.
+  #asKnown({ reasoning, ...message }: TemplateMessage): TemplateMessage {
+    return {
+      ...(reasoning === undefined ? {} : { reasoning_content: reasoning }),
+      ...message,
+      ...(message.role === 'developer' && !this.#knowsDeveloper ? { role: 'system' } : {}),
+    };
   }
 }
 

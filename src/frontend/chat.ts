@@ -1,4 +1,5 @@
 import type { ServedModel } from './backend.ts';
+import { chatReading } from './chat-reading.ts';
 import { ChatShape } from './chat-response.ts';
 import type { ChatRequest } from './chat-schema.ts';
 import type { GenerationPlan } from './generation.ts';
@@ -14,8 +15,8 @@ export function planChat(
   head: ResponseHead,
   drawSeed: () => [number, number],
 ): { plan: GenerationPlan; shape: ResponseShape } {
-  const output = outputOptions(request, model);
-  const ids = chatPrompt(request, model);
+  const { text, ids } = chatPrompt(request, model);
+  const reading = chatReading(request, text, model);
   const field = request.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
   const tokens = request[field];
   const sampling = samplingParams(
@@ -36,12 +37,13 @@ export function planChat(
       model,
       prompts: [{ ids, sampling }],
       n: request.n ?? 1,
-      output,
+      output: { ...outputOptions(request, model), shownTokenIds: reading.shownTokenIds },
       cacheSalt: request.cache_salt,
       priority: request.priority,
     },
     shape: new ChatShape({
       head,
+      reading,
       names: tokenNames(model.tokenizer, request.return_tokens_as_token_ids ?? false),
       logprobs: request.logprobs ?? false,
       includeUsage: request.stream_options?.include_usage ?? false,

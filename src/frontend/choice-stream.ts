@@ -9,6 +9,8 @@ export interface OutputOptions {
   readonly stop: readonly string[];
   readonly includeStop: boolean;
   readonly skipSpecialTokens: boolean;
+  /** Special tokens that are not skipped: parsers look for them. */
+  readonly shownTokenIds: ReadonlySet<number>;
   readonly minTokens: number;
   /** The request's own `stop_token_ids`; ending by another id is an end of sequence. */
   readonly stopTokenIds: readonly number[];
@@ -56,7 +58,8 @@ export class ChoiceStream {
     options: OutputOptions,
   ) {
     this.#options = options;
-    this.#detokenizer = tokenizer === null ? null : new Detokenizer(tokenizer, options.skipSpecialTokens);
+    this.#detokenizer =
+      tokenizer === null ? null : new Detokenizer(tokenizer, options.skipSpecialTokens, options.shownTokenIds);
     this.#stops = new StopStrings(options.stop, options.includeStop);
   }
 

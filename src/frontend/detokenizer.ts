@@ -10,15 +10,20 @@ export class Detokenizer {
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   readonly #tokenizer: ChatTokenizer;
   readonly #skipSpecial: boolean;
+  readonly #shown: ReadonlySet<number>;
 
-  constructor(tokenizer: ChatTokenizer, skipSpecialTokens: boolean) {
+  /** `shown`: special tokens that have a text even where special ones are skipped. */
+  constructor(tokenizer: ChatTokenizer, skipSpecialTokens: boolean, shown: ReadonlySet<number> = new Set()) {
     this.#tokenizer = tokenizer;
     this.#skipSpecial = skipSpecialTokens;
+    this.#shown = shown;
   }
 
   push(id: number): string {
     const piece = this.#tokenizer.piece(id);
-    return piece.special && this.#skipSpecial ? '' : this.#decoder.decode(piece.bytes, { stream: true });
+    return piece.special && this.#skipSpecial && !this.#shown.has(id)
+      ? ''
+      : this.#decoder.decode(piece.bytes, { stream: true });
   }
 
   /** The end: U+FFFD where a character stayed unfinished. */

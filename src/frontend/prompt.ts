@@ -5,18 +5,14 @@ import { badRequest } from './errors.ts';
 import { knownId } from './sampling-params.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
-/** The token ids of a chat's prompt. Throws `ApiError` 400. */
-export function chatPrompt(request: ChatRequest, model: ServedModel): number[] {
+/** A chat's prompt as its template makes it. Throws `ApiError` 400. */
+export function chatPrompt(request: ChatRequest, model: ServedModel): { text: string; ids: number[] } {
   const tokenizer = needTokenizer(model, 'messages', 'Send token ids to /v1/completions.');
   const text = chatText(tokenizer, request);
   // The template writes BOS itself (vLLM's default).
   const ids = encode(tokenizer, text, request.add_special_tokens ?? false, model, 'messages');
-  return truncated(
-    ids,
-    request.truncate_prompt_tokens,
-    request.max_completion_tokens ?? request.max_tokens ?? 1,
-    model,
-  );
+  const answer = request.max_completion_tokens ?? request.max_tokens ?? 1;
+  return { text, ids: truncated(ids, request.truncate_prompt_tokens, answer, model) };
 }
 
 /** The text that a chat is to the model. Throws `ApiError` 400 when the template refuses. */

@@ -37,7 +37,6 @@ export const refusedChatFields = {
   web_search_options: refused('nothing is fetched here'),
   verbosity: refused('models here do not know it; say it in a message'),
   reasoning_effort: refused('templates take such wishes in chat_template_kwargs'),
-  include_reasoning: refused('reasoning is not told apart from the answer here'),
   media_io_kwargs: refused(MEDIA),
 };
 

@@ -66,6 +66,7 @@ export function outputOptions(fields: SharedFields, model: ServedModel): OutputO
     stop,
     includeStop: fields.include_stop_str_in_output ?? false,
     skipSpecialTokens: fields.skip_special_tokens ?? true,
+    shownTokenIds: new Set(),
     minTokens: fields.min_tokens ?? 0,
     stopTokenIds: fields.stop_token_ids ?? [],
     promptOnly: fields.max_tokens === 0,

@@ -59,6 +59,17 @@ export class ChatTokenizer {
     this.longestPiece = longest;
   }
 
+  /** The text of the chat template; null where the model has none. */
+  get template(): string | null {
+    return this.#template?.text ?? null;
+  }
+
+  /** Ids of those of `texts` that are one token each. */
+  tokenIds(texts: readonly string[]): ReadonlySet<number> {
+    const ids = texts.map((text) => this.#tokenizer.token_to_id(text));
+    return new Set(ids.filter((id) => id !== undefined));
+  }
+
   /** Token ids of a text. Special tokens written in the text become their ids; `addSpecialTokens` adds BOS and the like as the model's post-processor says. */
   encode(text: string, addSpecialTokens: boolean): number[] {
     return this.#tokenizer.encode(text, { add_special_tokens: addSpecialTokens }).ids;

@@ -1,3 +1,4 @@
+import type { AskedParsers } from '../frontend/parsers/model-parsers.ts';
 import type { TransportName } from '../protocol/transfer.ts';
 import type { CanaryPayload } from './health/payload.ts';
 import type { ZmqConfig } from './kv-publisher/zmq-publisher.ts';
@@ -135,6 +136,8 @@ export interface HubConfig {
   readonly skipTokenizerInit: boolean;
   /** Jinja text that takes the place of the model's chat template. */
   readonly chatTemplate: string | null;
+  /** How tool calls and reasoning are found in answers. */
+  readonly parsers: AskedParsers;
   /** `auto` takes default sampling from the model's `generation_config.json`; `vllm` uses neutral defaults. */
   readonly generationConfig: 'auto' | 'vllm';
   /** Which of the API's endpoints are there. */

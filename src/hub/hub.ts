@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
+import { modelParsers } from '../frontend/parsers/model-parsers.ts';
 import { type Clock, systemClock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
@@ -155,6 +156,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       created: Math.floor(startedAt / 1000),
       maxModelLen: () => maxModelLen(folder),
       tokenizer: folder.tokenizer,
+      parsers: modelParsers(folder.tokenizer?.template ?? null, config.parsers),
       eosIds: folder.spec.eosIds,
       generationDefaults: folder.generationDefaults,
       vocabSize: folder.spec.vocabSize,

@@ -10,6 +10,7 @@ import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
 import { ggufTokenizerFiles } from '../frontend/gguf-tokenizer.ts';
 import { NO_METRICS } from '../frontend/metrics.ts';
+import { modelParsers } from '../frontend/parsers/model-parsers.ts';
 import { loadChatTokenizer, type TokenizerFiles } from '../frontend/tokenizer.ts';
 import { systemClock } from '../protocol/clock.ts';
 import { generationDefaults } from '../protocol/generation-config.ts';
@@ -32,12 +33,14 @@ export async function createSoloApi(
   generationConfig: 'auto' | 'vllm',
 ): Promise<SoloApi> {
   const { spec, tokenizer, generation } = await factsOf(files);
+  const chat = loadChatTokenizer(tokenizer);
   const model: ServedModel = {
     name: files.offer.name,
     parent: null,
     created: Math.floor(Date.now() / 1000),
     maxModelLen: () => engine.info.maxModelLen,
-    tokenizer: loadChatTokenizer(tokenizer),
+    tokenizer: chat,
+    parsers: modelParsers(chat.template, { toolCalls: 'auto', reasoning: 'auto' }),
     eosIds: spec.eosIds,
     generationDefaults: generationConfig === 'auto' ? generationDefaults(generation) : {},
     vocabSize: spec.vocabSize,

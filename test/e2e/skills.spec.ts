@@ -15,6 +15,12 @@ const skills = JSON.parse(
   readFileSync(new URL('../fixtures/quire-pico/skills.json', import.meta.url), 'utf8'),
 ) as Record<string, Case[]>;
 
+/** The call of an answer as quire-pico wrote it. */
+function asWritten({ tool_calls: calls = [] }: OpenAI.ChatCompletionMessage): string {
+  const [call] = calls.map((each) => (each.type === 'function' ? each.function : null));
+  return `<tool_call>\n{"name": "${call?.name}", "arguments": ${call?.arguments}}\n</tool_call>`;
+}
+
 /** So many prompts are asked at once; each that ends makes room for the next. */
 const AT_ONCE = 24;
 /** As many tokens as the reference implementation was given to answer. */
@@ -37,8 +43,11 @@ test('every skill is answered right twenty times out of twenty, in batches', asy
       ...(tools && { tools }),
       ...(enable_thinking && { chat_template_kwargs: { enable_thinking } }),
     });
-    const got = completion.choices[0]?.message.content?.split('</think>\n\n').at(-1);
-    return { kind, question: messages.at(-1)?.content, got, answer, right: got === answer };
+    const { finish_reason: reason, message } = completion.choices[0]!;
+    const { reasoning_content: reasoning } = message as { reasoning_content?: string };
+    const got = message.content ?? asWritten(message);
+    const asked = messages.at(-1)?.content;
+    return { kind, asked, got, answer, right: got === answer, reason, reasoned: reasoning !== undefined };
   });
 
   expect(outcomes.filter(({ right }) => !right)).toEqual([]);
@@ -53,6 +62,13 @@ test('every skill is answered right twenty times out of twenty, in batches', asy
     facts: 20,
     tool_calls: 20,
   });
+  // Calls are calls, not text, and reasoning that the prompt begins is apart from the answer.
+  const called = outcomes.filter(({ reason }) => reason === 'tool_calls');
+  expect(new Set(called.map(({ kind }) => kind))).toEqual(new Set(['tool_calls']));
+  expect(called).toHaveLength(20);
+  const reasoned = outcomes.filter(({ reasoned }) => reasoned);
+  expect(new Set(reasoned.map(({ kind }) => kind))).toEqual(new Set(['addition_with_thought']));
+  expect(reasoned).toHaveLength(20);
   const counted = growth(before, await countersWhenIdle(hub));
   expect(counted.decodeRows / counted.steps).toBeGreaterThan(4);
   expect(counted.mixedSteps).toBeGreaterThan(0);

@@ -3,6 +3,8 @@ import { HeldSpace } from './held-space.ts';
 
 export interface OutputParserOptions {
   readonly thought: TextParser | null;
+  /** false = reasoning is dropped. */
+  readonly showThought: boolean;
   /** null = calls are text. */
   readonly calls: TextParser | null;
   /** false = calls after the first are dropped, as vLLM does for `parallel_tool_calls: false`. */
@@ -43,8 +45,9 @@ export class OutputParser {
   }
 
   #answer(part: ParserEvent): ParserEvent[] {
-    const { calls } = this.#options;
-    return part.type === 'text' && calls !== null ? this.#kept(calls.push(part.text)) : [part];
+    const { calls, showThought } = this.#options;
+    if (part.type === 'text') return calls === null ? [part] : this.#kept(calls.push(part.text));
+    return showThought ? [part] : [];
   }
 
   #kept(events: readonly ParserEvent[]): ParserEvent[] {

@@ -84,6 +84,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     priorities: options['scheduling-policy'] === 'priority',
     skipTokenizerInit: options['skip-tokenizer-init'],
     chatTemplate: options['chat-template'] === null ? null : readNamed('--chat-template', options['chat-template']),
+    parsers: { toolCalls: options['tool-call-parser'], reasoning: options['reasoning-parser'] },
     generationConfig: options['generation-config'],
     endpointTypes: options['endpoint-types'],
     staticDir: path.join(here.root, 'dist/page'),

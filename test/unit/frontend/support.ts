@@ -125,6 +125,7 @@ export function servedModel(backend: Backend, change: Partial<ServedModel> = {})
     created: 1_700_000_000,
     maxModelLen: () => 2048,
     tokenizer: pico,
+    parsers: { toolCalls: 'hermes', reasoning: 'qwen3' },
     eosIds: [EOS, 0],
     generationDefaults: { temperature: 0.7, topP: 0.95, topK: 40 },
     vocabSize: 4096,

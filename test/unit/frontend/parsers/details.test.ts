@@ -125,7 +125,7 @@ describe('forced calls', () => {
 
 describe('an answer', () => {
   const output = (parallel = true) =>
-    new OutputParser({ thought: null, calls: callParser(CALL_FORMATS.hermes, TOOLS), parallel });
+    new OutputParser({ thought: null, showThought: true, calls: callParser(CALL_FORMATS.hermes, TOOLS), parallel });
   const one = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>';
 
   test('whitespace around calls is no text', () => {
