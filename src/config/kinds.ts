@@ -116,12 +116,21 @@ export const onOff: Kind<boolean> = {
   },
 };
 
-/** A repeatable option; `separator` also splits one text into several. */
+function jsonTexts(text: string): string[] | null {
+  if (!text.startsWith('["')) return null;
+  try {
+    return z.array(z.string()).safeParse(JSON.parse(text)).data ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** A repeatable option; `separator` also splits one text into several, and so does a JSON list of texts, as vLLM writes them. */
 export const list = <T>(item: Kind<T>, separator?: string): Kind<readonly T[]> => ({
   form: item.form,
   isSwitch: false,
   read(texts) {
-    const parts = separator ? texts.flatMap((t) => t.split(separator).map((p) => p.trim())) : texts;
+    const parts = separator ? texts.flatMap((t) => jsonTexts(t) ?? t.split(separator).map((p) => p.trim())) : texts;
     if (parts.length > 256) throw new Error(`expected at most 256 values, got ${parts.length}`);
     return parts.map((part) => item.read([part]));
   },

@@ -1,9 +1,23 @@
 import { Role } from '../protocol/messages.ts';
-import { choice, decimal, type Kind, list, matching, nodeRoles, onOff, optionalText, optionalWhole } from './kinds.ts';
+import {
+  choice,
+  decimal,
+  type Kind,
+  list,
+  matching,
+  nodeRoles,
+  onOff,
+  optionalText,
+  optionalWhole,
+  whole,
+} from './kinds.ts';
 import { option } from './option.ts';
 
 /** What a header can carry: a key of other characters could never be sent. */
-const KEY = matching('KEY', 'visible ASCII characters', /^[\x21-\x7e]+$/);
+export const SENDABLE_KEY = /^[\x21-\x7e]{1,4096}$/;
+const KEY = matching('KEY', 'visible ASCII characters', SENDABLE_KEY);
+const METHOD = matching('METHOD', 'a method in capitals, such as POST, or *', /^(\*|[A-Z]{1,32})$/);
+const HEADER = matching('HEADER', 'the name of a header, or *', /^[\w!#$%&'*+.^`|~-]{1,128}$/);
 const ADMIN_KEY: Kind<string | null> = KEY;
 const ORIGIN = matching(
   'ORIGIN',
@@ -57,6 +71,14 @@ export const quireOptions = {
     where: 'hub',
     help: 'Key that callers of /v1 send as Authorization: Bearer KEY. Repeatable.',
   }),
+  'api-key-file': option({
+    group: 'Quire',
+    kind: optionalText('FILE'),
+    default: null,
+    env: 'QUIRE_API_KEY_FILE',
+    where: 'hub',
+    help: 'File with more such keys, one a line; lines that begin with # are none.',
+  }),
   'admin-key': option({
     group: 'Quire',
     kind: ADMIN_KEY,
@@ -75,6 +97,14 @@ export const quireOptions = {
     where: 'hub',
     help: 'Most seconds of an API request; its own header x-request-timeout may say less.',
   }),
+  'sse-keep-alive': option({
+    group: 'Quire',
+    kind: whole(0, 3600),
+    default: 15,
+    env: 'QUIRE_SSE_KEEP_ALIVE',
+    where: 'hub',
+    help: 'Seconds of silence, such as that of a long prompt, after which a streamed answer gets a comment, lest a proxy takes it for dead. 0 = never.',
+  }),
   'join-token': option({
     group: 'Quire',
     kind: optionalText('TOKEN'),
@@ -92,6 +122,27 @@ export const quireOptions = {
     env: 'QUIRE_ALLOWED_ORIGINS',
     where: 'hub',
     help: "Origins besides the hub's own whose pages may call it, such as https://example.org. Repeatable.",
+  }),
+  'allow-credentials': option({
+    group: 'Quire',
+    kind: onOff,
+    default: false,
+    where: 'hub',
+    help: 'Let pages of --allowed-origins send credentials of the browser (CORS). API keys need it not.',
+  }),
+  'allowed-methods': option({
+    group: 'Quire',
+    kind: list(METHOD, ','),
+    default: ['GET', 'HEAD', 'POST', 'DELETE'],
+    where: 'hub',
+    help: 'Methods that pages of --allowed-origins may use; * = all. Repeatable.',
+  }),
+  'allowed-headers': option({
+    group: 'Quire',
+    kind: list(HEADER, ','),
+    default: ['*'],
+    where: 'hub',
+    help: 'Headers that pages of --allowed-origins may send; * = all. Repeatable.',
   }),
   'allowed-hosts': option({
     group: 'Quire',

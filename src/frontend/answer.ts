@@ -1,3 +1,4 @@
+import type { Clock } from '../protocol/clock.ts';
 import type { ChoiceDelta } from './choice-stream.ts';
 import { type Generation, type GenerationPlan, generation, observed } from './generation.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from './metrics.ts';
@@ -18,10 +19,15 @@ export interface AnswerOptions {
   readonly includeUsage: boolean;
   /** Each chunk tells the usage so far (vLLM's `continuous_usage_stats`). */
   readonly continuousUsage: boolean;
+  /** Its `x-request-id`. */
+  readonly requestId: string | null;
+  /** See `ApiOptions`. */
+  readonly keepAliveSeconds: number | null;
   readonly running: RunningRequest;
   /** When the request came, in the milliseconds of `now`. */
   readonly arrived: number;
   readonly now: () => number;
+  readonly after: Clock['after'];
   readonly metrics: FrontendMetrics;
   readonly failed: (error: unknown) => void;
 }
@@ -30,10 +36,18 @@ export interface AnswerOptions {
 export async function answer(options: AnswerOptions): Promise<Response> {
   const { plan, routes, shape, stream } = options;
   const { left, signal } = options.running;
-  const metrics = options.metrics.started({ model: plan.model.name, endpoint: options.endpoint, stream });
+  const metrics = options.metrics.started({
+    model: plan.model.name,
+    endpoint: options.endpoint,
+    stream,
+    id: plan.id,
+    requestId: options.requestId,
+    traceparent: plan.traceparent,
+  });
   const run = new Run(options, generation(plan, routes, signal), metrics, signal);
   if (stream) {
-    const response = await sseResponse(run.chunks(), { left, failed: options.failed });
+    const { keepAliveSeconds, after, failed } = options;
+    const response = await sseResponse(run.chunks(), { left, failed }, { keepAliveSeconds, after });
     for (const [name, value] of Object.entries(routes.headers())) response.headers.set(name, value);
     return response;
   }

@@ -1,5 +1,6 @@
 import { type Context, Hono } from 'hono';
 import type { Clock } from '../protocol/clock.ts';
+import { readTraceparent } from '../protocol/traceparent.ts';
 import { VERSION } from '../protocol/version.ts';
 import { answer } from './answer.ts';
 import { findModel, type ServedModel } from './backend.ts';
@@ -8,7 +9,7 @@ import { planChat } from './chat.ts';
 import { parseChatRequest } from './chat-schema.ts';
 import { parseCompletionRequest } from './completion-schema.ts';
 import { planCompletion } from './completions.ts';
-import { ApiError, badRequest, toApiError } from './errors.ts';
+import { ApiError, badRequest, notFound, toApiError } from './errors.ts';
 import type { GenerationPlan } from './generation.ts';
 import type { FrontendMetrics, RequestLabels } from './metrics.ts';
 import type { SharedFields } from './request-fields.ts';
@@ -28,6 +29,8 @@ export interface ApiOptions {
   readonly after: Clock['after'];
   /** Most seconds of a request, from its arrival to its last byte; null = as long as it takes. */
   readonly timeoutSeconds: number | null;
+  /** Seconds of silence after which a stream gets a comment, so that nothing between server and client takes it for dead; null = none. */
+  readonly keepAliveSeconds: number | null;
   readonly metrics: FrontendMetrics;
   /** Whether requests may have another `priority` than 0 (`--scheduling-policy priority`). */
   readonly priorities: boolean;
@@ -76,13 +79,26 @@ export function createApi(options: ApiOptions): Hono<ApiEnv> {
     const message = `No request '${id.slice(0, 255)}' is in work. It has ended, or its id is another: an answer's 'id', or the header 'x-request-id'.`;
     throw new ApiError(404, 'not_found_error', message, { code: 'request_not_found' });
   });
+  refuseOtherMethods(api);
   api.all('/v1/*', (c) => {
-    throw new ApiError(404, 'not_found_error', `There is no ${c.req.method} ${c.req.path} here.`, {
-      code: 'not_found',
-    });
+    throw notFound(c.req.method, c.req.path);
   });
   api.onError((error) => errorResponse(error, options));
   return api;
+}
+
+/** 405 for each path above, asked by a method that it does not have. */
+function refuseOtherMethods(api: Hono<ApiEnv>): void {
+  const methods = new Map<string, string[]>();
+  for (const { path, method } of api.routes) methods.set(path, [...(methods.get(path) ?? []), method]);
+  for (const [path, known] of methods) {
+    const allow = known.includes('GET') ? [...known, 'HEAD'] : known;
+    api.all(path, (c) => {
+      const message = `${c.req.path.slice(0, 200)} takes ${allow.join(' and ')}, not ${c.req.method}.`;
+      const error = new ApiError(405, 'invalid_request_error', message, { code: 'method_not_allowed' });
+      return Response.json(error.body(), { status: 405, headers: { allow: allow.join(', ') } });
+    });
+  }
 }
 
 interface Plan {
@@ -120,21 +136,27 @@ async function serve<T extends SharedFields>(
     created: Math.floor(arrived / 1000),
     model: model.name,
   };
+  const traceparent = readTraceparent(raw.headers.get('traceparent'));
   const named = c.get('requestId') ?? raw.headers.get('x-request-id');
   const ids = named === null ? [head.id] : [head.id, named];
   const running = requests.begin(ids, c.get('apiKey') ?? null, raw.signal, timeout);
   try {
+    const { plan, shape } = await endpoint.plan(request, model, head, options.drawSeed);
     return await answer({
-      ...(await endpoint.plan(request, model, head, options.drawSeed)),
+      plan: { ...plan, traceparent },
+      shape,
       endpoint: endpoint.endpoint,
       routes,
       extraFields: request.nvext?.extra_fields,
       stream,
       includeUsage: request.stream_options?.include_usage ?? false,
       continuousUsage: request.stream_options?.continuous_usage_stats ?? false,
+      requestId: named,
+      keepAliveSeconds: options.keepAliveSeconds,
       running,
       arrived,
       now: options.now,
+      after: options.after,
       metrics: options.metrics,
       failed: (error) => report(error, options),
     });

@@ -59,6 +59,13 @@ export function badRequest(message: string, param?: string, code?: string): ApiE
   });
 }
 
+/** 404: no such route. */
+export function notFound(method: string, path: string): ApiError {
+  return new ApiError(404, 'not_found_error', `There is no ${method} ${path.slice(0, 200)} here.`, {
+    code: 'not_found',
+  });
+}
+
 /** 503: nobody can compute this now; the client may try again after `retryAfter` seconds. */
 export function unavailable(message: string, code: string, retryAfter = 1): ApiError {
   return new ApiError(503, 'service_unavailable', message, { code, retryAfter });

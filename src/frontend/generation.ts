@@ -19,6 +19,8 @@ export interface GenerationPlan {
   readonly output: OutputOptions;
   readonly cacheSalt: string | undefined;
   readonly priority: number | undefined;
+  /** Of the client's trace. */
+  readonly traceparent?: string | undefined;
 }
 
 export interface Generation {
@@ -81,6 +83,7 @@ async function* runPrompt(
     choices: choices.map((_, choice) => ({ choice, generated: [] })),
     sampling,
     ...(plan.cacheSalt === undefined ? {} : { cacheSalt: plan.cacheSalt }),
+    ...(plan.traceparent === undefined ? {} : { traceparent: plan.traceparent }),
     ...(plan.priority === undefined ? {} : { priority: plan.priority }),
   };
   const own = new AbortController();

@@ -6,6 +6,15 @@ export interface RequestLabels {
   readonly stream: boolean;
 }
 
+/** What names one request, for logs. */
+export interface RequestFacts extends RequestLabels {
+  /** Of the response. */
+  readonly id: string;
+  /** Its `x-request-id`. */
+  readonly requestId: string | null;
+  readonly traceparent: string | undefined;
+}
+
 export interface RequestOutcome {
   readonly status: 'success' | 'error' | 'cancelled';
   /** Why it was cancelled; null for the others. */
@@ -29,7 +38,7 @@ export interface RequestMetrics {
 
 /** Counts requests of known models; refusals before a model is found are not told (their labels would be unbounded). */
 export interface FrontendMetrics {
-  started(labels: RequestLabels): RequestMetrics;
+  started(request: RequestFacts): RequestMetrics;
 }
 
 const silent: RequestMetrics = { firstToken() {}, interToken() {}, finished() {} };

@@ -1,3 +1,4 @@
+import type { Clock } from '../protocol/clock.ts';
 import { toApiError } from './errors.ts';
 
 const SSE_HEADERS = {
@@ -7,32 +8,70 @@ const SSE_HEADERS = {
   'x-accel-buffering': 'no',
 } as const;
 
+const encoder = new TextEncoder();
+const event = (data: string) => encoder.encode(`data: ${data}\n\n`);
+/** Readers of server-sent events skip lines that begin with a colon. */
+const COMMENT = encoder.encode(': keep-alive\n\n');
+
+export interface KeepAlive {
+  /** A stream in which nothing was sent for so long, and at most twice as long, gets a comment; null = it does not. */
+  readonly keepAliveSeconds: number | null;
+  readonly after: Clock['after'];
+}
+
 /**
  * Server-sent events as OpenAI streams them: `data: {json}` for each chunk, then `data: [DONE]`. Waits for the first chunk, so that what
- * fails before it throws here and is answered with its own status; what fails later is the stream's last event.
- * `left` is called when the reader goes away.
+ * fails before it throws here and is answered with its own status; but not for longer than `keepAliveSeconds`. What fails later is the
+ * stream's last event. `left` is called when the reader goes away.
  */
 export async function sseResponse(
   chunks: AsyncGenerator<object, void, void>,
   hooks: { left(): void; failed(error: unknown): void },
+  { keepAliveSeconds, after }: KeepAlive,
 ): Promise<Response> {
-  const encoder = new TextEncoder();
-  const event = (data: string) => encoder.encode(`data: ${data}\n\n`);
-  let ahead: IteratorResult<object, void> | null = await chunks.next();
+  const first = chunks.next();
+  let stopTimer = () => {};
+  const every = (task: () => void) => {
+    if (keepAliveSeconds === null) return;
+    stopTimer = after(keepAliveSeconds * 1000, () => {
+      every(task);
+      task();
+    });
+  };
+  const silence = new Promise<'silence'>((resolve) => every(() => resolve('silence')));
+  const begun = await Promise.race([first, silence]).finally(() => stopTimer());
+  let ahead: Promise<IteratorResult<object, void>> | null = first;
+  // So that a failure that nobody waits for yet is none of the process.
+  first.catch(() => {});
+  let sent = false;
   const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      if (begun === 'silence') controller.enqueue(COMMENT);
+      every(() => {
+        // A reader that does not read needs no comments.
+        if (!sent && (controller.desiredSize ?? 0) > 0) controller.enqueue(COMMENT);
+        sent = false;
+      });
+    },
     async pull(controller) {
+      const end = (data: string) => {
+        stopTimer();
+        controller.enqueue(event(data));
+        controller.close();
+      };
       try {
-        const result = ahead ?? (await chunks.next());
+        const result = await (ahead ?? chunks.next());
         ahead = null;
-        controller.enqueue(event(result.done === true ? '[DONE]' : JSON.stringify(result.value)));
-        if (result.done === true) controller.close();
+        sent = true;
+        if (result.done === true) end('[DONE]');
+        else controller.enqueue(event(JSON.stringify(result.value)));
       } catch (error) {
         hooks.failed(error);
-        controller.enqueue(event(JSON.stringify(toApiError(error).body())));
-        controller.close();
+        end(JSON.stringify(toApiError(error).body()));
       }
     },
     cancel() {
+      stopTimer();
       hooks.left();
       // Not awaited: a generator in the middle of waiting returns only after that.
       void chunks.return().catch(() => {});

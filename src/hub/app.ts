@@ -3,7 +3,7 @@ import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import type { Logger } from 'pino';
 import type { ApiEnv } from '../frontend/api.ts';
-import { ApiError, toApiError } from '../frontend/errors.ts';
+import { ApiError, notFound, toApiError } from '../frontend/errors.ts';
 import { type AccessPolicy, guard, listedOrigins, requireApiKey } from './access.ts';
 import { type AdminActions, adminRoutes, requireAdmin } from './admin.ts';
 import type { HubConfig } from './config.ts';
@@ -34,7 +34,7 @@ export function createApp({ config, policy, api, models, status, admin, loras, l
   app.use(accessLog(log));
   app.use(pageHeaders());
   app.use(guard(policy));
-  app.use(listedOrigins(policy));
+  app.use(listedOrigins(policy, config.cors));
   // Before the API keys: an admin shows another one.
   app.route('/', loraRoutes(requireAdmin(config.adminKey, policy), loras));
   for (const path of ['/v1/*', '/tokenize', '/detokenize']) app.use(path, requireApiKey(config.apiKeys));
@@ -46,6 +46,7 @@ export function createApp({ config, policy, api, models, status, admin, loras, l
   app.route('/', statusRoutes(status));
   app.route('/', modelRoutes(models, config.joinToken, loras));
   app.route('/', pageRoutes(config.staticDir));
+  app.notFound((c) => c.json(notFound(c.req.method, c.req.path).body(), 404));
   app.onError((error, c) => {
     log.error({ err: error, requestId: c.get('requestId') }, 'a request failed inside the hub');
     return c.json(toApiError(error).body(), 500);

@@ -82,6 +82,13 @@ export const DEFAULT_LIMITS: HubLimits = {
   resumeMs: 600_000,
 };
 
+/** What the hub's answers allow to pages of listed origins; in lists `*` = all. */
+export interface CorsConfig {
+  readonly credentials: boolean;
+  readonly methods: readonly string[];
+  readonly headers: readonly string[];
+}
+
 /** How prompts are computed on other nodes than the answers. */
 export interface DisaggregationConfig {
   /** Ways that KV blocks may go, in the order to try them. */
@@ -116,6 +123,8 @@ export interface HubConfig {
   readonly joinToken: string | null;
   /** Web origins beside the hub's own that may call the API and join, e.g. `https://chat.example`; `*` = all. */
   readonly allowedOrigins: readonly string[];
+  /** What pages of those origins are let do. */
+  readonly cors: CorsConfig;
   /** Names beside loopback and `host` that the `Host` header may hold. */
   readonly allowedHosts: readonly string[];
   readonly blockSize: number;
@@ -150,6 +159,8 @@ export interface HubConfig {
   readonly graceSeconds: number;
   /** After that, running requests may go on for so long. */
   readonly drainSeconds: number;
+  /** Seconds of silence after which a streamed answer gets a comment; null = none. */
+  readonly keepAliveSeconds: number | null;
   /** Most seconds of an API request, from its arrival to its last byte; null = as long as it takes. */
   readonly requestTimeoutSeconds: number | null;
   /** Attempts of a request after the first, when nodes are lost. */

@@ -6,6 +6,7 @@ import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { TokensFrame } from '../protocol/generate.ts';
 import type { LoraId } from '../protocol/messages.ts';
+import { traceIdOf } from '../protocol/traceparent.ts';
 import { ActiveRequest, type Attempt } from './active-request.ts';
 import { Candidates, type ReadyNodes } from './candidates.ts';
 import type { HubLimits } from './config.ts';
@@ -141,7 +142,9 @@ export class Dispatcher implements FrameSink {
   failed(socket: NodeSocket, failure: Failure): void {
     const active = this.#of(socket, failure.request);
     if (active === null || failure.attempt !== active.current?.number) return;
-    this.#options.log.warn({ node: socket.id, request: failure.request, code: failure.code }, failure.message);
+    const traceId = traceIdOf(active.request.traceparent);
+    const fields = { node: socket.id, request: failure.request, traceId, code: failure.code };
+    this.#options.log.warn(fields, failure.message);
     const error = failureError(failure);
     active.avoided.add(socket);
     // What can never run here can run nowhere; another failure may be this node's own.
@@ -209,10 +212,12 @@ export class Dispatcher implements FrameSink {
     this.#waiting.delete(active);
     active.watch.stop();
     const { attempt, migration } = active.begin(route.candidate);
+    const names = { request: active.request.request, traceId: traceIdOf(active.request.traceparent) };
+    log.debug({ ...names, node: socket.id, rank, attempt: attempt.number }, 'a request goes to a node');
     if (migration !== null) {
       this.#migrations += 1;
       migrated(model, active.begun ? 'ongoing_request' : 'new_request', migration);
-      log.info({ request: active.request.request, ...migration }, 'a request goes on on another node');
+      log.info({ ...names, ...migration }, 'a request goes on on another node');
       const { from, to, tokens, numericsChanged } = migration;
       happened({
         kind: 'migrated',

@@ -27,6 +27,7 @@ import { type ModelFolder, readModelFolder } from './model-folder.ts';
 import { modelOffer } from './model-routes.ts';
 import { NodeSocket } from './node-socket.ts';
 import { describeNode, Registry } from './registry.ts';
+import { logRequests } from './request-log.ts';
 import { KvIndex } from './router/kv-index.ts';
 import { Router } from './router/router.ts';
 import { startServer } from './server.ts';
@@ -184,7 +185,8 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     after: (ms, task) => clock.after(ms, task),
     timeoutSeconds: config.requestTimeoutSeconds,
     priorities: config.priorities,
-    metrics,
+    keepAliveSeconds: config.keepAliveSeconds,
+    metrics: logRequests(metrics, log),
     internalError: (error) => log.error({ err: error }, 'a request failed inside the hub'),
   });
 

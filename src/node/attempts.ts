@@ -1,6 +1,7 @@
 import { type Engine, EngineError } from '../engine/api.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { ErrorCode, HubMessage } from '../protocol/messages.ts';
+import { traceIdOf } from '../protocol/traceparent.ts';
 import { batches } from './batches.ts';
 import type { Link } from './link.ts';
 import type { Ranks } from './ranks.ts';
@@ -11,6 +12,7 @@ type Generate = Omit<Extract<HubMessage, { type: 'generate' }>, 'type'>;
 interface Attempt {
   readonly attempt: number;
   readonly engine: Engine;
+  readonly traceparent: string | undefined;
   /** Choices that have not finished. */
   openChoices: number;
 }
@@ -47,8 +49,10 @@ export class Attempts {
       return;
     }
     if (this.running.has(id)) this.drop(id);
-    const running = { attempt, engine, openChoices: request.choices.length };
+    const { traceparent } = request;
+    const running = { attempt, engine, traceparent, openChoices: request.choices.length };
     this.running.set(id, running);
+    logTraced('a request begins', id, running);
     if (prefill && this.transfers) this.transfers.fetch(engine, request, prefill, () => this.add(running, request));
     else this.add(running, request);
   }
@@ -104,9 +108,17 @@ export class Attempts {
   }
 
   private forget(request: string): void {
+    const running = this.running.get(request);
+    if (running) logTraced('a request ends', request, running);
     this.running.delete(request);
     this.changed();
   }
+}
+
+/** Requests of a client's trace leave lines in the console, by which it is known what was computed here. */
+function logTraced(msg: string, request: string, { attempt, traceparent }: Attempt): void {
+  const traceId = traceIdOf(traceparent);
+  if (traceId !== undefined) console.debug(JSON.stringify({ msg, request, attempt, traceId }));
 }
 
 function messageCode(error: unknown): ErrorCode {

@@ -57,6 +57,7 @@ export async function createSoloApi(
     after: systemClock.after,
     timeoutSeconds: null,
     priorities: false,
+    keepAliveSeconds: null,
     metrics: NO_METRICS,
     internalError: (error) => console.error(error),
   });

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { MAX_TOP_LOGPROBS, SamplingParams, TokenId } from './sampling.ts';
+import { Traceparent } from './traceparent.ts';
 
 /** Longest list of ids in one message; far above any context this engine serves. */
 export const MAX_IDS = 1 << 20;
@@ -36,6 +37,8 @@ export const GenerateRequest = z.object({
   loraName: LoraName.optional(),
   /** Lower goes first, as vLLM's; left out = 0. Integers of 32 bits. */
   priority: Priority.optional(),
+  /** W3C trace context of whoever asked, for log lines. */
+  traceparent: Traceparent.optional(),
   /** `false`: it neither reads nor fills the prefix cache, and no KV event tells of it (rule H3). */
   cache: z.literal(false).optional(),
 });

@@ -122,6 +122,31 @@ describe('Origin', () => {
   });
 });
 
+describe('CORS as the options have it', () => {
+  it('allows credentials, methods and headers by name', async () => {
+    const strict = await startTestHub({
+      allowedOrigins: ['https://chat.example'],
+      cors: { credentials: true, methods: ['GET', 'POST'], headers: ['content-type'] },
+    });
+    const preflight = await fetch(`${strict.url}/v1/models`, {
+      method: 'OPTIONS',
+      headers: { origin: 'https://chat.example', 'access-control-request-method': 'POST' },
+    });
+    expect(preflight.headers.get('access-control-allow-credentials')).toBe('true');
+    expect(preflight.headers.get('access-control-allow-methods')).toBe('GET,POST');
+    expect(preflight.headers.get('access-control-allow-headers')).toBe('content-type');
+    await strict.close();
+  });
+});
+
+describe('what is not there', () => {
+  it.each(['/nothing', '/cluster/nothing', '/v2/models'])('GET %s is told in the shape of all errors', async (path) => {
+    const { status, body } = await send('GET', path);
+    expect(status).toBe(404);
+    expect(JSON.parse(body)).toMatchObject({ error: { type: 'not_found_error', message: expect.any(String) } });
+  });
+});
+
 describe('API key', () => {
   it.each([
     ['none', {}],

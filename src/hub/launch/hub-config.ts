@@ -5,6 +5,7 @@ import type { KvEventsConfig } from '../../config/kv-events-config.ts';
 import { transportsOf } from '../../config/kv-transfer.ts';
 import { OptionError } from '../../config/option.ts';
 import { offeredOptions, type Parsed } from '../../config/options.ts';
+import { SENDABLE_KEY } from '../../config/options-quire.ts';
 import { MAX_LORAS } from '../../protocol/messages.ts';
 import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
 import { readCanaryPayload } from '../health/payload.ts';
@@ -37,7 +38,8 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
   const host = options['http-host'];
   const open = !isLoopback(host);
   const adminKey = options['admin-key'];
-  if (adminKey !== null && options['api-key'].includes(adminKey))
+  const apiKeys = [...options['api-key'], ...keysOf(options['api-key-file'])];
+  if (adminKey !== null && apiKeys.includes(adminKey))
     throw new OptionError(
       '--admin-key is one of the API keys: whoever may ask the model could put the hub to sleep. Give it a key of its own.',
     );
@@ -56,10 +58,15 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
       names,
       here.now(),
     ),
-    apiKeys: open && options['api-key'].length === 0 ? [newSecret()] : options['api-key'],
+    apiKeys: open && apiKeys.length === 0 ? [newSecret()] : apiKeys,
     adminKey,
     joinToken: options['join-token'] ?? (open ? newSecret() : null),
     allowedOrigins: options['allowed-origins'],
+    cors: {
+      credentials: options['allow-credentials'],
+      methods: options['allowed-methods'],
+      headers: options['allowed-headers'],
+    },
     allowedHosts: [...options['allowed-hosts'], ...(isWildcard(host) ? names : [])],
     blockSize: options['block-size'],
     hashAlgo: options['prefix-caching-hash-algo'],
@@ -97,6 +104,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
       : null,
     graceSeconds: options['graceful-shutdown-grace-period-secs'],
     drainSeconds: options['runtime-graceful-shutdown-timeout-secs'],
+    keepAliveSeconds: options['sse-keep-alive'] === 0 ? null : options['sse-keep-alive'],
     requestTimeoutSeconds: options['request-timeout'],
     migrationLimit: options['migration-limit'],
     limits: DEFAULT_LIMITS,
@@ -140,6 +148,19 @@ function zmqConfig(config: KvEventsConfig | null): ZmqConfig | null {
     maxQueueSize: config.max_queue_size ?? 100_000,
     topic: config.topic || 'kv',
   };
+}
+
+/** One key a line; empty lines and those that begin with `#` are none. */
+function keysOf(file: string | null): string[] {
+  if (file === null) return [];
+  const lines = readNamed('--api-key-file', file)
+    .split('\n')
+    .map((line) => line.trim());
+  const keys = lines.filter((line) => line !== '' && !line.startsWith('#'));
+  if (keys.length === 0) throw new OptionError(`--api-key-file ${file}: there is no key in it. Write one a line.`);
+  if (!keys.every((key) => SENDABLE_KEY.test(key)))
+    throw new OptionError(`--api-key-file ${file}: a key is one line of visible ASCII characters without spaces.`);
+  return keys;
 }
 
 function readNamed(flag: string, file: string): string {

@@ -339,12 +339,27 @@ describe('the backend fails', () => {
 
 describe('routes', () => {
   test.each([
-    ['GET', '/v1/chat/completions'],
     ['POST', '/v1/embeddings'],
-    ['DELETE', '/v1/models/quire-pico'],
+    ['GET', '/v1/'],
   ])('%s %s is a 404 in the same shape', async (method, path) => {
     const response = await api().fetch(path, { method });
     expect(response.status).toBe(404);
-    expect((await errorOf(response)).message).toContain(`${method} ${path}`);
+    const error = await errorOf(response);
+    expect(error).toMatchObject({ type: 'not_found_error', param: null, code: 'not_found' });
+    expect(error.message).toContain(`${method} ${path}`);
+  });
+
+  test.each([
+    ['GET', '/v1/chat/completions', 'POST'],
+    ['PUT', '/v1/completions', 'POST'],
+    ['DELETE', '/v1/models/quire-pico', 'GET, HEAD'],
+    ['POST', '/v1/models', 'GET, HEAD'],
+    ['GET', '/v1/requests/x', 'DELETE'],
+    ['GET', '/tokenize', 'POST'],
+  ])('%s %s is a 405 that says what is taken', async (method, path, allow) => {
+    const response = await api().fetch(path, { method });
+    expect(response.status).toBe(405);
+    expect(response.headers.get('allow')).toBe(allow);
+    expect(await errorOf(response)).toMatchObject({ type: 'invalid_request_error', code: 'method_not_allowed' });
   });
 });

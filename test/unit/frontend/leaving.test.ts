@@ -132,7 +132,7 @@ describe('metrics', () => {
     const tokens = pico.encode('one two three', false).length + 1;
     const frames = Math.ceil(tokens / 2);
     const lastFrame = tokens - (frames - 1) * 2;
-    expect(seen.labels).toEqual([{ model, endpoint: 'chat_completions', stream: true }]);
+    expect(seen.labels).toMatchObject([{ model, endpoint: 'chat_completions', stream: true }]);
     expect(seen.first).toEqual([0.1]);
     expect(seen.inter).toEqual([...Array<number>(frames - 2).fill(0.05), 0.1 / lastFrame]);
     expect(seen.outcomes).toEqual([

@@ -153,6 +153,7 @@ export function testApi(
     after?: Clock['after'];
     timeoutSeconds?: number;
     priorities?: boolean;
+    keepAliveSeconds?: number;
   } = {},
 ): TestApi {
   const internalErrors: unknown[] = [];
@@ -164,6 +165,7 @@ export function testApi(
     after: change.after ?? systemClock.after,
     timeoutSeconds: change.timeoutSeconds ?? null,
     priorities: change.priorities ?? false,
+    keepAliveSeconds: change.keepAliveSeconds ?? null,
     metrics: change.metrics ?? { started: () => ({ firstToken() {}, interToken() {}, finished() {} }) },
     internalError: (error) => internalErrors.push(error),
   });

@@ -161,3 +161,31 @@ test.each([
 ])('refused: %j', (argv, why) => {
   expect(() => parseArgs(argv, {})).toThrow(why);
 });
+
+test('API keys come from flags and from a file, which must have one that can be sent', async () => {
+  const file = (text: string) => {
+    const name = path.join(root, 'keys.txt');
+    writeFileSync(name, text);
+    return ['--api-key-file', name];
+  };
+  expect((await config('--api-key', 'k', ...file('# of the lab\na\r\n\n  b  \n'))).apiKeys).toEqual(['k', 'a', 'b']);
+  expect((await config('--http-host', '0.0.0.0', ...file('a'))).apiKeys).toEqual(['a']);
+  await expect(config(...file('# none\n'))).rejects.toThrow('there is no key in it');
+  await expect(config(...file('two words\n'))).rejects.toThrow('visible ASCII');
+  await expect(config('--admin-key', 'a', ...file('a'))).rejects.toThrow('--admin-key is one of the API keys');
+  await expect(config('--api-key-file', path.join(root, 'nowhere'))).rejects.toThrow('is not there');
+});
+
+test("lists of CORS are written with commas, or as vLLM's JSON", async () => {
+  const origins = ['https://a.example', 'https://b.example'];
+  for (const text of [origins.join(','), JSON.stringify(origins)])
+    expect((await config('--allowed-origins', text)).allowedOrigins).toEqual(origins);
+  expect((await config()).cors).toEqual({
+    credentials: false,
+    methods: ['GET', 'HEAD', 'POST', 'DELETE'],
+    headers: ['*'],
+  });
+  const all = await config('--allow-credentials', '--allowed-methods', '["*"]', '--allowed-headers', 'x-a,x-b');
+  expect(all.cors).toEqual({ credentials: true, methods: ['*'], headers: ['x-a', 'x-b'] });
+  expect(() => config('--allowed-methods', 'get post')).toThrow(OptionError);
+});
