@@ -54,6 +54,7 @@ export async function benchColdEngine(): Promise<string> {
       enforceEager: false,
       batchInvariant: true,
       freeOrder: null,
+      speculation: null,
     },
     now: () => performance.now(),
     listener: () => ({ tokens() {}, kvEvents() {}, prefilled() {}, failed() {}, lost() {} }),

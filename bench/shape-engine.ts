@@ -90,11 +90,17 @@ export async function shapeEngine(
     kvDtype,
     variant,
     matrices,
+    speculation: null,
   };
   const pipelines = new Pipelines(device, shaders);
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager: false });
   const blocks = new FilledBlocks(totalBlocks, BLOCK_SIZE, await createBlockHasher('xxh3'), { prefixCaching: false });
-  const limits = { maxNumSeqs: batch, maxNumBatchedTokens: sizes.maxRows, maxLogitRows: sizes.maxLogitRows };
+  const limits = {
+    maxNumSeqs: batch,
+    maxNumBatchedTokens: sizes.maxRows,
+    maxLogitRows: sizes.maxLogitRows,
+    maxDrafts: 0,
+  };
   const scheduler = new Scheduler({ ...limits, maxModelLen: context, maxWaiting: 4096, blockManager: blocks });
   const info: EngineInfo = {
     model: 'shape',

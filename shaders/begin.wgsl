@@ -1,7 +1,8 @@
 // Start of a step: applies the changes of block tables, then resolves the step's rows.
 //   blockTable[slot][index] = block                                      for each delta of the step
 //   rows[r] = (slot, position, history[slot][position], active)          for every thread r of the bucket
-// A position of POSITION_FROM_SLOT is the slot's last known token; such a row is inactive once its slot is done.
+// A position of POSITION_FROM_SLOT is the slot's last known token; such a row is inactive once its slot is done. Rows of drafts are
+// inactive until draft.wgsl finds some.
 // Rows past the step's own are (0, 0, 0, 0).
 // types: u32. features: none. constants: tables.ts. One thread a row; deltas are shared out over all threads.
 #include "lib/tables.wgsl"
@@ -23,7 +24,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   if (r >= arrayLength(&rows)) {
     return;
   }
-  if (r >= step_words[STEP_NUM_ROWS]) {
+  if (r >= step_words[STEP_NUM_ROWS] || draft_number(r) > 0u) {
     rows[r] = vec4<u32>(0u);
     return;
   }

@@ -1,4 +1,4 @@
-// One token for each row that samples, then its commit to the slot.
+// One token for each row that samples, then, where COMMIT, its commit to the slot; where rows hold drafts, accept.wgsl commits.
 // Temperature below 1e-5: the largest score. Otherwise, with m = the largest score, T = temperature and
 // z = (score - m) / T, in the order and meaning of vLLM's V1 sampler (vllm/v1/sample/sampler.py, ops/topk_topp_sampler.py):
 //   min-p: drops ids with exp(z) < min_p
@@ -8,10 +8,13 @@
 //   draw:  argmax of z + Gumbel noise over what is kept (the same distribution as softmax and a draw, with no prefix sum)
 // Ties go to the lowest id. An id with z < -104 has no mass in f32. Thresholds: lib/row_search.wgsl.
 // scores: [logit row][VOCAB] f32. lists: [logit row][QUADS] u32. types: f32, u32. features: none.
-// constants: tables.ts; QUADS = ceil(VOCAB / 4); LANES = threads of a row. One workgroup a logit row.
+// constants: tables.ts; COMMIT; QUADS = ceil(VOCAB / 4); LANES = threads of a row. One workgroup a logit row.
 #include "lib/tables.wgsl"
 #include "lib/rng.wgsl"
 #include "lib/row_search.wgsl"
+#if COMMIT
+#include "lib/commit.wgsl"
+#endif
 
 @group(0) @binding(0) var<storage, read> step_words: array<u32>;
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
@@ -30,7 +33,6 @@ fn score(at: u32) -> f32 {
 
 struct Params {
   done: u32,
-  length: u32,
   offset: u32,
   choice: u32,
   seed_low: u32,
@@ -43,13 +45,12 @@ struct Params {
 // `slots` is written here, so the compiler can't take what is read from it for uniform: it goes through workgroup memory.
 var<workgroup> shared_params: Params;
 
-fn load_params(slot: u32, lane: u32) -> Params {
+// `length`: tokens before the one that is sampled. It follows from the row, so that rows after drafts draw as they would without.
+fn load_params(slot: u32, length: u32, lane: u32) -> Params {
   if (lane == 0u) {
     let at = slot * SLOT_STRIDE;
-    let length = slots[at + SLOT_LENGTH];
     shared_params = Params(
       slots[at + SLOT_DONE],
-      length,
       length - slots[at + SLOT_PROMPT_LENGTH],
       slots[at + SLOT_CHOICE],
       slots[at + SLOT_SEED_LOW],
@@ -107,20 +108,6 @@ fn choose(i: u32, lane: u32, p: Params) -> u32 {
   return draw(row, lane, floor, p);
 }
 
-fn commit(slot: u32, id: u32, length: u32) {
-  let at = slot * SLOT_STRIDE;
-  history[slot * MAX_LEN + length] = id;
-  slots[at + SLOT_LENGTH] = length + 1u;
-  counts[slot * VOCAB + id] += 1u;
-  var done = length + 1u >= slots[at + SLOT_MAX_LENGTH];
-  for (var s = 0u; s < slots[at + SLOT_NUM_STOPS]; s++) {
-    done |= slots[at + SLOT_STOPS + s] == id;
-  }
-  if (done) {
-    slots[at + SLOT_DONE] = 1u;
-  }
-}
-
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let i = group.x;
@@ -128,8 +115,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     return;
   }
   let row = rows[logit_row(i)];
-  let p = load_params(row.x, lane);
-  if (!logit_row_is(i, LOGIT_SAMPLE) || row.w == 0u || p.done != 0u || p.length >= MAX_LEN) {
+  let length = row.y + 1u;
+  let p = load_params(row.x, length, lane);
+  if (!logit_row_is(i, LOGIT_SAMPLE) || row.w == 0u || p.done != 0u || length >= MAX_LEN) {
     if (lane == 0u) {
       samples[i] = NO_TOKEN;
     }
@@ -138,6 +126,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let id = choose(i, lane, p);
   if (lane == 0u) {
     samples[i] = id;
-    commit(row.x, id, p.length);
+#if COMMIT
+    commit(row.x, id, length);
+#endif
   }
 }

@@ -10,6 +10,12 @@ const IN_PROMPT = 0x80000000u;
 // Below every score: the start of a search for the largest.
 const LOWEST = -3.4e38f;
 
+// Which draft of its slot row r of the step is: 0 = none, it holds a known token. The drafts of a slot follow its last known token.
+fn draft_number(r: u32) -> u32 {
+  let number = POSITION_FROM_SLOT - step_words[STEP_ROWS + 2u * r + 1u];
+  return select(0u, number, number <= MAX_DRAFTS);
+}
+
 fn num_logit_rows() -> u32 {
   return step_words[STEP_NUM_LOGIT_ROWS];
 }

@@ -16,6 +16,7 @@ import { KvEventsConfig } from './kv-events-config.ts';
 import { KvTransferConfig } from './kv-transfer.ts';
 import { only, option } from './option.ts';
 import { REASONING_PARSERS, TOOL_CALL_PARSERS } from './parser-names.ts';
+import { SpeculativeConfig } from './speculative.ts';
 
 const ENDPOINT = matching(
   'URL',
@@ -284,6 +285,14 @@ export const engineOptions = {
     defaultText: 'enabled, publisher hub',
     where: 'both',
     help: 'Who gets KV events: publisher hub = the router, zmq = also subscribers, as vLLM tells them, null = nobody.',
+  }),
+  'speculative-config': option({
+    group: 'Engine',
+    kind: json(SpeculativeConfig),
+    default: null,
+    defaultText: 'off',
+    where: 'both',
+    help: 'Guess tokens from what followed the last ones earlier in the sequence, and check several in one step: method ngram, num_speculative_tokens, prompt_lookup_max, prompt_lookup_min. Tokens are the same with and without.',
   }),
   'data-parallel-size': option({
     group: 'Engine',

@@ -11,6 +11,8 @@ export interface StepRecord {
   readonly rows: number;
   readonly prefillRows: number;
   readonly decodeRows: number;
+  /** Of the decode rows those for drafts, whether one was found or not. */
+  readonly draftRows: number;
   /** Submits of earlier steps whose readback was still pending when this one was submitted. */
   readonly inFlight: number;
   readonly submits: number;

@@ -204,11 +204,12 @@ async function makeRunner(inputs: EngineInputs, shared: Shared): Promise<MadeRun
   const buffers = await createEngineBuffers(gpu.device, spec, sizes, variant);
   const pool = await createPool(gpu.device, kvShape, shared.blocks);
   const { blockSize } = options;
+  const { enforceEager, speculation } = options;
   const common = { gpu, spec, weights, sizes, buffers, pool, invFreq, loras };
-  const program: ProgramInputs = { ...common, blockSize, kvDtype, variant, matrices };
-  const { enforceEager } = options;
+  const program: ProgramInputs = { ...common, blockSize, kvDtype, variant, matrices, speculation };
+  
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager });
-  const trial = () => newScheduler(inputs, shared, newBlocks(inputs, shared, false), shared.largestStep);
+  const trial = () => newScheduler(inputs, shared, newBlocks(inputs, shared, false), shared.largestStep, 0);
   await selfTest({ runner, newScheduler: trial, golden, maxLength: shared.maxModelLen });
   return { runner, pool, buffers: [...Object.values(buffers), ...pool.flatMap(({ k, v }) => [k, v])], trial };
 }
@@ -245,7 +246,7 @@ async function makeLoop(
     ...parts,
     info,
     blocks,
-    scheduler: newScheduler(inputs, shared, blocks, maxNumBatchedTokens),
+    scheduler: newScheduler(inputs, shared, blocks, maxNumBatchedTokens, options.speculation?.drafts ?? 0),
     runner,
     loras: shared.loras,
     copies: enablePrefixCaching
@@ -266,11 +267,12 @@ function newScheduler(
   { maxModelLen, sizes }: Plan,
   blockManager: BlockManager,
   maxNumBatchedTokens: number,
+  maxDrafts: number,
 ): Scheduler {
   const { maxNumSeqs } = options;
   const { maxLogitRows } = sizes;
   return new Scheduler({
-    ...{ maxNumSeqs, maxNumBatchedTokens, maxModelLen, maxLogitRows, blockManager },
+    ...{ maxNumSeqs, maxNumBatchedTokens, maxModelLen, maxLogitRows, blockManager, maxDrafts },
     maxWaiting: MAX_WAITING,
   });
 }

@@ -20,7 +20,7 @@ import type { Scheduler, StepPlan } from './scheduler.ts';
 import { PROMPT_ONLY, Sequence } from './sequence.ts';
 import { StepCounters } from './step-counters.ts';
 import { lorasOf, recordOf } from './step-record.ts';
-import { LOGIT_LOGPROBS, LOGIT_SAMPLE } from './tables.ts';
+import { LOGIT_LOGPROBS } from './tables.ts';
 
 /** What the loop needs of the GPU; `Runner` is the real one. */
 export interface StepRunner {
@@ -307,37 +307,34 @@ export class StepLoop implements Engine {
   }
 
   private consume(plan: StepPlan, result: StepResult): void {
-    const logprobs = new Map<Sequence, TokenLogprob>();
-    for (const [i, row] of plan.logitRows.entries()) {
-      if ((row.kind & LOGIT_LOGPROBS) === 0) continue;
-      const { sequence } = row;
-      if ((row.kind & LOGIT_SAMPLE) !== 0) {
-        logprobs.set(sequence, result.logprob(i, result.samples[i]!, sequence.sampling.logprobs ?? 0));
-      } else {
-        const target = row.position + 1;
-        const known =
-          this.promptLogprobs.get(sequence) ?? new Array<TokenLogprob | null>(sequence.promptLength).fill(null);
-        known[target] = result.logprob(i, sequence.tokens[target]!, sequence.sampling.promptLogprobs ?? 0);
-        this.promptLogprobs.set(sequence, known);
-      }
+    for (const [i, { kind, sequence, position }] of plan.logitRows.entries()) {
+      if (kind !== LOGIT_LOGPROBS) continue;
+      const target = position + 1;
+      const known =
+        this.promptLogprobs.get(sequence) ?? new Array<TokenLogprob | null>(sequence.promptLength).fill(null);
+      known[target] = result.logprob(i, sequence.tokens[target]!, sequence.sampling.promptLogprobs ?? 0);
+      this.promptLogprobs.set(sequence, known);
     }
     const frames: TokensFrame[] = [];
     for (const update of this.parts.scheduler.consume(plan, result.samples)) {
-      const { sequence, tokens, finish, stopId } = update;
+      const { sequence, sample, tokens, drafted, finish, stopId } = update;
       if (sequence.held) {
         if (finish) this.releaseLora(sequence);
         continue;
       }
       this.counters.sampled(tokens.length);
+      this.counters.drafted(drafted, tokens.length - 1);
       const first = !this.started.has(sequence);
-      const logprob = logprobs.get(sequence);
+      const { logprobs } = sequence.sampling;
       const prompt = this.promptLogprobs.get(sequence);
       frames.push({
         request: sequence.request,
         choice: sequence.choice,
         offset: sequence.tokens.length - tokens.length - sequence.promptLength,
         tokens: [...tokens],
-        ...(logprob && sequence.sampling.logprobs !== null && { logprobs: [logprob] }),
+        ...(logprobs !== null && {
+          logprobs: tokens.map((token, i) => result.logprob(sample + i, token, logprobs)),
+        }),
         ...(first && { cachedTokens: sequence.cachedTokens ?? 0 }),
         ...(first && sequence.scorePrompt && { promptLogprobs: prompt ?? [null] }),
         ...(finish && { finish }),

@@ -13,7 +13,7 @@ import * as T from './tables.ts';
 
 /** What the GPU gave back for one step. */
 export interface StepResult {
-  /** One id per logit row; `NO_TOKEN` where none was sampled. */
+  /** One id per logit row; `NO_TOKEN` where none was sampled, `REJECTED` after a draft that was wrong. */
   readonly samples: Uint32Array;
   /** Logprobs of logit row `i` with its `top` best; only for rows that asked. */
   logprob(i: number, token: number, top: number): TokenLogprob;
@@ -75,6 +75,7 @@ export class Runner {
       plan.logitRows.length,
       plan.admitted.length > 0,
       wantsLogprobs,
+      plan.numDraftRows > 0,
     );
     const { queue } = this.inputs.gpu.device;
     this.uploadAdmitted(plan);
@@ -102,7 +103,7 @@ export class Runner {
   /** Runs a step only up to the end of a layer; returns the residual stream, [row][hidden]. For the self-test. */
   async residualAfterLayer(plan: StepPlan, layer: number): Promise<Float32Array> {
     const { gpu, buffers } = this.inputs;
-    const segments = await this.segments(this.stepRows(plan), 0, true, false);
+    const segments = await this.segments(this.stepRows(plan), 0, true, false, false);
     this.uploadAdmitted(plan);
     gpu.device.queue.writeBuffer(buffers.step, 0, this.descriptor, 0, this.describe(plan));
     const beginAndEmbed = 2;
@@ -112,7 +113,7 @@ export class Runner {
 
   /** Compiles what steps of `rows` rows and `logitRows` logit rows need, so that the first such step does not wait for it. */
   async prepare(rows: number, logitRows: number): Promise<void> {
-    await this.segments({ bucket: bucketOf(rows), chunks: true, loras: 0 }, logitRows, true, false);
+    await this.segments({ bucket: bucketOf(rows), chunks: true, loras: 0 }, logitRows, true, false, false);
   }
 
   /** Resolves when the GPU has done work submitted now. On a lost device it may resolve all the same. */
@@ -135,14 +136,17 @@ export class Runner {
     logitRows: number,
     admitting: boolean,
     withLogprobs: boolean,
+    drafts: boolean,
   ): Promise<PreparedCall[][]> {
     const p = this.inputs;
     const { bucket, chunks, loras } = rows;
     const head = bucketOf(logitRows);
     const [start, layers, end] = await Promise.all([
-      this.program(`begin ${bucket} ${admitting}`, () => [beginCalls(p, bucket, admitting)]),
+      this.program(`begin ${bucket} ${admitting} ${drafts}`, () => [beginCalls(p, bucket, admitting, drafts)]),
       this.program(`layers ${bucket} ${chunks} ${loras}`, () => layerCalls(p, rows)),
-      logitRows === 0 ? [] : this.program(`head ${head} ${withLogprobs}`, () => [headCalls(p, head, withLogprobs)]),
+      logitRows === 0
+        ? []
+        : this.program(`head ${head} ${withLogprobs} ${drafts}`, () => [headCalls(p, head, withLogprobs, drafts)]),
     ]);
     return [...start, ...layers, ...end];
   }
@@ -206,7 +210,7 @@ export class Runner {
     for (const { slot, start, count, decode } of plan.rows) {
       for (let i = 0; i < count; i++) {
         d[row++] = slot;
-        d[row++] = decode ? T.POSITION_FROM_SLOT : start + i;
+        d[row++] = decode ? T.POSITION_FROM_SLOT - i : start + i;
       }
     }
     let delta = at.deltas;

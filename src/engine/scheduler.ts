@@ -1,10 +1,11 @@
 import type { FinishReason } from '../protocol/generate.ts';
 import { MAX_EVENT_BLOCKS } from '../protocol/kv-events.ts';
 import { EngineError } from './api.ts';
+import { drafted, rested, wantedDrafts } from './drafting.ts';
 import type { BlockManager } from './kv/block-manager.ts';
 import type { Sequence, SequenceUpdate } from './sequence.ts';
-import { PlanBuilder, type StepLimits, type StepPlan } from './step-plan.ts';
-import { NO_TOKEN } from './tables.ts';
+import { PlanBuilder, type SequenceRows, type StepLimits, type StepPlan } from './step-plan.ts';
+import { NO_TOKEN, REJECTED } from './tables.ts';
 
 export type { StepPlan };
 
@@ -16,13 +17,16 @@ export interface SchedulerOptions extends StepLimits {
   readonly maxModelLen: number;
   /** Most sequences that wait for their first step. */
   readonly maxWaiting: number;
+  /** Most drafts of a sequence in one step; 0 = none. */
+  readonly maxDrafts: number;
 }
 
 /**
  * Decides what each step computes. Pure: plans depend on the order of calls and on nothing else.
  *
  * The engine keeps D steps in flight: it calls `consume` for step s - D right before `schedule` for step s. A sequence
- * whose last samples are not read back is scheduled all the same, since the GPU knows them.
+ * whose last samples are not read back is scheduled all the same, since the GPU knows them. While drafts are in flight it also
+ * knows alone how far the sequence is: blocks are there for the farthest, and what is scheduled is counted for the nearest.
  *
  * In a step: decodes in admission order, then chunks of running prefills, then new sequences, first come first served.
  * Out of blocks, the newest running sequence is preempted: it goes to the front of the queue and is computed again.
@@ -137,8 +141,9 @@ export class Scheduler {
   }
 
   /**
-   * Takes the results of the oldest step not consumed. samples[i] is the token that plan.logitRows[i] sampled; entries of
-   * rows that sample nothing, and of sequences that have ended, are not looked at. Updates come in row order.
+   * Takes the results of the oldest step not consumed. samples[i] is the token that plan.logitRows[i] sampled, REJECTED after a
+   * draft that was wrong, NO_TOKEN where there was none; entries of rows that sample nothing, and of sequences that have ended, are
+   * not looked at. Updates come in row order.
    */
   consume(plan: StepPlan, samples: ArrayLike<number>): SequenceUpdate[] {
     if (plan.step !== this.#consumedSteps || samples.length < plan.logitRows.length) {
@@ -149,31 +154,56 @@ export class Scheduler {
     }
     this.#consumedSteps++;
     const updates: SequenceUpdate[] = [];
-    for (const { sequence, run, start, count, sample } of plan.rows) {
+    for (const rows of plan.rows) {
+      const { sequence, run, start, count, decode } = rows;
       if (sequence.status === 'finished') continue;
       const end = start + count;
       if (sequence.scoring) sequence.scored = Math.max(sequence.scored, Math.min(end, sequence.promptLength - 1));
+      const update = this.#append(rows, samples);
       if (sequence.run === run) {
-        sequence.computed = end;
+        sequence.computed = decode ? sequence.tokens.length - 1 : end;
+        if (decode && update) sequence.scheduled += update.tokens.length - 1;
         this.#blocks.register(sequence);
       }
-      if (sample !== null) updates.push(this.#append(sequence, samples[sample]!));
+      if (update?.finish) this.#end(sequence);
+      if (update) updates.push(update);
     }
     return updates;
   }
 
   #scheduleDecodes(plan: PlanBuilder): void {
+    const share = this.#draftShare();
     for (let i = 0; i < this.#running.length; i++) {
       const sequence = this.#running[i]!;
-      const positions = sequence.scheduled + 1;
       if (!sequence.canDecode) continue;
-      while (!this.#blocks.grow(sequence, positions)) {
+      while (!this.#blocks.grow(sequence, sequence.reach(0))) {
         const newest = this.#newest();
         this.#preempt(newest);
         if (newest === sequence) return;
       }
-      plan.add(sequence, 1);
+      const drafts = this.#drafts(sequence, share);
+      if (drafts === 0) sequence.drafting = rested(sequence.drafting);
+      plan.add(sequence, 1 + drafts);
     }
+  }
+
+  /** Drafts that a decode may have: rows for drafts are shared out evenly, those that other sequences may need are not touched. */
+  #draftShare(): number {
+    const { maxDrafts, maxNumBatchedTokens, maxLogitRows, maxNumSeqs } = this.#options;
+    const decodes = this.#running.filter(
+      (s) => s.canDecode && wantedDrafts(s.drafting, s.drafts, maxDrafts) > 0,
+    ).length;
+    // A prompt gets at least one row, as without drafts, and a row with logits.
+    const spare = Math.min(maxNumBatchedTokens - maxNumSeqs - 1, maxLogitRows - maxNumSeqs);
+    return Math.max(0, Math.min(maxDrafts, Math.floor(spare / Math.max(1, decodes))));
+  }
+
+  /** How many drafts the sequence gets beside its known token, with blocks for them: none where no block is free. */
+  #drafts(sequence: Sequence, share: number): number {
+    // The last token is not computed, nor is what would follow it.
+    const useful = sequence.maxLength - 1 - sequence.virtualLength;
+    const drafts = Math.min(wantedDrafts(sequence.drafting, sequence.drafts, share), useful);
+    return this.#blocks.grow(sequence, sequence.reach(drafts)) ? drafts : 0;
   }
 
   /** False when a running prefill got nothing: then nothing newer may take its place, but what has all its blocks goes on. */
@@ -244,24 +274,32 @@ export class Scheduler {
     return this.#running.some((other) => other.registered <= index && other.hashes[index]?.blockHash === hash);
   }
 
-  #append(sequence: Sequence, token: number): SequenceUpdate {
-    if (token === NO_TOKEN) {
-      throw new EngineError(
-        'internal',
-        `request ${sequence.request}, choice ${sequence.choice}: the GPU ended it at ${sequence.tokens.length} tokens, the host did not; their stop rules differ`,
-      );
-    }
-    const { stopIds, minTokens } = sequence.sampling;
-    const stops = sequence.generated >= minTokens && stopIds.includes(token);
+  /** Takes the tokens that a step sampled for a sequence: one, and one more for each draft that was right. */
+  #append({ sequence, count, decode, sample }: SequenceRows, samples: ArrayLike<number>): SequenceUpdate | null {
+    if (sample === null) return null;
+    const drafts = decode ? count - 1 : 0;
+    const sampled = Array.from({ length: 1 + drafts }, (_, i) => samples[sample + i]!);
+    const accepted = sampled.findIndex((token) => token === NO_TOKEN || token === REJECTED);
+    if (accepted === 0) throw stopsDiffer(sequence, 'ended it at');
+    const tokens = accepted < 0 ? sampled : sampled.slice(0, accepted);
     sequence.pending--;
-    sequence.tokens.push(token);
-    const finish: FinishReason | null = stops ? 'stop' : sequence.tokens.length >= sequence.maxLength ? 'length' : null;
-    if (finish !== null) this.#end(sequence);
+    sequence.drafts -= drafts;
+    if (drafts > 0) sequence.drafting = drafted(sequence.drafting, tokens.length - 1);
+    const { stopIds, minTokens } = sequence.sampling;
+    let finish: FinishReason | null = null;
+    for (const token of tokens) {
+      if (finish !== null) throw stopsDiffer(sequence, 'went on at');
+      const stops = sequence.generated >= minTokens && stopIds.includes(token);
+      sequence.tokens.push(token);
+      finish = stops ? 'stop' : sequence.tokens.length >= sequence.maxLength ? 'length' : null;
+    }
     return {
       sequence,
-      tokens: [token],
+      sample,
+      tokens,
+      drafted: sampled.filter((token) => token !== NO_TOKEN).length - 1,
       ...(finish === null ? {} : { finish }),
-      ...(stops ? { stopId: token } : {}),
+      ...(finish === 'stop' ? { stopId: tokens.at(-1)! } : {}),
     };
   }
 
@@ -313,4 +351,11 @@ function chunk(plan: PlanBuilder, sequence: Sequence, start: number, end: number
 
 function requireMore(name: string, value: number, than: string, least: number): void {
   if (value < least) throw new RangeError(`${name} is ${value} and must be at least ${least}, because of ${than}`);
+}
+
+function stopsDiffer({ request, choice, tokens }: Sequence, what: string): EngineError {
+  return new EngineError(
+    'internal',
+    `request ${request}, choice ${choice}: the GPU ${what} ${tokens.length} tokens, the host did not; their stop rules differ`,
+  );
 }

@@ -1,5 +1,6 @@
 import type { FinishReason, GenerateRequest } from '../protocol/generate.ts';
 import { GREEDY, type SamplingParams } from '../protocol/sampling.ts';
+import { DRAFTING, type Drafting } from './drafting.ts';
 import type { LoraAdapter } from './lora/adapters.ts';
 
 /** Sampling of a sequence that is there for its prompt's KV: one token, which nobody looks at. */
@@ -42,12 +43,15 @@ export class Sequence {
   run = 0;
   /** Tokens known when this run was admitted: what the host wrote to the GPU's history. */
   admittedLength = 0;
-  /** Positions whose computation has been scheduled in this run (or came from the cache). */
+  /** Positions whose computation has been scheduled in this run (or came from the cache); of steps with drafts that are not consumed, the one that is sure. */
   scheduled = 0;
   /** Positions whose step has been consumed in this run (or came from the cache). */
   computed = 0;
-  /** Samples scheduled and not yet consumed. */
+  /** Steps that sample, scheduled and not yet consumed. Each gives one token, and one more for each draft that is right. */
   pending = 0;
+  /** Drafts scheduled and not yet consumed. */
+  drafts = 0;
+  drafting: Drafting = DRAFTING;
   /** Prompt positions whose logprob rows have been consumed. */
   scored = 0;
   /** Prompt tokens that came from the prefix cache at the first admission; null before it. */
@@ -90,9 +94,17 @@ export class Sequence {
     return this.tokens.length - this.promptLength;
   }
 
-  /** Length once all scheduled samples are read back. */
+  /** Length once all scheduled steps are read back, if no draft is right. */
   get virtualLength(): number {
     return this.tokens.length + this.pending;
+  }
+
+  /**
+   * Positions that the next step of a decode may touch with `drafts` drafts: all drafts in flight may be right. The last token is never
+   * computed.
+   */
+  reach(drafts: number): number {
+    return Math.min(this.scheduled + this.drafts + 1 + drafts, this.maxLength - 1);
   }
 
   /** Positions of this run's known tokens that are still to be scheduled. */
@@ -119,7 +131,12 @@ export class Sequence {
 /** What one consumed step gave one sequence. `stopId` is the last of `tokens`. */
 export interface SequenceUpdate {
   readonly sequence: Sequence;
+  /** Entry of `logitRows` that sampled the first of `tokens`; those of the others follow. */
+  readonly sample: number;
+  /** At least one; more where drafts were right. */
   readonly tokens: number[];
+  /** Drafts that were found for the step. */
+  readonly drafted: number;
   readonly finish?: FinishReason;
   readonly stopId?: number;
 }

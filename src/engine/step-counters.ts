@@ -16,6 +16,8 @@ export class StepCounters {
     prefillRows: 0,
     sampledTokens: 0,
     cachedTokens: 0,
+    draftTokens: 0,
+    acceptedTokens: 0,
     preemptions: 0,
   };
   private readonly kept: StepRecord[] = [];
@@ -41,6 +43,12 @@ export class StepCounters {
     if (tokens === 0) return;
     this.totals.sampledTokens += tokens;
     this.recent.push({ at: this.now(), tokens });
+  }
+
+  /** Drafts that were found, and how many of them were right. */
+  drafted(tokens: number, accepted: number): void {
+    this.totals.draftTokens += tokens;
+    this.totals.acceptedTokens += accepted;
   }
 
   cached(tokens: number): void {

@@ -1,7 +1,7 @@
 import type { Sequence } from './sequence.ts';
 import { LOGIT_LOGPROBS, LOGIT_SAMPLE } from './tables.ts';
 
-/** Consecutive rows of one sequence in one step: one row for a decode, a chunk of known tokens for a prefill. */
+/** Consecutive rows of one sequence in one step: a chunk of known tokens for a prefill; one row for a decode, and one for each draft. */
 export interface SequenceRows {
   readonly sequence: Sequence;
   /** The sequence's run when this was planned. */
@@ -9,15 +9,15 @@ export interface SequenceRows {
   readonly slot: number;
   /** Number of the first row in the step. */
   readonly firstRow: number;
-  /** Position of the first row; row i is at start + i. */
+  /** Position of the first row; row i is at start + i. While drafts are in flight a decode may be further on: as far as they are right. */
   readonly start: number;
   readonly count: number;
   /**
    * The row's token may be one that only the GPU knows: its position is POSITION_FROM_SLOT, the slot's last known
-   * token, which is the one at `start`. A prefill's positions are explicit.
+   * token; drafts follow it. A prefill's positions are explicit.
    */
   readonly decode: boolean;
-  /** Entry of `logitRows` that samples the sequence's next token; null in a chunk that ends before the last known token. */
+  /** Entry of `logitRows` that samples the sequence's next token, followed by those of drafts; null in a chunk that ends before the last known token. */
   readonly sample: number | null;
 }
 
@@ -26,7 +26,7 @@ export interface LogitRow {
   readonly sequence: Sequence;
   /** Number of the row in the step. */
   readonly row: number;
-  /** Position of the row. Its logits are about the token at position + 1. */
+  /** Position of the row, as `SequenceRows` has it. Its logits are about the token at position + 1. */
   readonly position: number;
   /** LOGIT_SAMPLE, LOGIT_LOGPROBS or both. LOGIT_LOGPROBS alone: logprobs of the prompt's token at position + 1. */
   readonly kind: number;
@@ -54,6 +54,8 @@ export interface StepPlan {
   readonly rows: readonly SequenceRows[];
   readonly numRows: number;
   readonly numDecodeRows: number;
+  /** Rows of drafts; they count among the decode rows. */
+  readonly numDraftRows: number;
   /** Ascending by row. */
   readonly logitRows: readonly LogitRow[];
   /** At most one for each entry of the block table. */
@@ -76,6 +78,7 @@ export class PlanBuilder {
   readonly #deltas: TableDelta[] = [];
   #numRows = 0;
   #numDecodeRows = 0;
+  #numDraftRows = 0;
 
   constructor(limits: StepLimits) {
     this.#limits = limits;
@@ -97,7 +100,7 @@ export class PlanBuilder {
     return this.#rows.some((rows) => rows.sequence === sequence);
   }
 
-  /** Plans the next `count` positions of a running sequence that has blocks for them, and moves it on. */
+  /** Plans the next `count` positions of a running sequence that has blocks for them, and moves it on. Of a decode all but the first are drafts. */
   add(sequence: Sequence, count: number): void {
     const { run, slot, scheduled: start, sampling } = sequence;
     if (slot === null) throw new Error(`request ${sequence.request}: rows planned for a sequence without a slot`);
@@ -113,17 +116,22 @@ export class PlanBuilder {
       }
     }
     const samples = end >= sequence.admittedLength;
+    const sample = samples ? this.#logitRows.length : null;
     if (samples) {
-      logit(end - 1, LOGIT_SAMPLE | (sampling.logprobs === null ? 0 : LOGIT_LOGPROBS));
+      const kind = LOGIT_SAMPLE | (sampling.logprobs === null ? 0 : LOGIT_LOGPROBS);
+      for (let p = decode ? start : end - 1; p < end; p++) logit(p, kind);
       sequence.pending++;
     }
-    const sample = samples ? this.#logitRows.length - 1 : null;
     this.#rows.push({ sequence, run, slot, firstRow, start, count, decode, sample });
     for (const index of sequence.stale) this.#deltas.push({ slot, index, block: sequence.blocks[index]! });
     sequence.stale = [];
-    sequence.scheduled = end;
+    sequence.scheduled = decode ? start + 1 : end;
     this.#numRows += count;
-    if (decode) this.#numDecodeRows += count;
+    if (decode) {
+      sequence.drafts += count - 1;
+      this.#numDecodeRows += count;
+      this.#numDraftRows += count - 1;
+    }
   }
 
   build(step: number, preempted: number): StepPlan {
@@ -133,6 +141,7 @@ export class PlanBuilder {
       rows: this.#rows,
       numRows: this.#numRows,
       numDecodeRows: this.#numDecodeRows,
+      numDraftRows: this.#numDraftRows,
       logitRows: this.#logitRows,
       deltas: this.#deltas,
       preempted,

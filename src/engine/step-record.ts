@@ -11,6 +11,7 @@ export function recordOf(plan: StepPlan, inFlight: number, submitted: SubmittedS
     rows: plan.numRows,
     prefillRows: plan.numRows - plan.numDecodeRows,
     decodeRows: plan.numDecodeRows,
+    draftRows: plan.numDraftRows,
     inFlight,
     submits,
     dispatches,

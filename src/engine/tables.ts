@@ -13,7 +13,7 @@ import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS } from '../protocol/samp
  * bias       [maxSlots][MAX_BIAS][id, f32 bits]
  * counts     [maxSlots][vocab] how often the slot generated the id; bit 31: the id is in its prompt
  * rows       [maxRows] vec4<u32>(slot, position, token, active): `begin` resolves the step's rows into it
- * samples    [maxLogitRows] sampled id, NO_TOKEN where none was sampled
+ * samples    [maxLogitRows] sampled id, NO_TOKEN or REJECTED
  * logprobs   [maxLogitRows][LOGPROB_STRIDE] logprob of the target (f32), its rank, MAX_TOP ids, MAX_TOP logprobs (f32)
  */
 export const STEP_NUM_ROWS = 0;
@@ -22,9 +22,16 @@ export const STEP_NUM_DELTAS = 2;
 export const STEP_NUM_ADMITTED = 3;
 const STEP_HEADER = 8;
 
-/** A row's position when the GPU must derive it: the slot's last known token. */
+/**
+ * A row's position when the GPU must derive it: the slot's last known token. POSITION_FROM_SLOT - d, d from 1 to MAX_DRAFTS: that of
+ * draft d, which follows the row of draft d - 1.
+ */
 export const POSITION_FROM_SLOT = 0xffffffff;
+export const MAX_DRAFTS = 32;
+/** A sample that there is none of: its row samples nothing, or is inactive. */
 export const NO_TOKEN = 0xffffffff;
+/** A sample that does not count: a draft before it was wrong. */
+export const REJECTED = 0xfffffffe;
 
 /** Kinds of logit row (bits). */
 export const LOGIT_SAMPLE = 1;
@@ -104,7 +111,9 @@ export function tableConstants(s: TableSizes): Record<string, number> {
     STEP_DELTAS: at.deltas,
     STEP_ADMITTED: at.admitted,
     POSITION_FROM_SLOT,
+    MAX_DRAFTS,
     NO_TOKEN,
+    REJECTED,
     LOGIT_SAMPLE,
     LOGIT_LOGPROBS,
     SLOT_LENGTH,

@@ -1,6 +1,7 @@
 import { dataParallel } from '../config/data-parallel.ts';
 import { OptionError } from '../config/option.ts';
 import { pageOptions } from '../config/options.ts';
+import { speculationOf } from '../config/speculative.ts';
 import { fitsAdapter } from '../engine/model/memory.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
 import type { AdapterRoom, ModelOffer } from '../protocol/messages.ts';
@@ -58,6 +59,7 @@ function memoryOptions(
       maxLoras: options['max-loras'],
       maxLoraRank: options['max-lora-rank'],
       gpuMemoryUtilization: options['gpu-memory-utilization'],
+      speculation: speculationOf(options['speculative-config']),
       quantization: options.quantization,
       dtype: options.dtype,
       kvCacheDtype: options['kv-cache-dtype'],

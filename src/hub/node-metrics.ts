@@ -27,7 +27,16 @@ const NODE_COUNTERS: readonly (readonly [keyof Load['counters'], string, string]
   ['prefillRows', 'prefill_rows', 'Rows of prefills'],
   ['sampledTokens', 'sampled_tokens', 'Tokens sampled'],
   ['cachedTokens', 'cached_tokens', 'Prompt tokens taken from the prefix cache'],
+  ['draftTokens', 'draft_tokens', 'Drafts found by prompt lookup'],
+  ['acceptedTokens', 'accepted_tokens', 'Drafts that were right'],
   ['preemptions', 'preemptions', 'Sequences preempted, to be computed again later'],
+];
+
+/** `vllm:<name>_total` of a model: what its nodes counted. */
+const MODEL_COUNTERS: readonly (readonly [keyof Load['counters'], string, string])[] = [
+  ['preemptions', 'num_preemptions', 'Sequences preempted on the nodes'],
+  ['draftTokens', 'spec_decode_num_draft_tokens', 'Drafts found on the nodes'],
+  ['acceptedTokens', 'spec_decode_num_accepted_tokens', 'Drafts that were right'],
 ];
 
 /** Series of the nodes, read from the source at each scrape. */
@@ -50,7 +59,7 @@ export function nodeMetrics(registry: Registry, source: ClusterSource): void {
   modelGauge('kv_cache_usage_perc', 'Used KV blocks of all KV blocks, 0 to 1.', (all) =>
     all.length === 0 ? 0 : sum(all, 'usedBlocks') / Math.max(1, sum(all, 'totalBlocks')),
   );
-  preemptions(registry, source);
+  for (const counter of MODEL_COUNTERS) modelCounter(registry, source, ...counter);
   new Gauge({
     name: 'quire_nodes',
     help: 'Nodes of the cluster by stage.',
@@ -82,11 +91,17 @@ function ranks(source: ClusterSource) {
 }
 
 /** A counter of the hub must not fall when a node leaves: it adds up what each rank's own counter grew by. */
-function preemptions(registry: Registry, source: ClusterSource): void {
+function modelCounter(
+  registry: Registry,
+  source: ClusterSource,
+  field: keyof Load['counters'],
+  name: string,
+  help: string,
+): void {
   const seen = new Map<string, number>();
   new Counter({
-    name: 'vllm:num_preemptions_total',
-    help: 'Sequences preempted on the nodes, as of their last load reports.',
+    name: `vllm:${name}_total`,
+    help: `${help}, as of their last load reports.`,
     labelNames: ['model_name'],
     registers: [registry],
     collect() {
@@ -95,7 +110,7 @@ function preemptions(registry: Registry, source: ClusterSource): void {
       for (const id of seen.keys()) if (!here.has(id)) seen.delete(id);
       for (const model_name of source.models) this.inc({ model_name }, 0);
       for (const { id, model, counters } of nodes) {
-        const now = counters.preemptions;
+        const now = counters[field];
         const before = seen.get(id) ?? 0;
         // A counter that fell is that of a new engine.
         this.inc({ model_name: model }, now >= before ? now - before : now);

@@ -1,5 +1,6 @@
 import { dataParallel } from '../config/data-parallel.ts';
 import { pageOptions } from '../config/options.ts';
+import { speculationOf } from '../config/speculative.ts';
 import type { PageOptions } from '../config/table.ts';
 import { EngineError, type EngineGroup } from '../engine/api.ts';
 import { createEngines, type EngineOptions } from '../engine/create-engine.ts';
@@ -138,6 +139,7 @@ function engineOptions(options: PageOptions): EngineOptions {
     enablePrefixCaching: options['enable-prefix-caching'],
     enforceEager: options['enforce-eager'],
     batchInvariant: options['batch-invariant'],
+    speculation: speculationOf(options['speculative-config']),
     freeOrder: null,
   };
 }

@@ -89,6 +89,9 @@ export const EngineLoad = z.object({
     prefillRows: count,
     sampledTokens: count,
     cachedTokens: count,
+    /** Drafts that were found, and those that were right (`--speculative-config`). */
+    draftTokens: count,
+    acceptedTokens: count,
     preemptions: count,
   }),
 });

@@ -195,6 +195,8 @@ const LOAD = {
     prefillRows: 0,
     sampledTokens: 1,
     cachedTokens: 0,
+    draftTokens: 0,
+    acceptedTokens: 0,
     preemptions: 0,
   },
 };

@@ -161,22 +161,26 @@ describe('metrics', () => {
     expect(await metric('vllm:num_requests_running{model_name="quire-pico"}')).toBe(0);
   });
 
-  it('the cluster’s preemptions never fall, though nodes come and go', async () => {
-    const preemptions = () => metric('vllm:num_preemptions_total{model_name="quire-pico"}');
+  it.each([
+    ['preemptions', 'num_preemptions'],
+    ['draftTokens', 'spec_decode_num_draft_tokens'],
+    ['acceptedTokens', 'spec_decode_num_accepted_tokens'],
+  ] as const)('the cluster’s %s never fall, though nodes come and go', async (field, name) => {
+    const total = () => metric(`vllm:${name}_total{model_name="quire-pico"}`);
     const loaded = (steps: number) =>
       until(() => hub.state().nodes.some(({ loads }) => loads[0]?.counters.steps === steps));
     const first = await ScriptedNode.join(hub.url);
-    first.load({ preemptions: 4, steps: 1 });
+    first.load({ [field]: 4, steps: 1 });
     await loaded(1);
-    expect(await preemptions()).toBe(4);
-    first.load({ preemptions: 6, steps: 2 });
+    expect(await total()).toBe(4);
+    first.load({ [field]: 6, steps: 2 });
     await loaded(2);
-    expect(await preemptions()).toBe(6);
+    expect(await total()).toBe(6);
     await first.leave();
     const second = await ScriptedNode.join(hub.url);
-    second.load({ preemptions: 1, steps: 3 });
+    second.load({ [field]: 1, steps: 3 });
     await loaded(3);
-    expect(await preemptions()).toBe(7);
+    expect(await total()).toBe(7);
   });
 });
 

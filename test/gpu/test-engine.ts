@@ -54,6 +54,8 @@ export interface TestEngineOptions extends Partial<EngineOptions> {
   readonly quantization?: QuantizationOption;
   /** Of one buffer of weights. */
   readonly maxBufferBytes?: number;
+  /** Kernels for GPUs, on a software adapter too. */
+  readonly wide?: boolean;
 }
 
 export const DEFAULTS: EngineOptions = {
@@ -71,6 +73,7 @@ export const DEFAULTS: EngineOptions = {
   enforceEager: false,
   batchInvariant: true,
   freeOrder: null,
+  speculation: null,
 };
 
 /** A real engine on Dawn, and promises of what requests give. */
@@ -93,7 +96,8 @@ export class TestEngine {
   private constructor(public engine: Engine) {}
 
   static async create(options: TestEngineOptions = {}): Promise<TestEngine> {
-    const gpu = options.gpu ?? (await openDawn());
+    const dawn = options.gpu ?? (await openDawn());
+    const gpu = options.wide ? { ...dawn, adapter: { ...dawn.adapter, software: false } } : dawn;
     const files = options.files ?? folderFiles(options.folder ?? PICO);
     const spec = await readModelSpec(files);
     const { dtype = 'auto', quantization = 'none', maxBufferBytes } = options;

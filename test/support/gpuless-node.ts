@@ -156,6 +156,7 @@ export class GpulessNode {
       maxLogitRows: MAX_NUM_BATCHED_TOKENS,
       maxModelLen: info.maxModelLen,
       maxWaiting: 1000,
+      maxDrafts: 0,
     });
     const gpu = new SimulatedGpu(totalBlocks, blockSize);
     const loras = this.#loras();

@@ -154,6 +154,8 @@ export class ScriptedEngine implements Engine {
         prefillRows: this.prefillRows,
         sampledTokens: this.sampled,
         cachedTokens: this.cachedTokens,
+        draftTokens: 0,
+        acceptedTokens: 0,
         preemptions: 0,
       },
     };

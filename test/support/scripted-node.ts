@@ -144,7 +144,7 @@ export class ScriptedNode {
 
   load(counters: Partial<Load['counters']> = {}, now: Partial<Omit<Load, 'counters'>> = {}): void {
     const zero = { steps: 0, mixedSteps: 0, submits: 0, overlappedSubmits: 0, rows: 0, decodeRows: 0, prefillRows: 0 };
-    const rest = { sampledTokens: 0, cachedTokens: 0, preemptions: 0 };
+    const rest = { sampledTokens: 0, cachedTokens: 0, draftTokens: 0, acceptedTokens: 0, preemptions: 0 };
     const state = { rank: 0, running: 0, waiting: 0, usedBlocks: 0, totalBlocks: 128, tokensPerSecond: 0 };
     this.send({ type: 'load', load: { ...state, ...now, counters: { ...zero, ...rest, ...counters } } });
   }

@@ -11,6 +11,8 @@ export interface SampleArgs {
   /** Logit rows to dispatch. */
   readonly bucket: number;
   readonly sizes: TableSizes;
+  /** false: rows may hold drafts, and `accept` commits. */
+  readonly commit: boolean;
   readonly step: GPUBuffer;
   readonly rows: GPUBuffer;
   readonly slots: GPUBuffer;
@@ -36,7 +38,7 @@ export function sampleScratchBytes(sizes: TableSizes): number {
 }
 
 /**
- * Samples one id for each row of kind LOGIT_SAMPLE and commits it: history, length, counts, done flag, `samples`.
+ * Samples one id for each row of kind LOGIT_SAMPLE into `samples`, and may commit it: history, length, counts, done flag.
  * Rows that are inactive, done or of another kind get NO_TOKEN and change nothing.
  */
 export function sample(a: SampleArgs): KernelCall {
@@ -44,7 +46,7 @@ export function sample(a: SampleArgs): KernelCall {
   return {
     label: a.label,
     shader: 'sample.wgsl',
-    constants: { ...tableConstants(a.sizes), ...rowSearchConstants(a.sizes, a.variant) },
+    constants: { ...tableConstants(a.sizes), ...rowSearchConstants(a.sizes, a.variant), COMMIT: Number(a.commit) },
     bindings: [
       { buffer: a.step, access: 'read' },
       { buffer: a.rows, access: 'read' },

@@ -1,3 +1,4 @@
+import type { Speculation } from '../../config/speculative.ts';
 import type { AdapterRoom } from '../../protocol/messages.ts';
 import { bucketOf } from '../bucket.ts';
 import { bytesPerValue, type KvDtype } from '../kernels/dtype.ts';
@@ -14,6 +15,8 @@ import type { ModelSpec } from './spec.ts';
 const LARGEST_STEP = { software: 256, hardware: 2048 };
 /** Fewest rows that can have logits in one step; prompts whose logprobs are asked for advance by at most this. */
 const LOGIT_ROWS = 64;
+/** Rows of drafts that a step may have. */
+const DRAFT_ROWS = 32;
 /**
  * WebGPU tells nobody how much memory there is. The largest buffer an adapter allows is the best hint it gives, but often a bound of an API
  * and below what there is (docs/decisions/0018-memory-nobody-tells.md): what a model cannot do without may be twice as much as is
@@ -39,6 +42,7 @@ export interface MemoryOptions {
   readonly numGpuBlocksOverride: number | null;
   readonly gpuMemoryUtilization: number | null;
   readonly kvCacheDtype: 'auto' | KvDtype;
+  readonly speculation: Speculation | null;
 }
 
 /** Sizes of an engine's tables, and what they follow from. */
@@ -59,7 +63,7 @@ export function engineSizes(spec: ModelSpec, options: MemoryOptions, software: b
   const largestStep = options.maxNumBatchedTokens ?? Math.max(usual, bucketOf(options.maxNumSeqs + 1));
   const sizes = {
     maxRows: bucketOf(largestStep),
-    maxLogitRows: bucketOf(Math.max(options.maxNumSeqs, LOGIT_ROWS)),
+    maxLogitRows: bucketOf(Math.max(options.maxNumSeqs + (options.speculation ? DRAFT_ROWS : 0), LOGIT_ROWS)),
     maxDeltas: options.maxNumSeqs * maxBlocksPerSeq,
     maxSlots: options.maxNumSeqs,
     maxLen: longest,

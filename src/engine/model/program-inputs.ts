@@ -1,3 +1,4 @@
+import type { Speculation } from '../../config/speculative.ts';
 import type { Gpu } from '../gpu/device.ts';
 import type { KvDtype } from '../kernels/dtype.ts';
 import type { KernelVariant } from '../kernels/variant.ts';
@@ -21,6 +22,8 @@ export interface ProgramInputs {
   readonly variant: KernelVariant;
   /** Kernels of matrix instructions may be used; their sums depend on the number of rows. */
   readonly matrices: boolean;
+  /** null: no step has drafts. */
+  readonly speculation: Speculation | null;
   /** Per layer: inverse frequencies of its rotary embedding, f32. */
   readonly invFreq: readonly GPUBuffer[];
   /** null where there may be none. */
@@ -30,7 +33,7 @@ export interface ProgramInputs {
 /** Which rows a program is for. */
 export interface StepRows {
   readonly bucket: number;
-  /** There may be chunks of prompts among them, else each is of another sequence. Chooses kernels, never results. */
+  /** There may be chunks of prompts among them, else all are of decodes. Chooses kernels, never results. */
   readonly chunks: boolean;
   /** Bits of `LORA_SITES`: products that LoRA adapters of the rows may change; 0 where no row goes through one. */
   readonly loras: number;

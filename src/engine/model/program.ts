@@ -1,6 +1,8 @@
 import type { KernelCall } from '../gpu/kernel.ts';
+import { accept } from '../kernels/accept.ts';
 import { adjustLogits } from '../kernels/adjust-logits.ts';
 import { begin } from '../kernels/begin.ts';
+import { draft } from '../kernels/draft.ts';
 import { embed } from '../kernels/embed.ts';
 import { logprobs } from '../kernels/logprobs.ts';
 import { matmul } from '../kernels/matmul.ts';
@@ -13,9 +15,9 @@ import { oneLayer } from './layer.ts';
 import { operands } from './operand.ts';
 import type { ProgramInputs, StepRows } from './program-inputs.ts';
 
-/** Puts the step's rows and block-table changes in place; `admitting`: also counts the tokens of new slots. */
-export function beginCalls(p: ProgramInputs, bucket: number, admitting: boolean): KernelCall[] {
-  const { sizes, buffers: b } = p;
+/** Puts the step's rows and block-table changes in place; `admitting`: also counts the tokens of new slots; `drafts`: rows may hold some. */
+export function beginCalls(p: ProgramInputs, bucket: number, admitting: boolean, drafts: boolean): KernelCall[] {
+  const { sizes, speculation, variant, buffers: b } = p;
   const calls = [
     begin({
       label: 'begin',
@@ -28,6 +30,11 @@ export function beginCalls(p: ProgramInputs, bucket: number, admitting: boolean)
       rows: b.rows,
     }),
   ];
+  if (drafts && speculation !== null) {
+    const { lookup } = speculation;
+    const { step, slots, history, rows } = b;
+    calls.push(draft({ label: 'draft', variant, bucket, sizes, lookup, step, slots, history, rows }));
+  }
   if (admitting) {
     calls.push(
       slotCounts({ label: 'slot counts', sizes, step: b.step, slots: b.slots, history: b.history, counts: b.counts }),
@@ -56,8 +63,11 @@ export function layerCalls(p: ProgramInputs, rows: StepRows): KernelCall[][] {
   return [embedding, ...spec.layers.map((layer, i) => oneLayer(p, rows, layer, i))];
 }
 
-/** Logits of the step's logit rows, then one sampled token for each row that samples; `bucket` counts logit rows. */
-export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolean): KernelCall[] {
+/**
+ * Logits of the step's logit rows, then one sampled token for each row that samples; `bucket` counts logit rows; `drafts`: they may be
+ * of rows that hold some.
+ */
+export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolean, drafts: boolean): KernelCall[] {
   const { spec, sizes, variant, matrices, buffers: b } = p;
   const logitRows = { variant, matrices, bucket, step: b.step, countWord: STEP_NUM_LOGIT_ROWS };
   const sampling = { bucket, sizes, step: b.step, rows: b.rows, slots: b.slots };
@@ -102,6 +112,7 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
       ...sampling,
       label: 'sample',
       variant,
+      commit: !drafts,
       scores: b.scores,
       history: b.history,
       counts: b.counts,
@@ -109,6 +120,9 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
       scratch: b.scratch,
     }),
   ];
+  if (drafts) {
+    calls.push(accept({ ...sampling, label: 'accept', history: b.history, counts: b.counts, samples: b.samples }));
+  }
   if (withLogprobs) {
     calls.push(
       logprobs({

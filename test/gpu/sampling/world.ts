@@ -1,6 +1,8 @@
 import type { KernelCall } from '../../../src/engine/gpu/kernel.ts';
+import { accept } from '../../../src/engine/kernels/accept.ts';
 import { adjustLogits } from '../../../src/engine/kernels/adjust-logits.ts';
 import { begin } from '../../../src/engine/kernels/begin.ts';
+import { draft } from '../../../src/engine/kernels/draft.ts';
 import { logprobs } from '../../../src/engine/kernels/logprobs.ts';
 import { sample, sampleScratchBytes } from '../../../src/engine/kernels/sample.ts';
 import { slotCounts } from '../../../src/engine/kernels/slot-counts.ts';
@@ -23,6 +25,8 @@ export interface RowSpec {
   readonly slot: number;
   /** Default: derived on the GPU, as in decode. */
   readonly position?: number;
+  /** Its number where the row is for a draft; such rows follow the slot's own. */
+  readonly draft?: number;
   /** Default: LOGIT_SAMPLE; null for a row without logits. */
   readonly kind?: number | null;
   readonly logits?: ArrayLike<number>;
@@ -34,7 +38,11 @@ export interface StepSpec {
   readonly deltas?: readonly (readonly [slot: number, index: number, block: number])[];
   /** Rows and logit rows dispatched; default: as many as there are. */
   readonly bucket?: number;
+  /** Tokens that drafts look up. */
+  readonly lookup?: { readonly min?: number; readonly max?: number };
 }
+
+const LOOKUP = { min: 1, max: 3 };
 
 export interface SlotState {
   readonly length: number;
@@ -114,7 +122,7 @@ export class World {
     d[T.STEP_NUM_DELTAS] = step.deltas?.length ?? 0;
     d[T.STEP_NUM_ADMITTED] = step.admitted?.length ?? 0;
     for (const [r, row] of step.rows.entries())
-      d.set([row.slot, row.position ?? T.POSITION_FROM_SLOT], at.rows + 2 * r);
+      d.set([row.slot, row.position ?? T.POSITION_FROM_SLOT - (row.draft ?? 0)], at.rows + 2 * r);
     for (const [i, row] of logitRows.entries()) {
       d.set([step.rows.indexOf(row), row.kind ?? T.LOGIT_SAMPLE], at.logits + 2 * i);
       if (row.logits) queue.writeBuffer(b.logits, i * s.vocabSize * 4, Float32Array.from(row.logits));
@@ -140,6 +148,12 @@ export class World {
         rows: b.rows,
       }),
     ];
+    const drafts = step.rows.some((r) => r.draft !== undefined);
+    if (drafts) {
+      const { history, rows } = b;
+      const lookup = { ...LOOKUP, ...step.lookup };
+      calls.push(draft({ ...shared, label: 'draft', variant: this.variant, bucket: rowBucket, lookup, history, rows }));
+    }
     if (step.admitted?.length) {
       calls.push(slotCounts({ ...shared, label: 'slot counts', history: b.history, counts: b.counts }));
     }
@@ -147,7 +161,8 @@ export class World {
     const head = { ...shared, bucket: step.bucket ?? logitRows.length, rows: b.rows, variant: this.variant };
     const { bias, counts, logits, scores, history, samples, scratch } = b;
     calls.push(adjustLogits({ ...head, label: 'adjust', bias, counts, logits, scores }));
-    calls.push(sample({ ...head, label: 'sample', scores, history, counts, samples, scratch }));
+    calls.push(sample({ ...head, label: 'sample', commit: !drafts, scores, history, counts, samples, scratch }));
+    if (drafts) calls.push(accept({ ...head, label: 'accept', history, counts, samples }));
     if (logitRows.some((r) => ((r.kind ?? 0) & T.LOGIT_LOGPROBS) !== 0)) {
       calls.push(logprobs({ ...head, label: 'logprobs', history, logits, samples, logprobs: b.logprobs, scratch }));
     }

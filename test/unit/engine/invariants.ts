@@ -45,7 +45,7 @@ export function checkBlocks(blocks: BlockManager, sequences: readonly Sequence[]
 /** Plans keep their bounds, describe themselves truly, and schedule each position of a run once and in order. */
 export class PlanChecker {
   readonly #limits: { maxNumSeqs: number; maxNumBatchedTokens: number; maxLogitRows: number; blockSize: number };
-  readonly #next = new Map<Sequence, { run: number; position: number }>();
+  readonly #next = new Map<Sequence, { run: number; least: number; most: number }>();
   readonly #scored = new Map<Sequence, Set<number>>();
   readonly #tables: number[][] = [];
   readonly #cancelled = new Set<Sequence>();
@@ -73,14 +73,19 @@ export class PlanChecker {
     }
     let rows = 0;
     let decodeRows = 0;
+    let draftRows = 0;
     for (const r of plan.rows) {
       ensure(r.firstRow === rows, 'rows do not follow each other');
       ensure(!r.decode || decodeRows === rows, 'a decode after a prefill');
       rows += r.count;
-      if (r.decode) decodeRows += r.count;
+      if (r.decode) {
+        decodeRows += r.count;
+        draftRows += r.count - 1;
+      }
       this.#checkRows(plan, r);
     }
     ensure(rows === plan.numRows && decodeRows === plan.numDecodeRows, 'rows are miscounted');
+    ensure(draftRows === plan.numDraftRows, 'drafts are miscounted');
     ensure(
       plan.logitRows.every((l, i) => i === 0 || l.row > plan.logitRows[i - 1]!.row),
       'logit rows are out of order',
@@ -99,21 +104,28 @@ export class PlanChecker {
       ensure(known?.run !== run, 'admitted twice in a run');
       ensure(start % this.#limits.blockSize === 0, 'a cached prefix of partial blocks');
     } else {
-      ensure(known?.run === run && known.position === start, 'a position twice or left out');
+      ensure(known?.run === run && known.least <= start && start <= known.most, 'a position twice or left out');
     }
     const end = start + count;
-    this.#next.set(sequence, { run, position: end });
+    // While drafts are in flight, only the GPU knows how far the sequence is.
+    const most = (admitted || !decode ? start : known!.most) + count;
+    this.#next.set(sequence, { run, least: decode ? start + 1 : end, most });
+    const reach = Math.min(sequence.scheduled + sequence.drafts, sequence.maxLength - 1);
     ensure(count > 0 && end < sequence.maxLength, 'a position that nobody needs');
-    ensure(!decode || count === 1, 'a decode of several rows');
+    ensure(reach <= sequence.blocks.length * this.#limits.blockSize, 'positions without blocks');
     ensure(decode === start >= sequence.admittedLength, 'prefill and decode are mixed up');
-    for (let i = 0; i * this.#limits.blockSize < end; i++) {
+    for (let i = 0; i * this.#limits.blockSize < reach; i++) {
       ensure(this.#tables[slot]?.[i] === sequence.blocks[i], `block table of slot ${slot} differs at ${i}`);
     }
     ensure((sample !== null) === (decode || end === sequence.admittedLength), 'a sample too many or too few');
     if (sample !== null) {
       const row = plan.logitRows[sample];
-      ensure(row?.sequence === sequence && row.row === firstRow + count - 1, 'a sample of the wrong row');
-      ensure((row.kind & LOGIT_SAMPLE) !== 0, 'a sample that is none');
+      const sampled = decode ? firstRow : firstRow + count - 1;
+      ensure(row?.sequence === sequence && row.row === sampled, 'a sample of the wrong row');
+      for (let d = 0; d < (decode ? count : 1); d++) {
+        const each = plan.logitRows[sample + d];
+        ensure(each?.row === sampled + d && (each.kind & LOGIT_SAMPLE) !== 0, 'a sample that is none');
+      }
     }
     this.#checkScores(plan, sequence, start, end, admitted);
   }

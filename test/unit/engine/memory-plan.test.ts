@@ -48,6 +48,7 @@ const DEFAULTS: EngineOptions = {
   enablePrefixCaching: true,
   enforceEager: false,
   batchInvariant: true,
+  speculation: null,
   freeOrder: null,
 };
 

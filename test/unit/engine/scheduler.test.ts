@@ -3,7 +3,7 @@ import { BlockManager } from '../../../src/engine/kv/block-manager.ts';
 import { Scheduler, type SchedulerOptions } from '../../../src/engine/scheduler.ts';
 import { Sequence } from '../../../src/engine/sequence.ts';
 import type { StepPlan } from '../../../src/engine/step-plan.ts';
-import { LOGIT_LOGPROBS, LOGIT_SAMPLE, NO_TOKEN } from '../../../src/engine/tables.ts';
+import { LOGIT_LOGPROBS, LOGIT_SAMPLE, NO_TOKEN, REJECTED } from '../../../src/engine/tables.ts';
 import { createBlockHasher } from '../../../src/protocol/hashes.ts';
 import { GREEDY, type SamplingParams } from '../../../src/protocol/sampling.ts';
 
@@ -23,6 +23,7 @@ function setUp({ totalBlocks = 100, prefixCaching = true, ...options }: Setup = 
     maxModelLen: 100,
     maxLogitRows: 8,
     maxWaiting: 10,
+    maxDrafts: 0,
     ...options,
     blockManager: blocks,
   });
@@ -54,6 +55,9 @@ const answer = (scheduler: Scheduler, plan: StepPlan | null, token = 7) =>
     plan!.logitRows.map(() => token),
   );
 
+/** What an update says of a decode without drafts. */
+const PLAIN = { sample: 0, drafted: 0 };
+
 describe('a step', () => {
   it('takes decodes first, then chunks of running prefills, then new sequences', () => {
     const { scheduler, add } = setUp();
@@ -76,9 +80,9 @@ describe('a step', () => {
     expect(plans.map(shape)).toEqual([['a 0+5'], ['a 5d'], ['a 6d']]);
     expect(a!.pending).toBe(3);
     expect(scheduler.schedule()).toBeNull();
-    expect(answer(scheduler, plans[0]!, 1)[0]).toEqual({ sequence: a, tokens: [1] });
-    expect(answer(scheduler, plans[1]!, 2)[0]).toEqual({ sequence: a, tokens: [2] });
-    expect(answer(scheduler, plans[2]!, 3)[0]).toEqual({ sequence: a, tokens: [3], finish: 'length' });
+    expect(answer(scheduler, plans[0]!, 1)[0]).toEqual({ ...PLAIN, sequence: a, tokens: [1] });
+    expect(answer(scheduler, plans[1]!, 2)[0]).toEqual({ ...PLAIN, sequence: a, tokens: [2] });
+    expect(answer(scheduler, plans[2]!, 3)[0]).toEqual({ ...PLAIN, sequence: a, tokens: [3], finish: 'length' });
     expect(a!.tokens).toEqual([...range(0, 5), 1, 2, 3]);
   });
 
@@ -105,7 +109,7 @@ describe('a step', () => {
   it('takes no stop id for a stop before min_tokens, tokens of earlier attempts included', () => {
     const { scheduler, add } = setUp();
     const [a] = add('a', range(0, 5), { stopIds: [42], minTokens: 3 }, [[1, 1]]);
-    expect(answer(scheduler, scheduler.schedule(), 42)).toEqual([{ sequence: a, tokens: [42] }]);
+    expect(answer(scheduler, scheduler.schedule(), 42)).toEqual([{ ...PLAIN, sequence: a, tokens: [42] }]);
     expect(answer(scheduler, scheduler.schedule(), 42)[0]).toMatchObject({ finish: 'stop', stopId: 42 });
   });
 
@@ -141,6 +145,110 @@ describe('a step', () => {
     const second = scheduler.schedule()!;
     expect(second.admitted.map((s) => s.slot)).toEqual([0]);
     expect(second.deltas.map((d) => d.index)).toEqual([0, 1]);
+  });
+});
+
+describe('drafts', () => {
+  /** `a` decodes with up to three drafts; its prompt of 5 is read back. */
+  const decoding = (options: Setup = {}, sampling: Partial<SamplingParams> = {}) => {
+    const test = setUp({ maxDrafts: 3, maxLogitRows: 16, ...options });
+    const [a] = test.add('a', range(0, 5), sampling);
+    answer(test.scheduler, test.scheduler.schedule(), 1);
+    return { ...test, a: a! };
+  };
+  const NO = REJECTED;
+
+  it('are rows after that of the known token, and are all sampled', () => {
+    const { scheduler } = decoding({}, { logprobs: 1 });
+    const plan = scheduler.schedule()!;
+    expect(plan.rows).toMatchObject([{ start: 5, count: 4, decode: true, sample: 0 }]);
+    expect([plan.numRows, plan.numDecodeRows, plan.numDraftRows]).toEqual([4, 4, 3]);
+    expect(plan.logitRows.map(({ row, kind }) => [row, kind])).toEqual(
+      range(0, 4).map((row) => [row, LOGIT_SAMPLE | LOGIT_LOGPROBS]),
+    );
+  });
+
+  it('leave it open how far the sequence is: blocks for the farthest, the rest for the nearest', () => {
+    const { scheduler, a } = decoding();
+    const plans = [scheduler.schedule()!, scheduler.schedule()!, scheduler.schedule()!];
+    expect(plans.map((plan) => plan.rows[0]!.start)).toEqual([5, 6, 7]);
+    // 5 + 4 + 4 + 4 positions, in blocks of 4.
+    expect(a.blocks).toHaveLength(5);
+    expect([a.pending, a.drafts]).toEqual([3, 9]);
+    expect(scheduler.consume(plans[0]!, [10, 11, 12, 13])).toMatchObject([{ tokens: [10, 11, 12, 13], drafted: 3 }]);
+    expect([a.computed, a.scheduled, a.pending, a.drafts]).toEqual([9, 11, 2, 6]);
+    expect(a.registered).toBe(2);
+    expect(scheduler.consume(plans[1]!, [20, 21, NO, NO_TOKEN])).toMatchObject([{ tokens: [20, 21], drafted: 2 }]);
+    expect(scheduler.consume(plans[2]!, [30, NO_TOKEN, NO_TOKEN, NO_TOKEN])).toMatchObject([
+      { tokens: [30], drafted: 0 },
+    ]);
+    expect(a.tokens.slice(5)).toEqual([1, 10, 11, 12, 13, 20, 21, 30]);
+    expect([a.computed, a.scheduled, a.virtualLength, a.drafts]).toEqual([12, 12, 13, 0]);
+    expect(scheduler.schedule()!.rows[0]!.start).toBe(12);
+  });
+
+  it('end at the last token, and ask for no block beyond it', () => {
+    const { scheduler, blocks, a } = decoding({}, { maxTokens: 6 });
+    const plans = [scheduler.schedule()!, scheduler.schedule()!, scheduler.schedule()!];
+    // After four known tokens at most one draft is of use in the third step.
+    expect(plans.map((plan) => plan.rows[0]!.count)).toEqual([4, 4, 3]);
+    expect(a.blocks).toHaveLength(3);
+    scheduler.consume(plans[0]!, [10, 11, 12, 13]);
+    const [update] = scheduler.consume(plans[1]!, [14, NO_TOKEN, NO_TOKEN, NO_TOKEN]);
+    expect(update).toMatchObject({ tokens: [14], finish: 'length' });
+    expect(scheduler.consume(plans[2]!, [NO_TOKEN, NO_TOKEN, NO_TOKEN])).toEqual([]);
+    expect(blocks.usedBlocks).toBe(0);
+  });
+
+  it('stop at a stop id, with the blocks before it cached; a GPU that goes on is an error', () => {
+    const { scheduler, blocks } = decoding({}, { stopIds: [42] });
+    const plan = scheduler.schedule()!;
+    expect(scheduler.consume(plan, [10, 11, 42, NO])).toMatchObject([
+      { tokens: [10, 11, 42], drafted: 3, finish: 'stop', stopId: 42 },
+    ]);
+    expect(blocks.usedBlocks).toBe(0);
+    expect(blocks.cachedBlocks).toBe(2);
+    const other = decoding({}, { stopIds: [42] });
+    expect(() => other.scheduler.consume(other.scheduler.schedule()!, [10, 42, 11, NO])).toThrow(/went on at 8 tokens/);
+  });
+
+  it('rest while none is accepted', () => {
+    const { scheduler } = decoding();
+    const counts = range(0, 12).map(() => {
+      const plan = scheduler.schedule()!;
+      const { count } = plan.rows[0]!;
+      scheduler.consume(plan, [9, ...new Array<number>(count - 1).fill(NO)]);
+      return count;
+    });
+    expect(counts.slice(0, 3)).toEqual([4, 4, 1]);
+    expect(Math.max(...counts.slice(2))).toBe(2);
+    expect(counts.reduce((a, b) => a + b)).toBeLessThan(4 + 4 + 10 + 4);
+  });
+
+  it('share the rows that running and waiting sequences do not need', () => {
+    // Five rows and five logit rows more than sequences: two drafts for each of two.
+    const { scheduler, add } = decoding({ maxNumBatchedTokens: 10, maxLogitRows: 9 });
+    add('b', range(20, 5));
+    answer(scheduler, scheduler.schedule());
+    add('c', range(40, 9));
+    const plan = scheduler.schedule()!;
+    expect(plan.rows.map((r) => [r.sequence.request, r.count])).toEqual([
+      ['a', 3],
+      ['b', 3],
+      ['c', 4],
+    ]);
+  });
+
+  it('are left out where no block is free, and preempt nobody', () => {
+    const { scheduler, add } = setUp({ maxDrafts: 3, maxLogitRows: 16, totalBlocks: 4 });
+    add('a', range(0, 5), { maxTokens: 9 });
+    add('b', range(20, 7), { maxTokens: 9 });
+    answer(scheduler, scheduler.schedule());
+    // Two blocks each: the next positions of both fit, three more of either do not.
+    expect(scheduler.schedule()!.rows.map((r) => r.count)).toEqual([1, 1]);
+    expect(scheduler.preemptions).toBe(0);
+    scheduler.cancel('b');
+    expect(scheduler.schedule()!.rows.map((r) => r.count)).toEqual([4]);
   });
 });
 
@@ -237,9 +345,9 @@ describe('out of blocks', () => {
     // Nothing else runs, but b has to wait for its samples.
     scheduler.cancel('a');
     expect(scheduler.schedule()).toBeNull();
-    expect(answer(scheduler, plans[0]!, 1)).toEqual([{ sequence: b, tokens: [1] }]);
+    expect(answer(scheduler, plans[0]!, 1)).toEqual([{ ...PLAIN, sequence: b, tokens: [1], sample: 1 }]);
     expect(scheduler.schedule()).toBeNull();
-    expect(answer(scheduler, plans[1]!, 2)).toEqual([{ sequence: b, tokens: [2] }]);
+    expect(answer(scheduler, plans[1]!, 2)).toEqual([{ ...PLAIN, sequence: b, tokens: [2], sample: 1 }]);
     const again = scheduler.schedule()!;
     expect(again.rows).toMatchObject([{ sequence: b, run: 1, start: 0, count: 9, decode: false }]);
     expect(again.admitted.map((a) => a.sequence)).toEqual([b]);
@@ -251,7 +359,7 @@ describe('out of blocks', () => {
     const { scheduler, blocks, add, b } = full();
     const plans = [scheduler.schedule(), scheduler.schedule(), scheduler.schedule()];
     const updates = answer(scheduler, plans[0]!, 42);
-    expect(updates.at(-1)).toEqual({ sequence: b, tokens: [42], finish: 'stop', stopId: 42 });
+    expect(updates.at(-1)).toEqual({ ...PLAIN, sequence: b, tokens: [42], sample: 1, finish: 'stop', stopId: 42 });
     expect(scheduler.numWaiting).toBe(0);
     // Its id is free again.
     add('b', [1]);

@@ -54,6 +54,7 @@ function machine(hasher: BlockHasher): fc.Arbitrary<Machine> {
       // 1 = a pool that holds just one sequence of the longest kind.
       pool: fc.double({ min: 1, max: 4, noNaN: true }),
       prefixCaching: fc.constantFrom(true, true, true, false),
+      maxDrafts: fc.constantFrom(0, 0, 1, 3, 5),
       shuffle: fc.integer({ min: 0, max: 1000 }),
     })
     .map(({ spareRows, spareLogitRows, pool, shuffle, ...rest }) => {
@@ -90,12 +91,14 @@ function expectTrueStreams(requests: readonly Arrival[], { streams }: Outcome): 
 
 describe('any schedule', () => {
   it('gives each sequence the tokens that it would get alone, and keeps all blocks and events in order', () => {
-    const seen = { preemptions: 0, mixed: 0, cached: 0, removed: 0, held: 0 };
+    const seen = { preemptions: 0, mixed: 0, cached: 0, removed: 0, held: 0, accepted: 0, drafts: 0 };
     fc.assert(
       fc.property(arrivals, machine(xxh3), (requests, m) => {
         const outcome = simulate(requests, m);
         expectTrueStreams(requests, outcome);
         seen.preemptions += outcome.preemptions;
+        seen.accepted += outcome.accepted;
+        seen.drafts += outcome.plans.reduce((sum, plan) => sum + plan.numDraftRows, 0);
         seen.mixed += outcome.plans.filter((p) => p.numDecodeRows > 0 && p.numDecodeRows < p.numRows).length;
         seen.removed += outcome.events.filter((e) => e.type === 'removed').length;
         for (const sequence of outcome.sequences.values()) {

@@ -18,6 +18,7 @@ export interface SimulatedEngineOptions {
   readonly maxNumBatchedTokens?: number;
   readonly prefixCaching?: boolean;
   readonly stepsInFlight?: number;
+  readonly maxDrafts?: number;
   /** Awaited before a step is submitted, as when a shader is compiled, and before its results are there. */
   readonly pause?: () => Promise<void>;
 }
@@ -41,7 +42,7 @@ export class SimulatedEngine {
 
   constructor(options: SimulatedEngineOptions) {
     const { hasher, totalBlocks, blockSize, prefixCaching = true, pause = async () => {} } = options;
-    const { maxModelLen = 64, maxNumSeqs = 4, maxNumBatchedTokens = 12, stepsInFlight = 3 } = options;
+    const { maxModelLen = 64, maxNumSeqs = 4, maxNumBatchedTokens = 12, stepsInFlight = 3, maxDrafts = 0 } = options;
     const info: EngineInfo = {
       ...SCRIPTED_INFO,
       ...{ totalBlocks, blockSize, maxModelLen, maxNumSeqs, maxNumBatchedTokens, vocabSize: VOCAB },
@@ -51,7 +52,7 @@ export class SimulatedEngine {
     const checker = new PlanChecker({ ...limits, blockSize });
     this.gpu = new SimulatedGpu(totalBlocks, blockSize);
     this.blocks = new BlockManager(totalBlocks, blockSize, hasher, { prefixCaching });
-    this.scheduler = new Scheduler({ ...limits, blockManager: this.blocks, maxModelLen, maxWaiting: 1000 });
+    this.scheduler = new Scheduler({ ...limits, blockManager: this.blocks, maxModelLen, maxWaiting: 1000, maxDrafts });
     this.copies = new SimulatedCopies(this.gpu, info);
     this.copies.pause = pause;
     this.replay = new EventReplay(hasher);

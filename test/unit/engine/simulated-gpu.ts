@@ -1,6 +1,6 @@
 import type { Sequence } from '../../../src/engine/sequence.ts';
 import type { StepPlan } from '../../../src/engine/step-plan.ts';
-import { LOGIT_SAMPLE, NO_TOKEN } from '../../../src/engine/tables.ts';
+import { LOGIT_SAMPLE, NO_TOKEN, REJECTED } from '../../../src/engine/tables.ts';
 import type { SamplingParams } from '../../../src/protocol/sampling.ts';
 
 export const VOCAB = 11;
@@ -46,6 +46,13 @@ export function reference(
   }
 }
 
+/** What a lookup gives for the token after `sampled`: mostly that token, at times another, at times nothing. */
+function draft(number: number, sampled: number): number | null {
+  const kind = number % 8;
+  if (kind === 0) return null;
+  return kind < 3 || sampled === REJECTED ? number % VOCAB : sampled;
+}
+
 interface Slot {
   readonly sequence: Sequence;
   readonly history: number[];
@@ -57,7 +64,7 @@ interface Slot {
 /**
  * The GPU's side of a step, as the tables define it: slots, block tables and paged K and V. It knows the host's state
  * only where the runner uploads it, and reads K and V through the block table like a shader does, so that a wrong
- * table, a block in two hands or a wrong cache hit changes the tokens.
+ * table, a block in two hands or a wrong cache hit changes the tokens. Its drafts are right at random.
  */
 export class SimulatedGpu {
   readonly #slots: (Slot | undefined)[] = [];
@@ -87,14 +94,22 @@ export class SimulatedGpu {
       if (decode && slot.done) continue;
       const first = decode ? slot.history.length - 1 : start;
       const states = Array.from({ length: first }, (_, p) => this.#pool[this.#cell(at, p)]!);
-      for (let i = 0; i < count; i++) {
+      // What the row computes: the history's token, or a draft, which may be wrong; null = no draft was found.
+      let token: number | null = slot.history[first]!;
+      let right = true;
+      for (let i = 0; i < count && token !== null; i++) {
         const position = first + i;
-        const state = attend(slot.history[position]! + loraShift(slot.sequence.lora?.name), states);
+        const state = attend(token + loraShift(slot.sequence.lora?.name), states);
         if (states.some(Number.isNaN)) throw new Error(`position ${position} reads K and V that nobody wrote`);
         states.push(state);
         writes.push([this.#cell(at, position), state]);
         const wanted = plan.logitRows.findIndex((l) => l.row === firstRow + i);
-        if (wanted >= 0 && plan.logitRows[wanted]!.kind & LOGIT_SAMPLE) samples[wanted] = this.#sample(slot, state);
+        if (wanted >= 0 && plan.logitRows[wanted]!.kind & LOGIT_SAMPLE)
+          samples[wanted] = right && !slot.done ? this.#sample(slot, state) : REJECTED;
+        if (decode) {
+          token = position + 1 < slot.maxLength - 1 ? draft(plan.step + state, samples[wanted]!) : null;
+          right &&= token === samples[wanted];
+        } else token = slot.history[position + 1] ?? null;
       }
     }
     for (const [cell, state] of writes) this.#pool[cell] = state;

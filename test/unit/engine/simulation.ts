@@ -32,6 +32,7 @@ export interface Machine {
   readonly totalBlocks: number;
   readonly blockSize: number;
   readonly prefixCaching: boolean;
+  readonly maxDrafts: number;
   readonly hasher: BlockHasher;
   readonly order?: Uint32Array;
 }
@@ -51,6 +52,8 @@ export interface Outcome {
   /** All decisions as text, to compare runs. */
   readonly log: string;
   readonly preemptions: number;
+  /** Drafts that were right. */
+  readonly accepted: number;
 }
 
 export function requestOf(
@@ -83,6 +86,7 @@ export function simulate(arrivals: readonly Arrival[], machine: Machine): Outcom
   const sequences = new Map<string, Sequence>();
   const plans: StepPlan[] = [];
   const lines: string[] = [];
+  let accepted = 0;
   const flight: ({ plan: StepPlan; samples: number[] } | null)[] = [];
   const lastTick = Math.max(...arrivals.map((a) => Math.max(a.tick, a.cancel ?? 0)));
 
@@ -121,7 +125,15 @@ export function simulate(arrivals: readonly Arrival[], machine: Machine): Outcom
     ...lines,
     ...replay.events.map((e) => JSON.stringify(e, (_k, v) => (typeof v === 'bigint' ? `${v}` : v))),
   ];
-  return { streams, sequences, events: replay.events, plans, log: log.join('\n'), preemptions: scheduler.preemptions };
+  return {
+    streams,
+    sequences,
+    events: replay.events,
+    plans,
+    log: log.join('\n'),
+    preemptions: scheduler.preemptions,
+    accepted,
+  };
 
   function take(entry: { plan: StepPlan; samples: number[] } | null): void {
     if (!entry) return;
@@ -129,6 +141,7 @@ export function simulate(arrivals: readonly Arrival[], machine: Machine): Outcom
       const stream = streams.get(`${sequence.request}/${sequence.choice}`)!;
       if (stream.finish !== null) throw new Error('a finished sequence got tokens');
       stream.tokens.push(...tokens);
+      accepted += tokens.length - 1;
       stream.finish = finish ?? null;
       stream.stopId = stopId ?? null;
     }

@@ -82,6 +82,7 @@ test('fitsAdapter counts weights, activations and one longest sequence, and the 
     maxLoraRank: 16,
     gpuMemoryUtilization: 1,
     kvCacheDtype: 'auto',
+    speculation: null,
     quantization: 'none',
     dtype: 'auto',
   };

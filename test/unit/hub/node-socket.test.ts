@@ -33,7 +33,7 @@ const LOAD: Load = {
   ...{ rank: 0, running: 0, waiting: 0, usedBlocks: 0, totalBlocks: 8, tokensPerSecond: 0 },
   counters: {
     ...{ steps: 0, mixedSteps: 0, submits: 0, overlappedSubmits: 0, rows: 0, decodeRows: 0, prefillRows: 0 },
-    ...{ sampledTokens: 0, cachedTokens: 0, preemptions: 0 },
+    ...{ sampledTokens: 0, cachedTokens: 0, draftTokens: 0, acceptedTokens: 0, preemptions: 0 },
   },
 };
 

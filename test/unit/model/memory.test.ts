@@ -22,6 +22,7 @@ const options: Parameters<typeof fitsAdapter>[1] = {
   maxLoraRank: 16,
   gpuMemoryUtilization: null,
   kvCacheDtype: 'auto',
+  speculation: null,
 };
 
 test('what fits an adapter is not refused for its weights, and what is refused does not fit', () => {

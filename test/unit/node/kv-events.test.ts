@@ -33,6 +33,7 @@ async function told(algo: HashAlgo, query = ''): Promise<string[]> {
     totalBlocks: 24,
     blockSize: 4,
     prefixCaching: true,
+    maxDrafts: 0,
     hasher,
   });
   const sockets = fakeSockets();

@@ -24,7 +24,15 @@ function node(at: number, role: 'agg' | 'prefill', device: string): ClusterNode 
       ...{ model: 'm', fingerprint: 'f', numericsId: 'n', role, dpRank: 0, dpSize: 1, adapter, ...shape },
       ...{ kvCacheDtype: 'f32', hashAlgo: 'xxh3', transports: [], localScope: null },
     },
-    loads: [{ ...load, counters: { ...COUNTERS, sampledTokens: 0, cachedTokens: 0, preemptions: 0 } }],
+    loads: [
+      {
+        ...load,
+        counters: {
+          ...COUNTERS,
+          ...{ sampledTokens: 0, cachedTokens: 0, draftTokens: 0, acceptedTokens: 0, preemptions: 0 },
+        },
+      },
+    ],
   };
 }
 
