@@ -1,29 +1,29 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import type { SamplingParams } from '../../src/protocol/sampling.ts';
-import { type Collected, reference, TestEngine, type TestEngineOptions } from './test-engine.ts';
+import { type Collected, oracle, reference, TestEngine, type TestEngineOptions } from './test-engine.ts';
 
-/** What quire-pico goes on repeating when nothing stops it: prompts whose answers are full of copies. */
-const REPEATING = [reference.cases[4]!.input_ids, reference.cases[0]!.input_ids];
-const STORY = reference.cases[6]!.input_ids;
 const SPECULATION = { drafts: 4, lookup: { min: 2, max: 4 } };
-const LIMITS = { maxModelLen: 256, numGpuBlocksOverride: 256, enablePrefixCaching: false, maxNumSeqs: 8 };
+const LIMITS = { maxModelLen: 192, numGpuBlocksOverride: 128, enablePrefixCaching: false, maxNumSeqs: 8 };
 
 interface Asked {
   readonly prompt: readonly number[];
   readonly sampling: Partial<SamplingParams>;
 }
 
-/** Greedy and sampled, with all that depends on the tokens before: each must come out as without drafts. */
-const REQUESTS: readonly Asked[] = [
-  { prompt: REPEATING[0]!, sampling: { maxTokens: 44, logprobs: 2 } },
-  { prompt: REPEATING[1]!, sampling: { maxTokens: 60, promptLogprobs: 1 } },
-  { prompt: STORY, sampling: { maxTokens: 30, temperature: 0.9, seed: [5, 6], logprobs: 1 } },
-  { prompt: REPEATING[0]!, sampling: { maxTokens: 40, temperature: 0.3, topP: 0.9, seed: [1, 2] } },
+/** Models that go on repeating themselves when nothing stops them, and prompts that lead there. */
+const MODELS = [
   {
-    prompt: REPEATING[0]!,
-    sampling: { maxTokens: 40, repetitionPenalty: 1.02, presencePenalty: 0.3, frequencyPenalty: 0.1, logprobs: 0 },
+    name: 'quire-pico',
+    options: {},
+    repeating: reference.cases[4]!.input_ids,
+    other: reference.cases[6]!.input_ids,
   },
-  { prompt: REPEATING[0]!, sampling: { maxTokens: 40, logitBias: [[2, -100]], temperature: 0.2, seed: [7, 7] } },
+  {
+    name: 'a small model on wide kernels',
+    options: { folder: oracle('qwen3'), skipGolden: true, wide: true },
+    repeating: Array.from({ length: 12 }, (_, i) => 3 + i * 5),
+    other: [9, 8, 7, 6],
+  },
 ];
 
 let engine: TestEngine;
@@ -42,16 +42,29 @@ async function same(requests: readonly Asked[], options: TestEngineOptions): Pro
   await engine.close();
   const got = await answers(requests, { ...options, speculation: SPECULATION });
   expect(got).toEqual(plain);
-  return plain;
+  return got;
 }
 
-describe.each([{ wide: false }, { wide: true }])('with and without drafts, wide kernels: $wide', ({ wide }) => {
+describe.each(MODELS)('with and without drafts: $name', ({ options, repeating, other }) => {
+  /** Greedy and sampled, with all that depends on the tokens before: each must come out as without drafts. */
+  const requests: readonly Asked[] = [
+    { prompt: repeating, sampling: { maxTokens: 44, logprobs: 2 } },
+    { prompt: repeating, sampling: { maxTokens: 50, promptLogprobs: 1 } },
+    { prompt: other, sampling: { maxTokens: 30, temperature: 0.9, seed: [5, 6], logprobs: 1 } },
+    { prompt: repeating, sampling: { maxTokens: 40, temperature: 0.3, topP: 0.9, seed: [1, 2] } },
+    {
+      prompt: repeating,
+      sampling: { maxTokens: 40, repetitionPenalty: 1.02, presencePenalty: 0.3, frequencyPenalty: 0.1, logprobs: 0 },
+    },
+    { prompt: repeating, sampling: { maxTokens: 40, logitBias: [[2, -100]], temperature: 0.2, seed: [7, 7] } },
+  ];
+
   test('a crowd of greedy and sampled requests, prompts beside decodes', async () => {
-    await same(REQUESTS, { wide, maxNumBatchedTokens: 40 });
+    await same(requests, { ...options, maxNumBatchedTokens: 40 });
     const { draftTokens, acceptedTokens, sampledTokens } = engine.engine.load().counters;
     expect(acceptedTokens).toBeGreaterThan(20);
     expect(draftTokens).toBeGreaterThanOrEqual(acceptedTokens);
-    expect(sampledTokens).toBe(44 + 60 + 30 + 3 * 40);
+    expect(sampledTokens).toBe(44 + 50 + 30 + 3 * 40);
     const steps = engine.engine.steps();
     expect(steps.some((s) => s.draftRows > 0 && s.prefillRows > 0)).toBe(true);
     // More drafts than one sequence may have: several in one step.
@@ -61,19 +74,18 @@ describe.each([{ wide: false }, { wide: true }])('with and without drafts, wide 
   });
 
   test('a stop id among right drafts, min_tokens, the last token, and the end of the context', async () => {
-    const prompt = REPEATING[0]!;
-    const free = (await answers([{ prompt, sampling: { maxTokens: 60 } }], { wide }))[0]!;
+    const free = (await answers([{ prompt: repeating, sampling: { maxTokens: 60 } }], options))[0]!;
     await engine.close();
     // An id of the part that repeats itself, allowed to stop only there.
     const stop = free.tokens[50]!;
     const minTokens = 45;
     const [stopped, last, context] = await same(
       [
-        { prompt, sampling: { maxTokens: 60, stopIds: [stop], minTokens } },
-        { prompt, sampling: { maxTokens: 51 } },
-        { prompt, sampling: { maxTokens: 500 } },
+        { prompt: repeating, sampling: { maxTokens: 60, stopIds: [stop], minTokens } },
+        { prompt: repeating, sampling: { maxTokens: 51 } },
+        { prompt: repeating, sampling: { maxTokens: 500 } },
       ],
-      { wide, maxModelLen: prompt.length + 57 },
+      { ...options, maxModelLen: repeating.length + 57 },
     );
     expect(stopped).toMatchObject({ finish: 'stop' });
     expect(stopped!.tokens.at(-1)).toBe(stop);
@@ -83,13 +95,15 @@ describe.each([{ wide: false }, { wide: true }])('with and without drafts, wide 
     expect(engine.engine.load().counters.acceptedTokens).toBeGreaterThan(20);
     expect(engine.engine.load().usedBlocks).toBe(0);
   });
-});
 
-test('preempted in a small pool, and answered from the prefix cache', async () => {
-  const requests = [...REQUESTS, ...REQUESTS.slice(0, 2)];
-  await same(requests, { enablePrefixCaching: true, numGpuBlocksOverride: 26, blockSize: 8, maxModelLen: 200 });
-  const { preemptions, acceptedTokens, cachedTokens } = engine.engine.load().counters;
-  expect(preemptions).toBeGreaterThan(0);
-  expect(acceptedTokens).toBeGreaterThan(20);
-  expect(cachedTokens).toBeGreaterThan(0);
+  test('preempted in a small pool, and answered from the prefix cache', async () => {
+    const maxModelLen = repeating.length + 52;
+    const crowd = [...requests, ...requests.slice(0, 2)];
+    const numGpuBlocksOverride = Math.ceil(maxModelLen / 8) + 4;
+    await same(crowd, { ...options, enablePrefixCaching: true, numGpuBlocksOverride, blockSize: 8, maxModelLen });
+    const { preemptions, acceptedTokens, cachedTokens } = engine.engine.load().counters;
+    expect(preemptions).toBeGreaterThan(0);
+    expect(acceptedTokens).toBeGreaterThan(20);
+    expect(cachedTokens).toBeGreaterThan(0);
+  });
 });

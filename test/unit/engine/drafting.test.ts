@@ -1,20 +1,20 @@
 import { describe, expect, it } from 'vitest';
 import { DRAFTING, type Drafting, drafted, rested, wantedDrafts } from '../../../src/engine/drafting.ts';
 
-const after = (...accepted: readonly number[]): Drafting => accepted.reduce(drafted, DRAFTING);
+const results = (...accepted: readonly number[]): Drafting => accepted.reduce(drafted, DRAFTING);
 
 describe('drafts of a sequence', () => {
   it('are as many as may be, at the beginning and while any is accepted, whatever is in flight', () => {
     expect(wantedDrafts(DRAFTING, 0, 4)).toBe(4);
-    expect(wantedDrafts(after(1, 4, 2), 12, 4)).toBe(4);
-    expect(wantedDrafts(after(0, 3), 0, 4)).toBe(4);
-    expect(wantedDrafts(after(0), 0, 4)).toBe(4);
+    expect(wantedDrafts(results(1, 4, 2), 12, 4)).toBe(4);
+    expect(wantedDrafts(results(0, 3), 0, 4)).toBe(4);
+    expect(wantedDrafts(results(0), 0, 4)).toBe(4);
     expect(wantedDrafts(DRAFTING, 0, 0)).toBe(0);
   });
 
   it('rest for longer and longer while none is accepted, one draft at a time in between', () => {
     const rests: number[] = [];
-    let state = after(0);
+    let state = results(0);
     for (let miss = 0; miss < 7; miss++) {
       state = drafted(state, 0);
       rests.push(state.rest);
@@ -32,6 +32,6 @@ describe('drafts of a sequence', () => {
   });
 
   it('are all there again once one is accepted', () => {
-    expect(wantedDrafts(after(0, 0, 0, 0, 1), 0, 4)).toBe(4);
+    expect(wantedDrafts(results(0, 0, 0, 0, 1), 0, 4)).toBe(4);
   });
 });
