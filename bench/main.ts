@@ -10,7 +10,8 @@ import { loadLine, surroundings } from './machine.ts';
 import { benchPage } from './page.ts';
 import { benchQuantization } from './quantization.ts';
 import { benchRouter } from './router.ts';
-import { benchShape, DEFAULT_POINTS } from './shape.ts';
+import { benchShape, DEFAULT_POINTS, dtypeNamed } from './shape.ts';
+import { benchSpeculation } from './speculation.ts';
 
 const named = (name: string) => process.argv.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
 const binding = named('binding');
@@ -43,6 +44,13 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
   router: benchRouter,
   compile: benchCompile,
   exact: benchExact,
+  speculation: () =>
+    benchSpeculation(gpu, {
+      shape: named('shape') ?? 'pico',
+      dtype: dtypeNamed(named('dtype') ?? 'bf16'),
+      drafts: Number(named('drafts') ?? 4),
+      batches: (named('batches') ?? '1,8').split(',').map(Number),
+    }),
   quantization: () => benchQuantization(named('ways')?.split(';')),
 };
 

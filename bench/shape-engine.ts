@@ -1,3 +1,4 @@
+import type { Speculation } from '../src/config/speculative.ts';
 import type { EngineInfo } from '../src/engine/api.ts';
 import { bucketOf } from '../src/engine/bucket.ts';
 import { StepLoop } from '../src/engine/engine.ts';
@@ -17,7 +18,7 @@ import { Sequence } from '../src/engine/sequence.ts';
 import type { TableSizes } from '../src/engine/tables.ts';
 import type { LoadedWeights } from '../src/engine/weights/loaded.ts';
 import { createBlockHasher } from '../src/protocol/hashes.ts';
-import { GREEDY } from '../src/protocol/sampling.ts';
+import { GREEDY, type SamplingParams } from '../src/protocol/sampling.ts';
 import { Bench, shaders } from '../test/gpu/dawn.ts';
 
 const BLOCK_SIZE = 16;
@@ -48,7 +49,7 @@ export interface ShapeEngine {
   readonly pipelines: Pipelines;
   readonly loop: StepLoop;
   /** Runs a batch of prompts of `context` tokens to `maxTokens` more each; `filled`: the context counts as cached. Seconds. */
-  run(batch: number, context: number, maxTokens: number, filled: boolean): Promise<number>;
+  run(batch: number, context: number, maxTokens: number, filled: boolean, sampling?: SamplingParams): Promise<number>;
 }
 
 export async function shapeEngine(
@@ -59,14 +60,20 @@ export async function shapeEngine(
   {
     batch,
     context,
-    batchInvariant,
-  }: { readonly batch: number; readonly context: number; readonly batchInvariant: boolean },
+    batchInvariant = true,
+    speculation = null,
+  }: {
+    readonly batch: number;
+    readonly context: number;
+    readonly batchInvariant?: boolean;
+    readonly speculation?: Speculation | null;
+  },
 ): Promise<ShapeEngine> {
   const { device } = gpu;
   const maxBlocksPerSeq = Math.ceil(context / BLOCK_SIZE);
   const sizes: TableSizes = {
     maxRows: bucketOf(Math.max(STEP_ROWS, batch)),
-    maxLogitRows: bucketOf(Math.max(batch, 64)),
+    maxLogitRows: bucketOf(Math.max(batch + (speculation?.drafts ?? 0) * batch, 64)),
     maxDeltas: batch * maxBlocksPerSeq,
     maxSlots: batch,
     maxLen: context,
@@ -90,7 +97,7 @@ export async function shapeEngine(
     kvDtype,
     variant,
     matrices,
-    speculation: null,
+    speculation,
   };
   const pipelines = new Pipelines(device, shaders);
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager: false });
@@ -99,7 +106,7 @@ export async function shapeEngine(
     maxNumSeqs: batch,
     maxNumBatchedTokens: sizes.maxRows,
     maxLogitRows: sizes.maxLogitRows,
-    maxDrafts: 0,
+    maxDrafts: speculation?.drafts ?? 0,
   };
   const scheduler = new Scheduler({ ...limits, maxModelLen: context, maxWaiting: 4096, blockManager: blocks });
   const info: EngineInfo = {
@@ -146,7 +153,7 @@ export async function shapeEngine(
     program,
     pipelines,
     loop,
-    async run(count, length, maxTokens, filled) {
+    async run(count, length, maxTokens, filled, sampling = GREEDY) {
       blocks.filled = filled;
       left = count;
       const ended = new Promise<void>((resolve, reject) => {
@@ -156,8 +163,8 @@ export async function shapeEngine(
       const started = performance.now();
       for (let i = 0; i < count; i++) {
         const prompt = Array.from({ length }, (_, at) => (at * 31 + i * 977 + request * 13) % spec.vocabSize);
-        const sampling = { ...GREEDY, maxTokens };
-        loop.add({ request: `${request++}`, prompt, choices: [{ choice: 0, generated: [] }], sampling });
+        const choices = [{ choice: 0, generated: [] }];
+        loop.add({ request: `${request++}`, prompt, choices, sampling: { ...sampling, maxTokens } });
       }
       await ended;
       return (performance.now() - started) / 1000;

@@ -29,8 +29,7 @@ const DTYPES: readonly WeightDtype[] = ['f32', 'bf16', 'f16', 'int8', 'int4'];
 export async function benchShape(gpu: Gpu, adapter: Yardsticks, options: ShapeOptions): Promise<string> {
   const name = SHAPES.find((shape) => shape === options.shape);
   if (name === undefined) throw new Error(`There is no shape ${options.shape}. Shapes: ${SHAPES.join(', ')}.`);
-  const dtype = DTYPES.find((each) => each === options.dtype);
-  if (dtype === undefined) throw new Error(`There is no dtype ${options.dtype}. Dtypes: ${DTYPES.join(', ')}.`);
+  const dtype = dtypeNamed(options.dtype);
   const points = options.points.split(',').map(parsePoint);
   const spec = shapeSpec(name);
   const kvDtype = dtype === 'f32' ? 'f32' : 'f16';
@@ -57,6 +56,13 @@ export async function benchShape(gpu: Gpu, adapter: Yardsticks, options: ShapeOp
   const kernelsUsed = engine.program.matrices ? 'matrix instructions' : 'no matrix instructions';
   const title = `Shape ${name}, ${dtype} weights, ${kvDtype} KV, ${kernelsUsed}; medians of ${RUNS} runs`;
   return [table(title, head, rows), ...kernels].join('\n');
+}
+
+/** Throws where there is none of that name. */
+export function dtypeNamed(name: string): WeightDtype {
+  const dtype = DTYPES.find((each) => each === name);
+  if (dtype === undefined) throw new Error(`There is no dtype ${name}. Dtypes: ${DTYPES.join(', ')}.`);
+  return dtype;
 }
 
 function parsePoint(text: string): Point {
