@@ -16,7 +16,10 @@ export async function kernelTimes(engine: ShapeEngine, rows: StepRows, adapter: 
   const { program, pipelines } = engine;
   const { device } = program.gpu;
   const { bucket } = rows;
-  const calls: KernelCall[] = [...layerCalls(program, rows).flat(), ...headCalls(program, Math.min(bucket, 64), false, false)];
+  const calls: KernelCall[] = [
+    ...layerCalls(program, rows).flat(),
+    ...headCalls(program, Math.min(bucket, 64), false, false),
+  ];
   const prepared = await pipelines.prepare(calls);
   const queries = device.createQuerySet({ type: 'timestamp', count: prepared.length * 2 });
   const resolved = device.createBuffer({ size: prepared.length * 16, usage: 0x200 | 0x04 });

@@ -50,6 +50,7 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
       dtype: dtypeNamed(named('dtype') ?? 'bf16'),
       drafts: Number(named('drafts') ?? 4),
       batches: (named('batches') ?? '1,8').split(',').map(Number),
+      batchInvariant: shapeOptions.batchInvariant,
     }),
   quantization: () => benchQuantization(named('ways')?.split(';')),
 };

@@ -23,6 +23,7 @@ export interface SpeculationOptions {
   /** `num_speculative_tokens`. */
   readonly drafts: number;
   readonly batches: readonly number[];
+  readonly batchInvariant: boolean;
 }
 
 interface Workload {
@@ -100,10 +101,10 @@ interface Sides {
   close(): Promise<unknown>;
 }
 
-async function pico({ drafts }: SpeculationOptions): Promise<Sides> {
+async function pico({ drafts, batchInvariant }: SpeculationOptions): Promise<Sides> {
   const limits = { maxModelLen: MAX_MODEL_LEN, numGpuBlocksOverride: 2048, enablePrefixCaching: false };
   const make = (speculation: ReturnType<typeof lookup> | null) =>
-    TestEngine.create({ kvCacheDtype: 'auto', maxNumBatchedTokens: null, ...limits, speculation });
+    TestEngine.create({ kvCacheDtype: 'auto', maxNumBatchedTokens: null, ...limits, batchInvariant, speculation });
   const engines = [await make(null), await make(lookup(drafts))] as const;
   const side = (test: TestEngine): Side => ({
     engine: test.engine,
@@ -122,13 +123,13 @@ async function pico({ drafts }: SpeculationOptions): Promise<Sides> {
 
 /** Generated weights say nothing: one id is forced, so that every draft is right, or ids are drawn at random, so that none is. */
 async function generated(gpu: Gpu, shape: ShapeName, options: SpeculationOptions): Promise<Sides> {
-  const { dtype, drafts, batches } = options;
+  const { dtype, drafts, batches, batchInvariant } = options;
   const spec = shapeSpec(shape);
   const weights = await generatedWeights(gpu, spec, dtype);
   const most = { batch: Math.max(...batches), context: MAX_MODEL_LEN };
   const kvDtype = dtype === 'f32' ? 'f32' : 'f16';
   const make = async (speculation: ReturnType<typeof lookup> | null): Promise<Side> => {
-    const engine = await shapeEngine(gpu, spec, weights, kvDtype, { ...most, speculation });
+    const engine = await shapeEngine(gpu, spec, weights, kvDtype, { ...most, batchInvariant, speculation });
     return {
       engine: engine.loop,
       generate: ({ sampling }, batch, maxTokens) => engine.run(batch, CONTEXT, maxTokens, true, sampling),

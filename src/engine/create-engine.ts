@@ -207,7 +207,6 @@ async function makeRunner(inputs: EngineInputs, shared: Shared): Promise<MadeRun
   const { enforceEager, speculation } = options;
   const common = { gpu, spec, weights, sizes, buffers, pool, invFreq, loras };
   const program: ProgramInputs = { ...common, blockSize, kvDtype, variant, matrices, speculation };
-  
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager });
   const trial = () => newScheduler(inputs, shared, newBlocks(inputs, shared, false), shared.largestStep, 0);
   await selfTest({ runner, newScheduler: trial, golden, maxLength: shared.maxModelLen });

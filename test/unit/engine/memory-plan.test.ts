@@ -50,7 +50,6 @@ const DEFAULTS: EngineOptions = {
   batchInvariant: true,
   speculation: null,
   freeOrder: null,
-  speculation: null,
 };
 
 /** Every buffer of the weights, as loading plans them from a bf16 checkpoint. */
