@@ -11,7 +11,14 @@ const range = (from: number, count: number) => Array.from({ length: count }, (_,
 /** Blocks of 4 tokens, contexts of 100, 32 rows a step. `step` computes one, in which every sampled token is 7, and names its rows. */
 function setUp(totalBlocks: number, maxNumSeqs: number) {
   const blockManager = new BlockManager(totalBlocks, 4, hasher, { prefixCaching: true });
-  const limits = { maxNumSeqs, maxNumBatchedTokens: 32, maxModelLen: 100, maxLogitRows: 8, maxWaiting: 10 };
+  const limits = {
+    maxNumSeqs,
+    maxNumBatchedTokens: 32,
+    maxModelLen: 100,
+    maxLogitRows: 8,
+    maxWaiting: 10,
+    maxDrafts: 0,
+  };
   const scheduler = new Scheduler({ ...limits, blockManager });
   const add = (request: string, priority: number, prompt: readonly number[], maxTokens: number) => {
     const sampling = { ...GREEDY, maxTokens };
