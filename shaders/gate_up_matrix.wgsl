@@ -12,7 +12,7 @@ diagnostic(off, chromium.subgroup_matrix_uniformity);
 /// Columns of `out` of a subgroup.
 const WIDTH = TILE_COLUMNS * MATRIX / 2;
 
-var<workgroup> result: array<f32, 2 * SUBGROUP_ROWS * SUBGROUP_COLUMNS * MATRIX * MATRIX>;
+var<workgroup> result: array<f32, 2 * SUBGROUP_ROWS * SUBGROUP_COLUMNS * PARTS * MATRIX * MATRIX>;
 
 fn line_of(slot: u32, first_column: u32) -> u32 {
   let own = slot % (2 * WIDTH);
@@ -34,14 +34,19 @@ fn main(
   {
     let row = first_row + tile_row + ${r} * MATRIX;
     let column = first_column + tile_line / 2 + ${c} * MATRIX;
-    let gate = 2 * subgroup * MATRIX * MATRIX;
-    let up = gate + MATRIX * MATRIX;
-    subgroupMatrixStore<row_major>(&result, gate, sum_${r}_${c}, MATRIX);
-    subgroupMatrixStore<row_major>(&result, up, sum_${r}_${c + TILE_COLUMNS / 2}, MATRIX);
+    let own = 2 * subgroup * MATRIX * MATRIX;
+    subgroupMatrixStore<row_major>(&result, own, sum_${r}_${c}, MATRIX);
+    subgroupMatrixStore<row_major>(&result, own + MATRIX * MATRIX, sum_${r}_${c + TILE_COLUMNS / 2}, MATRIX);
     workgroupBarrier();
-    for (var i = lane; i < MATRIX * MATRIX; i += 32) {
+    for (var i = part * 32 + lane; i < MATRIX * MATRIX; i += PARTS * 32) {
       if (row + i / MATRIX < rows && column + i % MATRIX < n) {
-        out[(row + i / MATRIX) * shape.stride + shape.first + column + i % MATRIX] = activate(result[gate + i]) * result[up + i];
+        var gate = 0.0;
+        var up = 0.0;
+#for p in 0..PARTS
+        gate += result[2 * (tile * PARTS + ${p}) * MATRIX * MATRIX + i];
+        up += result[(2 * (tile * PARTS + ${p}) + 1) * MATRIX * MATRIX + i];
+#endfor
+        out[(row + i / MATRIX) * shape.stride + shape.first + column + i % MATRIX] = activate(gate) * up;
       }
     }
     workgroupBarrier();

@@ -1,9 +1,9 @@
 // Matrix product by matrix instructions: the same function, layouts and bindings as matmul.wgsl.
 // Numbers:   both operands are rounded to f16 (and clamped to its range), sums are f32.
 // Sums:      in the order of lib/matrix_tile.wgsl. Only where the order of sums may depend on the batch.
-// Variants:  DIRECT: sums begin at the old value (ACCUMULATE) and go to `out` as matrices; no bias, n a multiple of BLOCK_LINES, and
-//            `out` has a place for every row of every block. Else by way of workgroup memory.
-// Constants: SUBGROUP_ROWS, SUBGROUP_COLUMNS, TILE_ROWS, TILE_COLUMNS, THREADS, BLOCK_ROWS, BLOCK_LINES, DEPTH, DTYPE, QUADS (1), WIDE (0), BIAS, ACCUMULATE, DIRECT.
+// Variants:  DIRECT: sums begin at the old value (ACCUMULATE) and go to `out` as matrices; no bias, PARTS 1, n a multiple of BLOCK_LINES,
+//            and `out` has a place for every row of every block. Else by way of workgroup memory.
+// Constants: SUBGROUP_ROWS, SUBGROUP_COLUMNS, TILE_ROWS, TILE_COLUMNS, PARTS, THREADS, BLOCK_ROWS, BLOCK_LINES, DEPTH, DTYPE, QUADS (1), WIDE (0), BIAS, ACCUMULATE, DIRECT.
 // Features:  shader-f16, subgroups (of 32), chromium-experimental-subgroup-matrix (16 x 16 x 16, f16 to f32).
 enable f16;
 enable subgroups;
@@ -13,7 +13,7 @@ diagnostic(off, chromium.subgroup_matrix_uniformity);
 #if !DIRECT
 #include "lib/store.wgsl"
 
-var<workgroup> result: array<f32, SUBGROUP_ROWS * SUBGROUP_COLUMNS * MATRIX * MATRIX>;
+var<workgroup> result: array<f32, SUBGROUP_ROWS * SUBGROUP_COLUMNS * PARTS * MATRIX * MATRIX>;
 #endif
 
 fn line_of(slot: u32, first_column: u32) -> u32 {
@@ -38,12 +38,15 @@ fn main(
     let at = row * shape.stride + shape.first + column;
     subgroupMatrixStore<row_major>(&out, at, sum_${r}_${c}, shape.stride);
 #else
-    let own = subgroup * MATRIX * MATRIX;
-    subgroupMatrixStore<row_major>(&result, own, sum_${r}_${c}, MATRIX);
+    subgroupMatrixStore<row_major>(&result, subgroup * MATRIX * MATRIX, sum_${r}_${c}, MATRIX);
     workgroupBarrier();
-    for (var i = lane; i < MATRIX * MATRIX; i += 32) {
+    for (var i = part * 32 + lane; i < MATRIX * MATRIX; i += PARTS * 32) {
       if (row + i / MATRIX < rows && column + i % MATRIX < n) {
-        store(row + i / MATRIX, column + i % MATRIX, result[own + i]);
+        var sum = result[tile * PARTS * MATRIX * MATRIX + i];
+#for p in 1..PARTS
+        sum += result[(tile * PARTS + ${p}) * MATRIX * MATRIX + i];
+#endfor
+        store(row + i / MATRIX, column + i % MATRIX, sum);
       }
     }
     workgroupBarrier();

@@ -1,9 +1,11 @@
-// Body of a matrix product by matrix instructions: SUBGROUP_ROWS x SUBGROUP_COLUMNS subgroups of a workgroup compute BLOCK_ROWS rows by
+// Body of a matrix product by matrix instructions: SUBGROUP_ROWS x SUBGROUP_COLUMNS x PARTS subgroups of a workgroup compute BLOCK_ROWS rows by
 // BLOCK_LINES weight rows (lines), their operands rounded to f16 and staged in workgroup memory, DEPTH numbers of k at a time. A subgroup
-// holds sum_R_C: TILE_ROWS x TILE_COLUMNS matrices of 16 x 16 sums.
-// Order of a sum: the hardware's within 16 numbers, in f32; then k ascending. It is not that of lib/tile.wgsl.
+// holds sum_R_C: TILE_ROWS x TILE_COLUMNS matrices of 16 x 16 sums. PARTS > 1: so many subgroups share a tile; of every PARTS x 16 numbers
+// of k each takes 16, and who includes this adds up what they hold.
+// Order of a sum: the hardware's within 16 numbers, in f32; then a part's k ascending; then parts. It is not that of lib/tile.wgsl.
 // Needs: lib/matrix_product.wgsl (QUADS), `group` (workgroup id), `thread`, `subgroup`, `first_column`, fn line_of(slot, first_column) ->
-// weight row, and constants SUBGROUP_ROWS, SUBGROUP_COLUMNS, TILE_ROWS, TILE_COLUMNS, THREADS, DEPTH (divides k).
+// weight row, and constants SUBGROUP_ROWS, SUBGROUP_COLUMNS, TILE_ROWS, TILE_COLUMNS, PARTS, THREADS, DEPTH (divides k, a multiple of
+// 16 PARTS).
   let first_row = group.z * BLOCK_ROWS;
   let rows = step[shape.count_word];
   let n = shape.n;
@@ -11,8 +13,10 @@
     return;
   }
   let chunks = shape.k / 8;
-  let tile_row = subgroup / SUBGROUP_COLUMNS * TILE_ROWS * MATRIX;
-  let tile_line = subgroup % SUBGROUP_COLUMNS * TILE_COLUMNS * MATRIX;
+  let part = subgroup % PARTS;
+  let tile = subgroup / PARTS;
+  let tile_row = tile / SUBGROUP_COLUMNS * TILE_ROWS * MATRIX;
+  let tile_line = tile % SUBGROUP_COLUMNS * TILE_COLUMNS * MATRIX;
 #for r in 0..TILE_ROWS
 #for c in 0..TILE_COLUMNS
 #if DIRECT && ACCUMULATE
@@ -51,15 +55,16 @@
 #for i in 0..BLOCK_LINES * DEPTH / 8 / THREADS
     weights_${i} = weight_eight(line_${i}, thread % (DEPTH / 8) + next);
 #endfor
-#for k in 0..DEPTH / 16
+#for k in 0..DEPTH / 16 / PARTS
     {
+      let eight = 2 * (${k} * PARTS + part);
 #for r in 0..TILE_ROWS
       let left_${r} = subgroupMatrixLoad<Left, row_major>(
-        &input_tile, (tile_row + ${r} * MATRIX) * STRIDE + ${2 * k}, STRIDE);
+        &input_tile, (tile_row + ${r} * MATRIX) * STRIDE + eight, STRIDE);
 #endfor
 #for c in 0..TILE_COLUMNS
       let right_${c} = subgroupMatrixLoad<Right, col_major>(
-        &line_tile, (tile_line + ${c} * MATRIX) * STRIDE + ${2 * k}, STRIDE);
+        &line_tile, (tile_line + ${c} * MATRIX) * STRIDE + eight, STRIDE);
 #for r in 0..TILE_ROWS
       sum_${r}_${c} = subgroupMatrixMultiplyAccumulate(left_${r}, right_${c}, sum_${r}_${c});
 #endfor

@@ -23,34 +23,73 @@ export function tileShape(a: ProductArgs, lines: number): TileShape {
   return matrixShape(a, lines) ?? blockShape(a, lines) ?? laneShape(a, lines);
 }
 
-/** Subgroups of 32 in a workgroup, and 16 x 16 matrices of each: 128 x 128 or, where those are too few, 64 x 64 rows by weight rows. */
-const MATRIX_SHAPES = [
-  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 4, TILE_ROWS: 4, TILE_COLUMNS: 2 },
-  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 2, TILE_ROWS: 2, TILE_COLUMNS: 2 },
+/** Subgroups of 32 in a workgroup, 16 x 16 matrices of each, and numbers of k staged at a time. */
+interface MatrixShape {
+  readonly SUBGROUP_ROWS: number;
+  readonly SUBGROUP_COLUMNS: number;
+  readonly TILE_ROWS: number;
+  readonly TILE_COLUMNS: number;
+  readonly PARTS: number;
+  readonly DEPTH: number;
+}
+
+/** 128 x 128 or, where those are too few, 64 x 64 rows by weight rows. */
+const MATRIX_SHAPES: readonly MatrixShape[] = [
+  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 4, TILE_ROWS: 4, TILE_COLUMNS: 2, PARTS: 1, DEPTH: 32 },
+  { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 2, TILE_ROWS: 2, TILE_COLUMNS: 2, PARTS: 1, DEPTH: 32 },
 ];
-/** Numbers of k staged at a time. */
-const MATRIX_DEPTH = 32;
+/** Rows of a batch whose workgroups take all of them; beyond, so many each. */
+const FEW_ROWS = { least: 16, most: 64 } as const;
+/** Workgroup memory of a matrix product: what adapters have whose matrix instructions are used (`hasMatrices`). */
+const MATRIX_MEMORY = 49_152;
 
 /** null = not by matrix instructions. Their order of sums is their own: see `chooseMatrices`. */
 function matrixShape({ matrices, bucket, k, n }: ProductArgs, lines: number): TileShape | null {
-  if (!matrices || k % MATRIX_DEPTH !== 0) return null;
-  const shapes = MATRIX_SHAPES.map((shape) => ({
-    ...shape,
-    BLOCK_ROWS: shape.SUBGROUP_ROWS * shape.TILE_ROWS * 16,
-    BLOCK_LINES: shape.SUBGROUP_COLUMNS * shape.TILE_COLUMNS * 16,
-    THREADS: shape.SUBGROUP_ROWS * shape.SUBGROUP_COLUMNS * 32,
-  })).filter(({ BLOCK_ROWS }) => BLOCK_ROWS <= bucket);
+  if (!matrices || bucket < FEW_ROWS.least || k % 32 !== 0) return null;
+  const blockRows = (shape: MatrixShape) => shape.SUBGROUP_ROWS * shape.TILE_ROWS * 16;
+  const blockLines = (shape: MatrixShape) => shape.SUBGROUP_COLUMNS * shape.TILE_COLUMNS * 16;
   const chosen =
-    shapes.find(
-      ({ BLOCK_ROWS, BLOCK_LINES }) => (bucket / BLOCK_ROWS) * Math.ceil((n * lines) / BLOCK_LINES) >= LEAST_WORKGROUPS,
-    ) ?? (bucket >= MANY_ROWS ? shapes.at(-1) : undefined);
-  if (!chosen) return null;
+    MATRIX_SHAPES.find(
+      (shape) =>
+        bucket > FEW_ROWS.most &&
+        Math.ceil(bucket / blockRows(shape)) * Math.ceil((n * lines) / blockLines(shape)) >= LEAST_WORKGROUPS,
+    ) ?? fewRows(bucket, k, n, lines);
+  const [BLOCK_ROWS, BLOCK_LINES] = [blockRows(chosen), blockLines(chosen)];
   return {
     kind: 'matrix',
-    rows: chosen.BLOCK_ROWS,
-    groupWidth: chosen.BLOCK_LINES / lines,
-    constants: { ...chosen, DEPTH: MATRIX_DEPTH, WIDE: 0 },
+    rows: BLOCK_ROWS,
+    groupWidth: BLOCK_LINES / lines,
+    constants: {
+      ...chosen,
+      BLOCK_ROWS,
+      BLOCK_LINES,
+      THREADS: chosen.SUBGROUP_ROWS * chosen.SUBGROUP_COLUMNS * chosen.PARTS * 32,
+      WIDE: 0,
+    },
   };
+}
+
+/** The widest workgroups of which there are enough; the subgroups of one tile take parts of k. Measured: bench/README.md. */
+function fewRows(bucket: number, k: number, n: number, lines: number): MatrixShape {
+  const enough = (width: number) => n * lines >= width * LEAST_WORKGROUPS;
+  const all = Math.min(bucket, FEW_ROWS.most) / 16;
+  if (enough(60))
+    return deepest({ SUBGROUP_COLUMNS: 2, TILE_ROWS: all, TILE_COLUMNS: 2, PARTS: 4, DEPTH: 128 }, k, lines);
+  if (enough(30))
+    return deepest({ SUBGROUP_COLUMNS: 1, TILE_ROWS: all, TILE_COLUMNS: 2, PARTS: 8, DEPTH: 256 }, k, lines);
+  const TILE_ROWS = Math.max(1, all / 2);
+  const TILE_COLUMNS = Math.max(lines, 2 / TILE_ROWS);
+  return deepest({ SUBGROUP_COLUMNS: 1, TILE_ROWS, TILE_COLUMNS, PARTS: 8, DEPTH: 256 }, k, lines);
+}
+
+/** The shape with the largest DEPTH, at most its own, that divides k and fits workgroup memory, and as many PARTS, at most its own, as that feeds. */
+function deepest(shape: Omit<MatrixShape, 'SUBGROUP_ROWS'>, k: number, lines: number): MatrixShape {
+  const { SUBGROUP_COLUMNS, TILE_ROWS, TILE_COLUMNS, DEPTH } = shape;
+  const parts = (depth: number) => Math.min(shape.PARTS, depth / 16, (TILE_ROWS * depth) / 16 / SUBGROUP_COLUMNS);
+  const bytes = (depth: number) =>
+    32 * (TILE_ROWS + TILE_COLUMNS * SUBGROUP_COLUMNS) * (depth + 8) + 1024 * lines * SUBGROUP_COLUMNS * parts(depth);
+  const depth = [DEPTH, DEPTH / 2, DEPTH / 4].find((each) => k % each === 0 && bytes(each) <= MATRIX_MEMORY) ?? 32;
+  return { ...shape, SUBGROUP_ROWS: 1, PARTS: parts(depth), DEPTH: depth };
 }
 
 /** Threads in y, and groups of four rows of each: blocks of 128, 64 and 32 rows. */

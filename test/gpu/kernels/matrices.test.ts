@@ -66,13 +66,16 @@ describe.skipIf(!bench.gpu.matrices)('by matrix instructions', () => {
   it.each(
     pairwise({
       rows: [
+        { bucket: 16, count: 13 },
+        { bucket: 32, count: 32 },
+        { bucket: 64, count: 50 },
         { bucket: 128, count: 128 },
         { bucket: 128, count: 101 },
         { bucket: 512, count: 300 },
       ],
       // Whole blocks of columns go straight to `out`; with 4,096 of them blocks have 128 rows.
       n: [64, 100, 192, 4096],
-      k: [32, 96, 1024],
+      k: [32, 96, 192, 1024],
       dtype: ['f32', 'bf16', 'f16'],
       added: ['nothing', 'bias', 'old', 'both'],
     }),
@@ -103,6 +106,9 @@ describe.skipIf(!bench.gpu.matrices)('by matrix instructions', () => {
   it.each(
     pairwise({
       rows: [
+        { bucket: 16, count: 16 },
+        { bucket: 32, count: 17 },
+        { bucket: 64, count: 64 },
         { bucket: 128, count: 101 },
         { bucket: 512, count: 512 },
       ],

@@ -7,6 +7,7 @@ import { attention } from '../../../src/engine/kernels/attention.ts';
 import { gateUp } from '../../../src/engine/kernels/gate-up.ts';
 import { matmul } from '../../../src/engine/kernels/matmul.ts';
 import { Bench, shaders } from '../dawn.ts';
+import { pairwise } from './pairwise.ts';
 
 // Dawn's null backend computes nothing, but knows every feature: what matrices.test.ts runs on a GPU alone is at least read everywhere.
 const instance = create(['backend=null', 'enable-dawn-features=allow_unsafe_apis']);
@@ -28,25 +29,28 @@ async function expectValid(calls: readonly KernelCall[], shader: string): Promis
 }
 
 describe('shaders with matrix instructions are valid', () => {
-  it.each(['f32', 'bf16', 'f16'] as const)('products, %s', async (dtype) => {
-    const buffer = bench.buffer(16);
-    const product = {
-      label: 'test',
-      variant: 'wide' as const,
-      matrices: true,
-      bucket: 512,
-      n: 128,
-      k: 128,
-      dtype,
-      step: buffer,
-      countWord: 0,
-      input: buffer,
-      weight: buffer,
-      out: bench.buffer(16),
-    };
-    await expectValid([matmul({ ...product, accumulate: false })], 'matmul_matrix.wgsl');
-    await expectValid([gateUp({ ...product, activation: 'silu' })], 'gate_up_matrix.wgsl');
-  });
+  it.each(pairwise({ dtype: ['f32', 'bf16', 'f16'], bucket: [16, 32, 64, 512], k: [32, 192, 1024] }))(
+    'products of $bucket rows, $dtype, k $k',
+    async ({ dtype, bucket, k }) => {
+      const buffer = bench.buffer(16);
+      const product = {
+        label: 'test',
+        variant: 'wide' as const,
+        matrices: true,
+        bucket,
+        n: 128,
+        k,
+        dtype,
+        step: buffer,
+        countWord: 0,
+        input: buffer,
+        weight: buffer,
+        out: bench.buffer(16),
+      };
+      await expectValid([matmul({ ...product, accumulate: false })], 'matmul_matrix.wgsl');
+      await expectValid([gateUp({ ...product, activation: 'silu' })], 'gate_up_matrix.wgsl');
+    },
+  );
 
   it.each(['f32', 'bf16', 'f16'] as const)('attention, %s', async (kvDtype) => {
     const buffer = bench.buffer(16);

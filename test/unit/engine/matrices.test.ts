@@ -1,6 +1,8 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { hasMatrices } from '../../../src/engine/gpu/device.ts';
 import { matmul } from '../../../src/engine/kernels/matmul.ts';
+import { product } from '../../../src/engine/kernels/product.ts';
 import { chooseMatrices } from '../../../src/engine/kernels/variant.ts';
 
 const FEATURES = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'] as GPUFeatureName[];
@@ -55,6 +57,51 @@ describe('matrix instructions', () => {
     expect(shaderOf(2048, 1024, true)).toBe('matmul_matrix.wgsl');
     expect(shaderOf(2048, 1024, false)).toBe('matmul_block.wgsl');
     expect(shaderOf(2048, 1000, true)).toBe('matmul_block.wgsl');
-    expect(shaderOf(1, 1024, true)).toBe('matmul.wgsl');
+    expect(shaderOf(32, 1024, true)).toBe('matmul_matrix.wgsl');
+    expect(shaderOf(32, 1024, false)).toBe('matmul.wgsl');
+    expect(shaderOf(8, 1024, true)).toBe('matmul.wgsl');
+  });
+
+  it('are given what their workgroups can stage, at any size', () => {
+    const none = {} as GPUBuffer;
+    const sizes = fc.record({
+      bucket: fc.integer({ min: 4, max: 11 }).map((log) => 2 ** log),
+      k: fc.integer({ min: 1, max: 200 }).map((count) => 32 * count),
+      n: fc.integer({ min: 1, max: 160_000 }),
+      lines: fc.constantFrom(1, 2),
+    });
+    fc.assert(
+      fc.property(sizes, ({ lines, ...size }) => {
+        const { kind, tile, constants, workgroups } = product(
+          {
+            ...{ label: '', variant: 'wide', matrices: true, dtype: 'bf16', countWord: 0, ...size },
+            ...{ step: none, input: none, weight: none, out: none },
+          },
+          lines,
+        );
+        expect(kind).toBe('matrix');
+        const c = constants as Record<
+          'SUBGROUP_ROWS' | 'SUBGROUP_COLUMNS' | 'TILE_ROWS' | 'TILE_COLUMNS' | 'PARTS' | 'THREADS' | 'DEPTH',
+          number
+        >;
+        const [rows, columns] = [16 * c.SUBGROUP_ROWS * c.TILE_ROWS, 16 * c.SUBGROUP_COLUMNS * c.TILE_COLUMNS];
+        expect(tile).toEqual({ rows, columns: columns / lines });
+        expect(workgroups[2] * rows).toBe(size.bucket);
+        expect(workgroups[0] * workgroups[1] * columns).toBeGreaterThanOrEqual(size.n * lines);
+        const groups = c.SUBGROUP_ROWS * c.SUBGROUP_COLUMNS * c.PARTS;
+        expect(c.THREADS).toBe(32 * groups);
+        expect(c.THREADS).toBeLessThanOrEqual(256);
+        for (const [divisor, of] of [
+          [c.DEPTH, size.k],
+          [16 * c.PARTS, c.DEPTH],
+          [c.THREADS, (rows * c.DEPTH) / 8],
+          [c.THREADS, (columns * c.DEPTH) / 8],
+          [lines, c.TILE_COLUMNS],
+        ] as const) {
+          expect(of % divisor).toBe(0);
+        }
+        expect(2 * (rows + columns) * (c.DEPTH + 8) + 1024 * lines * groups).toBeLessThanOrEqual(49_152);
+      }),
+    );
   });
 });
