@@ -69,8 +69,8 @@ interface MatrixInfo {
   }>;
 }
 
-/** The one shape that the kernels are written for, and the workgroup memory that they take. */
-const MATRIX = { size: 16, subgroup: 32, workgroupBytes: 40 * 1024 };
+/** The one shape that the kernels are written for, and the most workgroup memory that they take. */
+export const MATRIX = { size: 16, subgroup: 32, workgroupBytes: 48 * 1024 } as const;
 
 /** Whether kernels of `shaders/lib/matrix.wgsl` run with these features of the adapter. */
 export function hasMatrices({ info, limits }: GPUAdapter, features: readonly GPUFeatureName[]): boolean {

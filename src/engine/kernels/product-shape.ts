@@ -1,3 +1,4 @@
+import { MATRIX } from '../gpu/device.ts';
 import type { Constants } from '../gpu/shader-source.ts';
 import { isBlockDtype } from './dtype.ts';
 import type { ProductArgs, ProductKind } from './product.ts';
@@ -40,8 +41,6 @@ const MATRIX_SHAPES: readonly MatrixShape[] = [
 ];
 /** Rows of a batch whose workgroups take all of them; beyond, so many each. */
 const FEW_ROWS = { least: 16, most: 64 } as const;
-/** Workgroup memory of a matrix product: what adapters have whose matrix instructions are used (`hasMatrices`). */
-const MATRIX_MEMORY = 49_152;
 
 /** null = not by matrix instructions. Their order of sums is their own: see `chooseMatrices`. */
 function matrixShape({ matrices, bucket, k, n }: ProductArgs, lines: number): TileShape | null {
@@ -88,7 +87,8 @@ function deepest(shape: Omit<MatrixShape, 'SUBGROUP_ROWS'>, k: number, lines: nu
   const parts = (depth: number) => Math.min(shape.PARTS, depth / 16, (TILE_ROWS * depth) / 16 / SUBGROUP_COLUMNS);
   const bytes = (depth: number) =>
     32 * (TILE_ROWS + TILE_COLUMNS * SUBGROUP_COLUMNS) * (depth + 8) + 1024 * lines * SUBGROUP_COLUMNS * parts(depth);
-  const depth = [DEPTH, DEPTH / 2, DEPTH / 4].find((each) => k % each === 0 && bytes(each) <= MATRIX_MEMORY) ?? 32;
+  const depth =
+    [DEPTH, DEPTH / 2, DEPTH / 4].find((each) => k % each === 0 && bytes(each) <= MATRIX.workgroupBytes) ?? 32;
   return { ...shape, SUBGROUP_ROWS: 1, PARTS: parts(depth), DEPTH: depth };
 }
 
