@@ -115,6 +115,8 @@ export class ClusterNode {
         for (const engine of this.life.current?.engines ?? []) engine.resetPrefixCache();
       },
       sleep: (level) => {
+        // Engines that are on their way register when they are there, and the hub asks again (rule S4).
+        if (!this.life.current) return;
         this.attempts.dropAll();
         this.use(null);
         this.show('asleep', 'freeing the GPU');

@@ -28,6 +28,24 @@ describe('R6, R7: faults end in a local prefill, and the client sees only a late
     return { ...hand, end, prefill, answered, abort, alone: choices[0]!.token_ids };
   }
 
+  it('the prefill node is put to sleep: it does not wait for what it computes for others', async () => {
+    const { node, end, prefill, answered, answer, alone } = await reach('open');
+    const slept = fetch(`${cluster.hub.url}/sleep?node=${prefill.id}`, { method: 'POST' });
+    await prefill.next('sleep');
+    prefill.send({ type: 'stage', stage: 'asleep', detail: '', loadedBytes: 0, totalBytes: 0 });
+    expect((await slept).status).toBe(200);
+    await node.next('transfer_cancel');
+    end.local('prefill_failed', 'the prefill node is gone');
+    answer();
+    const { status, body } = await answered;
+    expect({ status, ids: body.choices[0]!.token_ids }).toEqual({ status: 200, ids: alone });
+    // The next prompt is offered to nobody.
+    const next = await cluster.complete();
+    expect(next.body.choices[0]!.token_ids).toEqual(alone);
+    expect(next.body.nvext?.kv_transfer).toBeUndefined();
+    await cluster.clean(prefill, node);
+  });
+
   it.each(PHASES)('the prefill node goes while the transfer is %s', async (phase) => {
     const { node, end, prefill, answered, answer, alone } = await reach(phase);
     if (phase === 'sent') {

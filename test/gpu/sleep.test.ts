@@ -2,13 +2,15 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { ModelFiles } from '../../src/engine/files/source.ts';
 import type { Gpu } from '../../src/engine/gpu/device.ts';
 import { readBuffer } from '../../src/engine/gpu/readback.ts';
+import { readModelSpec } from '../../src/engine/model/read-spec.ts';
 import type { LoadedWeights } from '../../src/engine/weights/loaded.ts';
 import { stowWeights } from '../../src/engine/weights/stow.ts';
 import type { SleepLevel } from '../../src/protocol/messages.ts';
 import { DeviceCount } from '../support/device-count.ts';
 import { folderFiles } from '../support/folder-files.ts';
+import { adapterFiles, randomAdapter } from '../support/lora-adapter.ts';
 import { openDawn } from './dawn.ts';
-import { PICO, reference, TestEngine, type TestEngineOptions } from './test-engine.ts';
+import { oracle, PICO, reference, TestEngine, type TestEngineOptions } from './test-engine.ts';
 
 const PROMPTS = reference.cases.slice(0, 3).map(({ input_ids }) => input_ids);
 const LONG = Array.from({ length: 70 }, (_, i) => 200 + i);
@@ -179,4 +181,23 @@ it('two engines of one GPU sleep and wake together, and share the weights again'
     expect(await answers(engine)).toEqual(before);
     expect(each.load().counters.sampledTokens).toBe(3 * 12);
   }
+});
+
+it('LoRA adapters leave the GPU too, and give the same once they are loaded again', async () => {
+  const folder = oracle('qwen3');
+  const { engine, count } = await setUp({ files: folderFiles(folder), maxLoras: 2, maxLoraRank: 8 });
+  const adapter = await randomAdapter(await readModelSpec(folderFiles(folder)), { seed: 1 });
+  const prompt = Array.from({ length: 20 }, (_, i) => (i * 31 + 7) % 90);
+  const ask = (name?: string) => engine.one(prompt, { maxTokens: 6, logprobs: 2 }, name);
+  await engine.engine.loras!.load('tuned', adapterFiles(adapter));
+  const [plain, tuned] = [await ask(), await ask('tuned')];
+  expect(tuned.logprobs).not.toEqual(plain.logprobs);
+  const asleep = await engine.sleep(1);
+  expect([...count.alive.keys()]).toEqual(['params']);
+  await asleep.wake();
+  expect(engine.engine.loras!.names).toEqual([]);
+  await expect(ask('tuned')).rejects.toThrow('no LoRA adapter tuned');
+  expect(await ask()).toEqual(plain);
+  await engine.engine.loras!.load('tuned', adapterFiles(adapter));
+  expect(await ask('tuned')).toEqual(tuned);
 });
