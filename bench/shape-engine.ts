@@ -123,6 +123,7 @@ export async function shapeEngine(
     layers: spec.layers.length,
     layerBlockBytes: layerBlockBytes({ spec, blockSize: BLOCK_SIZE, dtype: kvDtype }),
     vocabSize: spec.vocabSize,
+    hiddenSize: spec.hiddenSize,
   };
   let left = 0;
   let done = () => {};

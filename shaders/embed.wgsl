@@ -1,4 +1,5 @@
-// Embedding: out[r][i] = weight[token of row r - FIRST][i] * SCALE, for tokens FIRST to FIRST + TOKENS - 1; other rows stay.
+// Embedding: out[r][i] = weight[token of row r - FIRST][i] * SCALE, for tokens FIRST to FIRST + TOKENS - 1; other rows stay,
+//            those of embeddings that a request brought among them: their token is 0xffffffff.
 // Layout:    weight [TOKENS][WIDTH] as stored (lib/dtype.wgsl, lib/blocks.wgsl), out [rows][WIDTH] f32.
 // Constants: FIRST, TOKENS, WIDTH, DTYPE, SCALES_AT (lib/blocks.wgsl), SCALE, WORKGROUP. No sums; one thread an element, one row of workgroups a row.
 // Bindings:  0 rows [rows] (slot, position, token, active); 1 weight; 2 out. Features: none.

@@ -39,6 +39,7 @@ export interface EngineInfo {
   readonly maxNumBatchedTokens: number;
   readonly kvCacheDtype: KvDtype;
   readonly vocabSize: number;
+  readonly hiddenSize: number;
   readonly layers: number;
   /** Bytes of the K, or the V, of one block in one layer: what payloads of KV are counted in. */
   readonly layerBlockBytes: number;

@@ -237,6 +237,7 @@ async function makeLoop(
     maxModelLen: shared.maxModelLen,
     kvCacheDtype: shared.kvDtype,
     vocabSize: spec.vocabSize,
+    hiddenSize: spec.hiddenSize,
     layers: spec.layers.length,
     layerBlockBytes: layerBlockBytes(kvShape),
   };

@@ -15,6 +15,7 @@ import type { BlockManager } from './kv/block-manager.ts';
 import type { KvCopies } from './kv/copies.ts';
 import { Handover } from './kv/handover.ts';
 import type { LoraAdapter, LoraAdapters } from './lora/adapters.ts';
+import { embedsOf } from './prompt-embeds.ts';
 import type { StepResult, SubmittedStep } from './runner.ts';
 import type { Scheduler, StepPlan } from './scheduler.ts';
 import { PROMPT_ONLY, Sequence } from './sequence.ts';
@@ -98,10 +99,11 @@ export class StepLoop implements Engine {
 
   add(request: GenerateRequest): void {
     this.check(request);
+    const embeds = embedsOf(request, this.info.hiddenSize);
     this.schedule(
       request.choices.map(
         ({ choice, generated }) =>
-          new Sequence(request, choice, generated, this.info.maxModelLen, false, this.takeLora(request)),
+          new Sequence(request, choice, generated, this.info.maxModelLen, false, this.takeLora(request), embeds),
       ),
     );
   }
@@ -115,6 +117,7 @@ export class StepLoop implements Engine {
   prefill(request: GenerateRequest): void {
     this.check(request);
     this.requireHandover();
+    requireIds(request);
     const alone = { ...request, sampling: PROMPT_ONLY };
     this.schedule([new Sequence(alone, 0, [], this.info.maxModelLen, true, this.takeLora(request))]);
   }
@@ -126,6 +129,7 @@ export class StepLoop implements Engine {
 
   reserve(request: GenerateRequest): KvReservation | 'cached' | 'no_room' {
     this.check(request);
+    requireIds(request);
     return this.requireHandover().reserve(request);
   }
 
@@ -195,7 +199,7 @@ export class StepLoop implements Engine {
 
   private check(request: GenerateRequest): void {
     this.requireOpen();
-    const bad = request.prompt.find((id) => id >= this.info.vocabSize);
+    const bad = request.embeds ? undefined : request.prompt.find((id) => id >= this.info.vocabSize);
     if (bad !== undefined)
       throw new EngineError(
         'invalid_request',
@@ -375,4 +379,13 @@ export class StepLoop implements Engine {
     this.started.delete(sequence);
     this.releaseLora(sequence);
   }
+}
+
+/** KV goes from node to node by the hashes of its ids. */
+function requireIds({ embeds }: GenerateRequest): void {
+  if (embeds === undefined) return;
+  throw new EngineError(
+    'invalid_request',
+    'A prompt of embeddings is computed where it is answered. Send it as generate.',
+  );
 }

@@ -79,6 +79,7 @@ export class Runner {
     );
     const { queue } = this.inputs.gpu.device;
     this.uploadAdmitted(plan);
+    this.uploadEmbeds(plan);
     queue.writeBuffer(this.inputs.buffers.step, 0, this.descriptor, 0, this.describe(plan));
 
     const cuts = Math.min(segments.length, Math.max(1, Math.ceil(plan.numRows / this.rowsPerSubmit)));
@@ -190,6 +191,18 @@ export class Runner {
       if (sampling.logitBias.length > 0) {
         gpu.device.queue.writeBuffer(buffers.bias, slot * MAX_LOGIT_BIAS * 8, packBias(sampling));
       }
+    }
+  }
+
+  /** Rows whose embeddings the request brought: no table of the model has their id, so that what is written here stays. */
+  private uploadEmbeds(plan: StepPlan): void {
+    const { buffers, spec, gpu } = this.inputs;
+    const width = spec.hiddenSize;
+    for (const { sequence, firstRow, start, count } of plan.rows) {
+      const { embeds, promptLength } = sequence;
+      const rows = Math.min(count, promptLength - start);
+      if (embeds === null || rows <= 0) continue;
+      gpu.device.queue.writeBuffer(buffers.hidden, firstRow * width * 4, embeds, start * width, rows * width);
     }
   }
 

@@ -33,7 +33,7 @@ export class Sequence {
   readonly scorePrompt: boolean;
   /** It is computed for its prompt's KV: its blocks are all taken at admission, and kept from its end until it is cancelled. It is never preempted. */
   readonly held: boolean;
-  /** The prompt and all generated tokens that the host knows. */
+  /** The prompt and all generated tokens that the host knows; `NO_ID` for each embedding of the prompt. */
   readonly tokens: number[];
 
   status: 'waiting' | 'running' | 'finished' = 'waiting';
@@ -73,13 +73,16 @@ export class Sequence {
     held = false,
     /** Of that name, on the GPU. */
     readonly lora: LoraAdapter | null = null,
+    /** [promptLength][hidden]: rows of the prompt begin with these and not with the embeddings of tokens; null = it has ids. */
+    readonly embeds: Float32Array<ArrayBuffer> | null = null,
   ) {
     this.request = request.request;
     this.choice = choice;
     this.sampling = request.sampling;
     this.cacheSalt = request.cacheSalt;
     this.loraName = request.loraName;
-    this.caches = request.cache !== false;
+    // Equal ids say nothing of such a prompt: all of them are `NO_ID`.
+    this.caches = request.cache !== false && embeds === null;
     this.priority = request.priority ?? 0;
     this.promptLength = request.prompt.length;
     this.maxLength = Math.min(request.prompt.length + request.sampling.maxTokens, maxModelLen);

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { PromptEmbeds } from './prompt-embeds.ts';
 import { MAX_TOP_LOGPROBS, SamplingParams, TokenId } from './sampling.ts';
 import { Traceparent } from './traceparent.ts';
 
@@ -29,6 +30,8 @@ export type Choice = z.infer<typeof Choice>;
 export const GenerateRequest = z.object({
   request: RequestId,
   prompt: z.array(TokenId).min(1).max(MAX_IDS),
+  /** In the place of the ids: all of `prompt` is `NO_ID` then. No KV block of it is shared, and no KV event tells of it (rule G13). */
+  embeds: PromptEmbeds.optional(),
   choices: z.array(Choice).min(1).max(128),
   sampling: SamplingParams,
   /** Prompts of different salts never share KV blocks. */

@@ -90,6 +90,8 @@ export class TestEngine {
   readonly buffersOf = new Map<TensorRole, number>();
   /** Hears of prompts that are computed for their KV. */
   prefilled: EngineListener['prefilled'] = () => {};
+  /** Hears of requests that were not made by `generate`. */
+  tookOther: (frame: TokensFrame) => void = () => {};
 
   private group: EngineGroup = undefined as never;
 
@@ -147,6 +149,7 @@ export class TestEngine {
     n = 1,
     id = `r${this.number++}`,
     loraName?: string,
+    more: Partial<GenerateRequest> = {},
   ): Promise<Collected[]> {
     const request: GenerateRequest = {
       request: id,
@@ -154,6 +157,7 @@ export class TestEngine {
       choices: Array.from({ length: n }, (_, choice) => ({ choice, generated: [] })),
       sampling: { ...GREEDY, ...sampling },
       ...(loraName !== undefined && { loraName }),
+      ...more,
     };
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { choices: new Map(), left: n, resolve, reject });
@@ -192,7 +196,10 @@ export class TestEngine {
 
   private take(frame: TokensFrame): void {
     const request = this.waiting.get(frame.request);
-    if (!request) return;
+    if (!request) {
+      this.tookOther(frame);
+      return;
+    }
     let c = request.choices.get(frame.choice);
     if (!c) {
       c = {

@@ -145,6 +145,7 @@ export class GpulessNode {
       fingerprint: model.fingerprint,
       model: model.name,
       vocabSize: 1 << 20,
+      hiddenSize: 8,
       layerBlockBytes: simulatedBlockBytes(blockSize),
       ...{ blockSize, totalBlocks, maxNumSeqs, maxNumBatchedTokens: MAX_NUM_BATCHED_TOKENS },
     };

@@ -26,6 +26,7 @@ export const SCRIPTED_INFO: EngineInfo = {
   kvCacheDtype: 'f32',
   vocabSize: 1000,
   layers: 2,
+  hiddenSize: 8,
   layerBlockBytes: 64,
 };
 

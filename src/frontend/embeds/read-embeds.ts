@@ -1,3 +1,4 @@
+import { fromBase64 } from '../../protocol/base64.ts';
 import { type EmbedsDtype, MAX_EMBEDS_BYTES } from '../../protocol/prompt-embeds.ts';
 import { ApiError, badRequest } from '../errors.ts';
 import { TensorFileError } from './file-error.ts';
@@ -29,7 +30,7 @@ export function checkEmbedsSize(texts: readonly string[]): void {
  */
 export function readEmbeds(text: string, field: string, hidden: number): Embeds {
   try {
-    return rowsOf(readSavedTensor(decodeBase64(text)), hidden);
+    return rowsOf(readSavedTensor(decode(text)), hidden);
   } catch (error) {
     if (error instanceof TensorFileError) throw badRequest(`'${field}' cannot be read: ${error.message}.`, field);
     throw error;
@@ -41,14 +42,11 @@ function decodedBytes(text: string): number {
   return Math.max(0, Math.ceil((text.length * 3) / 4) - padding);
 }
 
-function decodeBase64(text: string): Uint8Array {
-  const notBase64 = 'it is not base64 (RFC 4648, section 4, with padding and without line breaks)';
+function decode(text: string): Uint8Array {
   if (text.length === 0) throw new TensorFileError('it is empty');
-  if (text.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(text)) throw new TensorFileError(notBase64);
-  const characters = atob(text);
-  const bytes = new Uint8Array(characters.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
-  return bytes;
+  const bytes = fromBase64(text);
+  if (bytes !== null) return bytes;
+  throw new TensorFileError('it is not base64 (RFC 4648, section 4, with padding and without line breaks)');
 }
 
 function rowsOf(tensor: SavedTensor, hidden: number): Embeds {

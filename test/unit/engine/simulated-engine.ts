@@ -46,6 +46,7 @@ export class SimulatedEngine {
     const info: EngineInfo = {
       ...SCRIPTED_INFO,
       ...{ totalBlocks, blockSize, maxModelLen, maxNumSeqs, maxNumBatchedTokens, vocabSize: VOCAB },
+      hiddenSize: 8,
       layerBlockBytes: simulatedBlockBytes(blockSize),
     };
     const limits = { maxNumSeqs, maxNumBatchedTokens, maxLogitRows: maxNumBatchedTokens };
