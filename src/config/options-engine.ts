@@ -267,8 +267,7 @@ export const engineOptions = {
     kind: onOff,
     default: false,
     where: 'both',
-    help: 'Accept prompt_embeds.',
-    refused: only([false], 'prompts are text or token ids'),
+    help: 'Take prompt_embeds in /v1/completions: embeddings of a prompt, as torch.save writes them.',
   }),
   'kv-transfer-config': option({
     group: 'Engine',

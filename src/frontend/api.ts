@@ -1,5 +1,6 @@
 import { type Context, Hono } from 'hono';
 import type { Clock } from '../protocol/clock.ts';
+import { MAX_EMBEDS_CHARS } from '../protocol/prompt-embeds.ts';
 import { readTraceparent } from '../protocol/traceparent.ts';
 import { VERSION } from '../protocol/version.ts';
 import { answer } from './answer.ts';
@@ -22,6 +23,8 @@ export interface ApiOptions {
   /** The models served now; asked on every request. */
   models(): readonly ServedModel[];
   readonly maxBodyBytes: number;
+  /** Whether requests may have `prompt_embeds` (`--enable-prompt-embeds`); their bodies may be longer by as much as those take. */
+  readonly promptEmbeds: boolean;
   /** A fresh 64-bit seed as [low, high] u32, for requests that bring none. */
   drawSeed(): [number, number];
   /** Milliseconds since the epoch (`Date.now`). */
@@ -59,7 +62,8 @@ export function createApi(options: ApiOptions): Hono<ApiEnv> {
     serve(c, running, options, {
       endpoint: 'completions',
       idPrefix: 'cmpl',
-      parse: parseCompletionRequest,
+      parse: (body) => parseCompletionRequest(body, options.promptEmbeds),
+      moreBytes: options.promptEmbeds ? MAX_EMBEDS_CHARS : 0,
       plan: planCompletion,
     }),
   );
@@ -109,6 +113,8 @@ interface Plan {
 interface Endpoint<T extends SharedFields> {
   readonly endpoint: RequestLabels['endpoint'];
   readonly idPrefix: string;
+  /** Of a body, beyond `maxBodyBytes`. */
+  readonly moreBytes?: number;
   parse(body: unknown): T;
   plan(request: T, model: ServedModel, head: ResponseHead, drawSeed: () => [number, number]): Plan | Promise<Plan>;
 }
@@ -122,7 +128,7 @@ async function serve<T extends SharedFields>(
   const { raw } = c.req;
   const arrived = options.now();
   const timeout = requestTimeout(raw.headers.get('x-request-timeout'));
-  const request = endpoint.parse(await readJson(raw, options.maxBodyBytes));
+  const request = endpoint.parse(await readJson(raw, options.maxBodyBytes + (endpoint.moreBytes ?? 0)));
   const model = findModel(options.models(), request.model);
   const stream = request.stream ?? false;
   checkStreaming(request, stream);

@@ -36,6 +36,8 @@ export interface ServedModel {
   readonly generationDefaults: GenerationDefaults;
   /** Rows of the model's LM head; ids at or above it are refused. */
   readonly vocabSize: number;
+  /** Values of a token's embedding. */
+  readonly hiddenSize: number;
   readonly backend: Backend;
 }
 

@@ -1,11 +1,10 @@
-import type { SamplingParams } from '../protocol/sampling.ts';
 import type { ServedModel } from './backend.ts';
 import { CompletionShape } from './completion-response.ts';
 import type { CompletionRequest } from './completion-schema.ts';
 import { type EchoedPrompt, echoedPrompt } from './echo.ts';
-import { checkChoices, type GenerationPlan } from './generation.ts';
+import { checkChoices, type GenerationPlan, type PlannedPrompt } from './generation.ts';
 import { tokenNames } from './logprobs.ts';
-import { completionPrompt } from './prompt.ts';
+import { completionPrompt, embedsPrompt } from './prompt.ts';
 import type { ResponseHead, ResponseShape } from './response.ts';
 import { outputOptions, samplingParams } from './sampling-params.ts';
 
@@ -20,16 +19,14 @@ export async function planCompletion(
   drawSeed: () => [number, number],
 ): Promise<{ plan: GenerationPlan; shape: ResponseShape }> {
   const n = request.n ?? 1;
-  checkChoices(request.prompt.length, n);
+  const { prompt_embeds: embeds, prompt: texts } = request;
+  checkChoices(embeds.length + texts.length, n);
   const output = outputOptions(request, model);
   const { echo = false, logprobs = null, max_tokens: tokens } = request;
-  const prompts: { ids: number[]; sampling: SamplingParams }[] = [];
+  const prompts: PlannedPrompt[] = [];
   const echoes: EchoedPrompt[] = [];
-  for (const prompt of request.prompt) {
-    // Tokenizing many long texts takes seconds: others have their turn in between.
-    if (prompts.length > 0) await new Promise((resolve) => setTimeout(resolve));
-    const ids = completionPrompt(prompt, request, model);
-    const sampling = samplingParams(
+  const sampling = (promptTokens: number) =>
+    samplingParams(
       {
         fields: request,
         // The token without which no node would compute the prompt is dropped from the answer.
@@ -39,10 +36,22 @@ export async function planCompletion(
         promptLogprobs: request.prompt_logprobs ?? (echo ? logprobs : null),
       },
       model,
-      ids.length,
+      promptTokens,
       drawSeed,
     );
-    prompts.push({ ids, sampling });
+  // Reading long embeddings and tokenizing long texts takes long: others have their turn in between.
+  const turn = async () => {
+    if (prompts.length > 0) await new Promise((resolve) => setTimeout(resolve));
+  };
+  for (const [at, text] of embeds.entries()) {
+    await turn();
+    const prompt = embedsPrompt(text, embeds.length === 1 ? 'prompt_embeds' : `prompt_embeds[${at}]`, request, model);
+    prompts.push({ ...prompt, sampling: sampling(prompt.ids.length) });
+  }
+  for (const prompt of texts) {
+    await turn();
+    const ids = completionPrompt(prompt, request, model);
+    prompts.push({ ids, sampling: sampling(ids.length) });
     if (echo)
       echoes.push(echoedPrompt(request.truncate_prompt_tokens === undefined ? prompt : ids, ids, model.tokenizer));
   }
@@ -63,7 +72,7 @@ export async function planCompletion(
       includeUsage: request.stream_options?.include_usage ?? false,
       // Without a tokenizer the ids are the whole answer.
       returnTokenIds: request.return_token_ids ?? model.tokenizer === null,
-      prompts: prompts.map((prompt) => prompt.ids),
+      prompts: prompts.map((prompt) => (prompt.embeds === undefined ? prompt.ids : [])),
       echoes: echo ? echoes : null,
       n,
     }),

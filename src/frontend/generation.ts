@@ -1,4 +1,5 @@
 import type { GenerateRequest } from '../protocol/generate.ts';
+import type { PromptEmbeds } from '../protocol/prompt-embeds.ts';
 import type { SamplingParams } from '../protocol/sampling.ts';
 import type { ServedModel } from './backend.ts';
 import { type ChoiceDelta, ChoiceStream, type OutputOptions } from './choice-stream.ts';
@@ -9,12 +10,19 @@ import { MAX_CHOICES } from './request-fields.ts';
 import type { RouteReport } from './routing.ts';
 import { Tally } from './usage.ts';
 
+export interface PlannedPrompt {
+  /** All of them `NO_ID` where its embeddings are given. */
+  readonly ids: readonly number[];
+  readonly embeds?: PromptEmbeds;
+  readonly sampling: SamplingParams;
+}
+
 export interface GenerationPlan {
   /** Id of the whole response; each prompt's request id is made of it. */
   readonly id: string;
   readonly model: ServedModel;
   /** Choices are numbered prompt by prompt: prompt p's choice c is p * n + c. */
-  readonly prompts: readonly { readonly ids: readonly number[]; readonly sampling: SamplingParams }[];
+  readonly prompts: readonly PlannedPrompt[];
   readonly n: number;
   readonly output: OutputOptions;
   readonly cacheSalt: string | undefined;
@@ -72,7 +80,7 @@ async function* runPrompt(
   at: number,
   signal: AbortSignal,
 ): AsyncGenerator<ChoiceDelta, void, void> {
-  const { ids, sampling } = plan.prompts[at] as GenerationPlan['prompts'][number];
+  const { ids, embeds, sampling } = plan.prompts[at] as PlannedPrompt;
   const choices = Array.from(
     { length: plan.n },
     (_, choice) => new ChoiceStream(at * plan.n + choice, plan.model.tokenizer, plan.output),
@@ -80,6 +88,7 @@ async function* runPrompt(
   const request: GenerateRequest = {
     request: `${plan.id}-${at}`,
     prompt: [...ids],
+    ...(embeds === undefined ? {} : { embeds }),
     choices: choices.map((_, choice) => ({ choice, generated: [] })),
     sampling,
     ...(plan.cacheSalt === undefined ? {} : { cacheSalt: plan.cacheSalt }),

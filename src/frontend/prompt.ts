@@ -1,6 +1,9 @@
+import { toBase64 } from '../protocol/base64.ts';
+import { NO_ID, type PromptEmbeds } from '../protocol/prompt-embeds.ts';
 import type { ServedModel } from './backend.ts';
 import type { ChatRequest, TemplateFields } from './chat-schema.ts';
 import type { CompletionRequest, PromptInput } from './completion-schema.ts';
+import { readEmbeds } from './embeds/read-embeds.ts';
 import { badRequest } from './errors.ts';
 import { knownId } from './sampling-params.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
@@ -47,11 +50,27 @@ export function completionPrompt(prompt: PromptInput, request: CompletionRequest
   return truncated(ids, request.truncate_prompt_tokens, request.max_tokens ?? 1, model);
 }
 
-/** `truncate_prompt_tokens`: the last so many tokens; with -1 as many as leave room for the answer. */
+/** The embeddings of one text of `prompt_embeds`; `field` names it in errors. Throws `ApiError` 400. */
+export function embedsPrompt(
+  text: string,
+  field: string,
+  request: CompletionRequest,
+  model: ServedModel,
+): { ids: number[]; embeds: PromptEmbeds } {
+  const { dtype, tokens, bytes } = readEmbeds(text, field, model.hiddenSize);
+  const kept = Math.min(tokens, mostTokens(request.truncate_prompt_tokens, request.max_tokens ?? 1, model));
+  const last = bytes.subarray(bytes.length - (bytes.length / tokens) * kept);
+  return { ids: new Array<number>(kept).fill(NO_ID), embeds: { dtype, data: toBase64(last) } };
+}
+
 function truncated(ids: number[], limit: number | undefined, answer: number, model: ServedModel): number[] {
-  if (limit === undefined) return ids;
-  const most = limit === -1 ? Math.max(1, model.maxModelLen() - answer) : limit;
-  return ids.slice(-most);
+  return ids.slice(-mostTokens(limit, answer, model));
+}
+
+/** `truncate_prompt_tokens`: the last so many tokens; with -1 as many as leave room for the answer. */
+function mostTokens(limit: number | undefined, answer: number, model: ServedModel): number {
+  if (limit === undefined) return Number.POSITIVE_INFINITY;
+  return limit === -1 ? Math.max(1, model.maxModelLen() - answer) : limit;
 }
 
 /** Throws `ApiError` 400 that names `field` where the server has none. */

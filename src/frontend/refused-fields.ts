@@ -45,8 +45,3 @@ export const refusedTemplateFields = {
   chat_template: refused('templates of requests do not run here; start the server with --chat-template'),
   mm_processor_kwargs: refused(MEDIA),
 };
-
-/** Those of /v1/completions alone. */
-export const refusedCompletionFields = {
-  prompt_embeds: refused('the server does not run with --enable-prompt-embeds'),
-};

@@ -87,7 +87,8 @@ export class Candidates {
     const length = sequenceLength(request);
     const { candidates, shortest } = this.#listed(this.nodes.ready(model));
     const long = length <= shortest ? candidates : candidates.filter(({ card }) => card.maxModelLen >= length);
-    return lora === null ? long : long.filter(({ socket }) => socket.loras.has(lora));
+    const able = lora === null ? long : long.filter(({ socket }) => socket.loras.has(lora));
+    return request.embeds === undefined ? able : able.filter(({ socket }) => hasRoom(socket, request));
   }
 
   /** What was made of a list of ready nodes, which is the same one until a node changes. */
@@ -131,6 +132,11 @@ export class Candidates {
       const rest = why === undefined ? 'They load it now: try again soon.' : `One says: ${why}`;
       return unavailable(`No ready node has the LoRA adapter '${lora.name}'. ${rest}`, 'lora_not_ready', 5);
     }
+    if (!ready.some((socket) => hasRoom(socket, request))) {
+      const message =
+        'The nodes still read what was sent to them before, and have no room for these embeddings. Try again.';
+      return unavailable(message, 'overloaded');
+    }
     const longest = Math.max(...ready.map((socket) => socket.card?.maxModelLen ?? 0));
     return badRequest(
       `This request needs ${sequenceLength(request)} tokens (prompt and output), but no node holds more than ${longest}.`,
@@ -159,4 +165,12 @@ function preferred(
 /** Longest that a sequence of the request can get, tokens. */
 function sequenceLength(request: GenerateRequest): number {
   return request.prompt.length + request.sampling.maxTokens;
+}
+
+/** What other messages may take beside embeddings, bytes. */
+const SMALL_MESSAGES = 1 << 20;
+
+/** Whether a node has read enough to be sent the request: embeddings are the one thing in it that is long. */
+function hasRoom(socket: NodeSocket, { embeds }: GenerateRequest): boolean {
+  return embeds === undefined || embeds.data.length + SMALL_MESSAGES <= socket.room;
 }

@@ -29,6 +29,8 @@ export interface HubLimits {
   readonly maxNodes: number;
   /** Requests that run or wait on nodes; more are answered with 503. */
   readonly maxInflight: number;
+  /** Embeddings of all requests in work, in base64. */
+  readonly maxEmbedsBytes: number;
   /** Body of an API request. */
   readonly maxBodyBytes: number;
   /** One message of a node. */
@@ -64,6 +66,7 @@ export interface HubLimits {
 export const DEFAULT_LIMITS: HubLimits = {
   maxNodes: 8192,
   maxInflight: 4096,
+  maxEmbedsBytes: 128 << 20,
   maxBodyBytes: 8 << 20,
   maxMessageBytes: 16 << 20,
   messagesPerSecond: 2000,
@@ -139,6 +142,8 @@ export interface HubConfig {
   readonly nodeOptions: Readonly<Record<string, string>>;
   /** Upper bound on prompt + output; null = the model's own. */
   readonly maxModelLen: number | null;
+  /** Requests may have `prompt_embeds`. */
+  readonly promptEmbeds: boolean;
   /** Requests may have a `priority`. */
   readonly priorities: boolean;
   /** Serve ids only; the model folder needs no tokenizer. */

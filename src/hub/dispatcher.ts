@@ -4,7 +4,7 @@ import { ApiError, badRequest, unavailable } from '../frontend/errors.ts';
 import type { Migration } from '../frontend/routing.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
-import type { TokensFrame } from '../protocol/generate.ts';
+import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { LoraId } from '../protocol/messages.ts';
 import { traceIdOf } from '../protocol/traceparent.ts';
 import { ActiveRequest, type Attempt } from './active-request.ts';
@@ -192,12 +192,22 @@ export class Dispatcher implements FrameSink {
         'overloaded',
       );
     }
+    this.#checkEmbeds(active.request);
     if (this.#active.has(request)) throw new Error(`request id ${request} is in use`);
     this.#active.set(request, active);
     const kind = this.#place(active, 'now');
     if (kind === 'chosen') return;
     this.#active.delete(request);
     throw this.#candidates.refusal(kind, active);
+  }
+
+  /** Embeddings are kept until their request has ended, for its next attempt. Throws `ApiError` 503 when all together would be too many. */
+  #checkEmbeds({ embeds }: GenerateRequest): void {
+    if (embeds === undefined) return;
+    let held = embeds.data.length;
+    for (const { request } of this.#active.values()) held += request.embeds?.data.length ?? 0;
+    if (held <= this.#options.limits.maxEmbedsBytes) return;
+    throw unavailable('The hub holds as many embeddings of other requests as it may. Try again soon.', 'overloaded');
   }
 
   /** Begins the next attempt, or says why no node can take it now. */

@@ -161,6 +161,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       eosIds: folder.spec.eosIds,
       generationDefaults: folder.generationDefaults,
       vocabSize: folder.spec.vocabSize,
+      hiddenSize: folder.spec.hiddenSize,
       backend: dispatcher.backend(folder.name, folder.spec.vocabSize),
     }),
   );
@@ -185,6 +186,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     after: (ms, task) => clock.after(ms, task),
     timeoutSeconds: config.requestTimeoutSeconds,
     priorities: config.priorities,
+    promptEmbeds: config.promptEmbeds,
     keepAliveSeconds: config.keepAliveSeconds,
     metrics: logRequests(metrics, log),
     internalError: (error) => log.error({ err: error }, 'a request failed inside the hub'),

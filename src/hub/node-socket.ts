@@ -163,6 +163,12 @@ export class NodeSocket {
     }
   }
 
+  /** Bytes that may be written to it before it counts as one that does not read. */
+  get room(): number {
+    const { wire, limits } = this.#options;
+    return limits.maxBufferedBytes - wire.bufferedAmount;
+  }
+
   /** Steps that a rank says to have computed. */
   steps(rank: number): number {
     return this.loads.get(rank)?.counters.steps ?? 0;

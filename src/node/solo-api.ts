@@ -30,7 +30,7 @@ export async function createSoloApi(
   files: ModelFiles,
   engine: Engine,
   backend: LocalBackend,
-  generationConfig: 'auto' | 'vllm',
+  options: { readonly generationConfig: 'auto' | 'vllm'; readonly promptEmbeds: boolean },
 ): Promise<SoloApi> {
   const { spec, tokenizer, generation } = await factsOf(files);
   const chat = loadChatTokenizer(tokenizer);
@@ -42,8 +42,9 @@ export async function createSoloApi(
     tokenizer: chat,
     parsers: modelParsers(chat.template, { toolCalls: 'auto', reasoning: 'auto' }),
     eosIds: spec.eosIds,
-    generationDefaults: generationConfig === 'auto' ? generationDefaults(generation) : {},
+    generationDefaults: options.generationConfig === 'auto' ? generationDefaults(generation) : {},
     vocabSize: spec.vocabSize,
+    hiddenSize: spec.hiddenSize,
     backend,
   };
   const api = createApi({
@@ -56,6 +57,7 @@ export async function createSoloApi(
     now: () => Date.now(),
     after: systemClock.after,
     timeoutSeconds: null,
+    promptEmbeds: options.promptEmbeds,
     priorities: false,
     keepAliveSeconds: null,
     metrics: NO_METRICS,
@@ -65,9 +67,11 @@ export async function createSoloApi(
 }
 
 /** What the API needs of a model's files: small ones of a folder, or the metadata of a GGUF file. */
-async function factsOf(
-  files: ModelFiles,
-): Promise<{ spec: Pick<ModelSpec, 'eosIds' | 'vocabSize'>; tokenizer: TokenizerFiles; generation: unknown }> {
+async function factsOf(files: ModelFiles): Promise<{
+  spec: Pick<ModelSpec, 'eosIds' | 'vocabSize' | 'hiddenSize'>;
+  tokenizer: TokenizerFiles;
+  generation: unknown;
+}> {
   const gguf = ggufFiles(files);
   if (gguf) {
     const whole = joinParts(await readGgufParts(files, gguf));

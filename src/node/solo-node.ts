@@ -97,7 +97,10 @@ export class SoloNode {
     };
     const engines = await place.startEngine({ offer, files, progress }, listener);
     const [engine] = engines.engines;
-    const api = await createSoloApi(files, engine, this.backend, generationConfig);
+    const api = await createSoloApi(files, engine, this.backend, {
+      generationConfig,
+      promptEmbeds: options['enable-prompt-embeds'],
+    });
     if (this.starting.signal.aborted) return engines.close();
     this.engines = engines;
     this.api = api;

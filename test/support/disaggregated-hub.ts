@@ -37,9 +37,15 @@ export async function until(condition: () => boolean): Promise<void> {
 export class DisaggregatedHub {
   private constructor(readonly hub: Hub) {}
 
-  static async start(disaggregation: object = {}, limits: object = {}): Promise<DisaggregatedHub> {
+  static async start(
+    disaggregation: object = {},
+    limits: object = {},
+    config: Parameters<typeof startTestHub>[0] = {},
+  ): Promise<DisaggregatedHub> {
     const usual = { transports: ['local', 'relay', 'webrtc'] as const, timeoutMs: TIMEOUT_MS, minTokens: 32 };
-    return new DisaggregatedHub(await startTestHub({ disaggregation: { ...usual, ...disaggregation } }, limits));
+    return new DisaggregatedHub(
+      await startTestHub({ ...config, disaggregation: { ...usual, ...disaggregation } }, limits),
+    );
   }
 
   close(): Promise<void> {

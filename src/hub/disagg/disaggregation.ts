@@ -161,9 +161,11 @@ export class Disaggregation {
 
   #choose(active: ActiveRequest, { socket, place, generate }: Attempt, route: Placement): Decided | null {
     const { config, blockSize, router } = this.#options;
-    const { prompt, sampling } = generate;
+    const { prompt, embeds, sampling } = generate;
     const { card } = socket;
     if (card === null || card.role !== 'decode') return null;
+    // KV goes by the hashes of ids.
+    if (embeds !== undefined) return null;
     // Prompt logprobs are made where the prompt is computed.
     if (sampling.promptLogprobs !== null) return null;
     const wanted = transferableBlocks(prompt.length, blockSize) - route.overlapBlocks;

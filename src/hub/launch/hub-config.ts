@@ -88,6 +88,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     nodeOptions: { ...offeredOptions(given), ...(loras.most > 0 && { 'max-loras': String(loras.most) }) },
     loras,
     maxModelLen: options['max-model-len'],
+    promptEmbeds: options['enable-prompt-embeds'],
     priorities: options['scheduling-policy'] === 'priority',
     skipTokenizerInit: options['skip-tokenizer-init'],
     chatTemplate: options['chat-template'] === null ? null : readNamed('--chat-template', options['chat-template']),

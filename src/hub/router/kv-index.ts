@@ -87,10 +87,10 @@ export class KvIndex {
     return [...this.#hashes(request, [])];
   }
 
-  /** Hashes of the blocks that a prefix cache can give: whole ones without the prompt's last token, and none with prompt logprobs (G5). Those that were asked for are added to `asked`. */
+  /** Hashes of the blocks that a prefix cache can give: whole ones without the prompt's last token, and none with prompt logprobs (G5) or of embeddings (G13). Those that were asked for are added to `asked`. */
   *#hashes(request: GenerateRequest, asked: bigint[]): Generator<bigint> {
-    const { prompt, sampling } = request;
-    if (sampling.promptLogprobs !== null) return;
+    const { prompt, embeds, sampling } = request;
+    if (sampling.promptLogprobs !== null || embeds !== undefined) return;
     const size = this.blockSize;
     let parent: bigint | null = null;
     for (let end = size; end < prompt.length; end += size) {

@@ -205,7 +205,6 @@ describe('what cannot be obeyed is refused in one line', () => {
     '--tensor-parallel-size 2',
     '--pipeline-parallel-size 2',
     '--enable-expert-parallel',
-    '--enable-prompt-embeds',
     '--discovery-backend etcd',
     '--request-plane tcp',
     '--event-plane zmq',

@@ -129,6 +129,7 @@ export function servedModel(backend: Backend, change: Partial<ServedModel> = {})
     eosIds: [EOS, 0],
     generationDefaults: { temperature: 0.7, topP: 0.95, topK: 40 },
     vocabSize: 4096,
+    hiddenSize: 4,
     backend,
     ...change,
   };
@@ -152,6 +153,7 @@ export function testApi(
     now?: () => number;
     after?: Clock['after'];
     timeoutSeconds?: number;
+    promptEmbeds?: boolean;
     priorities?: boolean;
     keepAliveSeconds?: number;
   } = {},
@@ -164,6 +166,7 @@ export function testApi(
     now: change.now ?? (() => 1_700_000_000_123),
     after: change.after ?? systemClock.after,
     timeoutSeconds: change.timeoutSeconds ?? null,
+    promptEmbeds: change.promptEmbeds ?? false,
     priorities: change.priorities ?? false,
     keepAliveSeconds: change.keepAliveSeconds ?? null,
     metrics: change.metrics ?? { started: () => ({ firstToken() {}, interToken() {}, finished() {} }) },
