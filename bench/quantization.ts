@@ -1,10 +1,11 @@
 import type { ModelFiles } from '../src/engine/files/source.ts';
-import { EOS, picoTokenizer, rightAnswers, skills } from '../test/gpu/skills.ts';
+import { EOS, rightAnswers, skills } from '../test/gpu/skills.ts';
 import { PICO, reference, TestEngine, type TestEngineOptions } from '../test/gpu/test-engine.ts';
 import { convertFolder } from '../test/support/convert-gguf.ts';
 import { memoryFiles } from '../test/support/folder-files.ts';
 import type { StoredType } from '../test/support/ggml-types.ts';
 import { ggufFile } from '../test/support/gguf-file.ts';
+import { picoTokenizer } from '../test/support/pico-tokenizer.ts';
 import { table } from './table.ts';
 
 const gguf = (type: StoredType): ModelFiles => memoryFiles({ 'model.gguf': ggufFile(convertFolder(PICO, () => type)) });

@@ -236,13 +236,13 @@ export const engineOptions = {
   }),
   'chat-template': option({
     group: 'Engine',
-    kind: optionalText('FILE'),
+    kind: optionalText('FILE|TEMPLATE'),
     default: null,
     defaultText: "the model's",
     env: 'DYN_CUSTOM_JINJA_TEMPLATE',
     alias: 'custom-jinja-template',
     where: 'hub',
-    help: "Jinja file in the place of the model's chat template.",
+    help: "In the place of the model's chat template: a Jinja file, or the template itself, which has braces.",
   }),
   'tool-call-parser': option({
     group: 'Engine',

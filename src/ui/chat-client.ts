@@ -18,6 +18,7 @@ export interface ChatQuestion {
 /** One piece of an answer; `usage` comes with the last one. */
 export interface ChatDelta {
   readonly text: string;
+  readonly reasoning: string;
   /** How many tokens this piece is made of. */
   readonly tokens: number;
   readonly finishReason: string | null;
@@ -46,7 +47,7 @@ const ApiErrorBody = z.object({ error: z.object({ message: z.string() }) });
 const Chunk = z.object({
   choices: z.array(
     z.object({
-      delta: z.object({ content: z.string().nullish() }),
+      delta: z.object({ content: z.string().nullish(), reasoning_content: z.string().nullish() }),
       finish_reason: z.string().nullish(),
       token_ids: z.array(z.number()).nullish(),
     }),
@@ -113,6 +114,7 @@ function deltaOf(data: string, way: AnswerWay | null): ChatDelta {
   const choice = choices[0];
   return {
     text: choice?.delta.content ?? '',
+    reasoning: choice?.delta.reasoning_content ?? '',
     tokens: choice?.token_ids?.length ?? 0,
     finishReason: choice?.finish_reason ?? null,
     usage: usage

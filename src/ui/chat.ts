@@ -23,7 +23,16 @@ export class Chat {
     const stop = new AbortController();
     this.stopCurrent = stop;
     const messages = history(turns.value, question);
-    turns.value = [...turns.value, { question, answer: '', status: 'waiting', error: null, stats: null, way: null }];
+    const turn = {
+      question,
+      reasoning: '',
+      answer: '',
+      status: 'waiting',
+      error: null,
+      stats: null,
+      way: null,
+    } as const;
+    turns.value = [...turns.value, turn];
     const started = this.now();
     let firstAt: number | null = null;
     let counted = 0;
@@ -71,7 +80,8 @@ export class Chat {
         finishReason: delta.finishReason ?? before?.finishReason ?? null,
       };
       const status = at.counted > 0 ? 'streaming' : turn.status;
-      return { ...turn, answer: turn.answer + delta.text, status, stats, way: delta.way };
+      const said = { reasoning: turn.reasoning + delta.reasoning, answer: turn.answer + delta.text };
+      return { ...turn, ...said, status, stats, way: delta.way };
     });
   }
 

@@ -17,6 +17,8 @@ export const alone = signal(mode === 'solo');
 /** One question and what came back. */
 export interface ChatTurn {
   readonly question: string;
+  /** What the model thought before it answered; '' where it tells nothing of that. */
+  readonly reasoning: string;
   readonly answer: string;
   readonly status: 'waiting' | 'streaming' | 'done' | 'stopped' | 'failed';
   /** Set when `failed`: what happened and what to do. */

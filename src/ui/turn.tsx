@@ -5,7 +5,7 @@ import type { AnswerStats, ChatTurn } from './state.ts';
 
 /** A question and its answer, with the numbers of the answer. */
 export function Turn({ turn }: { turn: ChatTurn }) {
-  const { question, answer, status, error, stats, way } = turn;
+  const { question, reasoning, answer, status, error, stats, way } = turn;
   return (
     <article class="turn">
       <p class="question" data-testid="question">
@@ -13,6 +13,12 @@ export function Turn({ turn }: { turn: ChatTurn }) {
       </p>
       <div class="answer" data-testid="answer" data-state={status}>
         {status === 'waiting' && <p class="quiet">waiting for the first token …</p>}
+        {reasoning !== '' && (
+          <details class="reasoning" data-testid="reasoning">
+            <summary>{status === 'streaming' && answer === '' ? 'thinking …' : 'reasoning'}</summary>
+            <p class="text">{reasoning}</p>
+          </details>
+        )}
         <p class="text">
           {answer}
           {status === 'streaming' && <span class="caret" aria-hidden="true" />}

@@ -6,10 +6,11 @@ import type { LoadedWeight } from '../../src/engine/weights/loaded.ts';
 import { unpackRow } from '../../src/engine/weights/unpack.ts';
 import { loadWeights } from '../../src/engine/weights/weights.ts';
 import { memoryFiles } from '../support/folder-files.ts';
+import { picoTokenizer } from '../support/pico-tokenizer.ts';
 import { safetensorsFile, type TestTensors } from '../support/safetensors-file.ts';
 import { Bench, openDawn, shaders } from './dawn.ts';
 import { floats, random, stored, unstored } from './kernels/reference.ts';
-import { picoTokenizer, rightAnswers, skills } from './skills.ts';
+import { rightAnswers, skills } from './skills.ts';
 import { TestEngine } from './test-engine.ts';
 
 let bench: Bench;

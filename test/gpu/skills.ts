@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { TemplateMessage } from '../../src/frontend/chat-template.ts';
-import { type ChatTokenizer, loadChatTokenizer } from '../../src/frontend/tokenizer.ts';
+import type { ChatTokenizer } from '../../src/frontend/tokenizer.ts';
 import type { TestEngine } from './test-engine.ts';
 
 /** One question of `skills.json` and what quire-pico learned to answer. */
@@ -18,12 +18,6 @@ export const EOS = [2, 0];
 /** Questions by skill, twenty each. */
 export const skills = (): Record<string, Skill[]> =>
   json('test/fixtures/quire-pico/skills.json') as Record<string, Skill[]>;
-
-export const picoTokenizer = (): ChatTokenizer =>
-  loadChatTokenizer({
-    tokenizerJson: json('models/quire-pico/tokenizer.json'),
-    tokenizerConfig: json('models/quire-pico/tokenizer_config.json'),
-  });
 
 /** How many of the questions, asked at once and answered greedily, an engine of quire-pico answers right. */
 export async function rightAnswers(

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { createSecureContext } from 'node:tls';
 import type { KvEventsConfig } from '../../config/kv-events-config.ts';
@@ -6,6 +6,7 @@ import { transportsOf } from '../../config/kv-transfer.ts';
 import { OptionError } from '../../config/option.ts';
 import { offeredOptions, type Parsed } from '../../config/options.ts';
 import { SENDABLE_KEY } from '../../config/options-quire.ts';
+import { ChatTemplate } from '../../frontend/chat-template.ts';
 import { MAX_LORAS } from '../../protocol/messages.ts';
 import { DEFAULT_LIMITS, type HubConfig } from '../config.ts';
 import { readCanaryPayload } from '../health/payload.ts';
@@ -91,7 +92,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     promptEmbeds: options['enable-prompt-embeds'],
     priorities: options['scheduling-policy'] === 'priority',
     skipTokenizerInit: options['skip-tokenizer-init'],
-    chatTemplate: options['chat-template'] === null ? null : readNamed('--chat-template', options['chat-template']),
+    chatTemplate: options['chat-template'] === null ? null : readTemplate(options['chat-template']),
     parsers: { toolCalls: options['tool-call-parser'], reasoning: options['reasoning-parser'] },
     generationConfig: options['generation-config'],
     endpointTypes: options['endpoint-types'],
@@ -174,6 +175,19 @@ function readNamed(flag: string, file: string): string {
         : 'is not there';
     throw new OptionError(`${flag} ${file}: the file ${why}.`);
   }
+}
+
+/** The template that `given` names or is (vLLM's rule: a text with braces that is no file's name is one). Throws `OptionError` where it does not parse. */
+function readTemplate(given: string): string {
+  const literal = /[{}\n]/.test(given) && !existsSync(given);
+  const text = literal ? given : readNamed('--chat-template', given);
+  try {
+    new ChatTemplate(text, {});
+  } catch (error) {
+    const why = (error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, ' ');
+    throw new OptionError(`--chat-template${literal ? '' : ` ${given}`}: this is no Jinja template (${why}).`);
+  }
+  return text;
 }
 
 async function tlsFiles(

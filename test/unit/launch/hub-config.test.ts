@@ -96,8 +96,15 @@ test('nodes are offered what was set and concerns them', async () => {
   expect(made.nodeOptions).toEqual({ 'max-num-seqs': '4', 'kv-cache-dtype': 'f32' });
 });
 
+test('a template that does not parse is refused by its name', async () => {
+  const file = path.join(root, 'broken.jinja');
+  writeFileSync(file, '{% if %}');
+  await expect(config('--chat-template', file)).rejects.toThrow(`--chat-template ${file}: this is no Jinja template (`);
+});
+
 test('files that options name are read', async () => {
   expect((await config('--chat-template', path.join(root, 'template.jinja'))).chatTemplate).toBe('{{ messages }}');
+  expect((await config('--chat-template', '{{ messages[0].content }}')).chatTemplate).toBe('{{ messages[0].content }}');
   const { tls } = await config('--tls', 'self-signed');
   expect(tls?.cert).toContain('BEGIN CERTIFICATE');
   expect(tls?.key).toContain('BEGIN PRIVATE KEY');
@@ -108,6 +115,7 @@ test.each([
   [['--model', '../models'], 'there is no such folder'],
   [['--model', 'org/name', '--model', 'nowhere'], '--model nowhere: there is no such folder'],
   [['--chat-template', '/nowhere.jinja'], '--chat-template /nowhere.jinja: the file is not there'],
+  [['--chat-template', '{% for x in %}\nx'], '--chat-template: this is no Jinja template ('],
   [['--tls-cert-path', import.meta.filename, '--tls-key-path', import.meta.filename], 'no certificate and its private'],
   [['--tls-cert-path', '/nowhere.pem', '--tls-key-path', '/nowhere.pem'], '--tls-cert-path /nowhere.pem'],
 ])('%j is one clear line', async (argv, part) => {

@@ -85,6 +85,15 @@ describe('the playground’s conversation', () => {
     expect(chatBusy.value).toBe(false);
   });
 
+  test('keeps reasoning apart, and does not send it back', async () => {
+    const world = new World();
+    const thought = data({ choices: [{ delta: { reasoning_content: 'hm' }, finish_reason: null, token_ids: [7] }] });
+    await converse(world, 'Hi', [thought, thought, piece('Yes', 1, 'stop'), USAGE, DONE], 1);
+    expect(turns.value).toMatchObject([{ reasoning: 'hmhm', answer: 'Yes', stats: { completionTokens: 3 } }]);
+    await converse(world, 'So?', [piece('.', 1, 'stop'), USAGE, DONE], 1);
+    expect(world.bodies[1]?.messages).toContainEqual({ role: 'assistant', content: 'Yes' });
+  });
+
   test('claims no speed for a burst', async () => {
     const world = new World();
     await converse(world, 'Hi', [piece('Hel', 1), piece('lo!', 12, 'stop'), USAGE, DONE], 10);
