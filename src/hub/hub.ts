@@ -165,6 +165,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       backend: dispatcher.backend(folder.name, folder.spec.vocabSize),
     }),
   );
+  for (const { name, parsers } of models) log.info({ model: name, ...parsers }, 'how its answers are read');
   const served = servedModels(
     models,
     () => loras.served(),

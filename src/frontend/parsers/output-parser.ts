@@ -23,9 +23,9 @@ export class OutputParser {
     this.#options = options;
   }
 
-  /** Whether there are calls, each of them whole. */
+  /** Whether there are calls, each of them whole; dropped ones do not count. */
   get called(): boolean {
-    return this.#calls > 0 && this.#calls === this.#ended;
+    return this.#ended > 0 && this.#ended === (this.#options.parallel ? this.#calls : 1);
   }
 
   push(text: string): ParserEvent[] {
@@ -54,8 +54,9 @@ export class OutputParser {
     return events.flatMap((event) => {
       if (event.type === 'text') return this.#text(event.text);
       if (event.type === 'call') this.#calls++;
+      if (!this.#options.parallel && this.#calls > 1) return [];
       if (event.type === 'call_end') this.#ended++;
-      return this.#options.parallel || this.#calls === 1 ? [event] : [];
+      return [event];
     });
   }
 

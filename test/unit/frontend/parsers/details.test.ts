@@ -148,6 +148,9 @@ describe('an answer', () => {
     const parser = output();
     read(parser, [`${one}\n<tool_call>{"name": "now", "arguments": {`]);
     expect(parser.called).toBe(false);
+    const first = output(false);
+    read(first, [`${one}\n<tool_call>{"name": "now", "arguments": {`]);
+    expect(first.called).toBe(true);
   });
 });
 
