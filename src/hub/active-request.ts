@@ -39,6 +39,8 @@ export class ActiveRequest {
   begun = false;
   /** Sockets that were asked and hung or refused: they do not get the request again. */
   readonly avoided = new Set<NodeSocket>();
+  /** Called once, when the hub is done with it. */
+  released = () => {};
   /** Bounds the time of the current attempt, or of the wait for the next. */
   watch: Watch = { token() {}, stop() {} };
   readonly #logs: ReadonlyMap<number, TokenLog>;

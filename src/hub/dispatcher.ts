@@ -167,18 +167,36 @@ export class Dispatcher implements FrameSink {
     for (const active of this.#waiting) this.#place(active, 'wait');
   }
 
-  async *#generate(create: () => ActiveRequest, signal: AbortSignal): AsyncGenerator<TokensFrame> {
-    if (signal.aborted) return;
-    const active = create();
-    this.#start(active);
-    const abort = () => this.#cancel(active);
-    signal.addEventListener('abort', abort, { once: true });
-    try {
-      yield* active.queue;
-    } finally {
-      signal.removeEventListener('abort', abort);
-      this.#cancel(active);
-    }
+  /** The frames of a request, which begins when the first one is asked for. */
+  #generate(create: () => ActiveRequest, signal: AbortSignal): AsyncIterable<TokensFrame> {
+    let active: ActiveRequest | null = null;
+    const begin = (): ActiveRequest => {
+      const begun = create();
+      this.#start(begun);
+      const abort = () => this.#cancel(begun);
+      signal.addEventListener('abort', abort, { once: true });
+      begun.released = () => signal.removeEventListener('abort', abort);
+      return begun;
+    };
+    const done = { done: true, value: undefined } as const;
+    // Written out, since a generator around the queue would cost more than the rest of what the hub does with a token.
+    return {
+      [Symbol.asyncIterator]: () => ({
+        next: () => {
+          if (active === null && signal.aborted) return Promise.resolve(done);
+          try {
+            active ??= begin();
+          } catch (error) {
+            return Promise.reject(error);
+          }
+          return active.queue.next();
+        },
+        return: async () => {
+          if (active !== null) this.#cancel(active);
+          return done;
+        },
+      }),
+    };
   }
 
   #start(active: ActiveRequest): void {
@@ -327,6 +345,7 @@ export class Dispatcher implements FrameSink {
     this.#leave(active);
     this.#waiting.delete(active);
     this.#active.delete(active.request.request);
+    active.released();
     if (this.#active.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
