@@ -1,6 +1,6 @@
 import type { Clock } from '../protocol/clock.ts';
 import type { ChoiceDelta } from './choice-stream.ts';
-import { type Generation, type GenerationPlan, generation, observed } from './generation.ts';
+import { type Generation, type GenerationPlan, generation, Observer } from './generation.ts';
 import type { FrontendMetrics, RequestLabels, RequestMetrics, RequestOutcome } from './metrics.ts';
 import { nvextOf } from './nvext.ts';
 import { collect, type ResponseShape } from './response.ts';
@@ -47,12 +47,12 @@ export async function answer(options: AnswerOptions): Promise<Response> {
   const run = new Run(options, generation(plan, routes, signal), metrics, signal);
   if (stream) {
     const { keepAliveSeconds, after, failed } = options;
-    const response = await sseResponse(run.chunks(), { left, failed }, { keepAliveSeconds, after });
+    const response = await sseResponse(run.chunks(), { left, failed }, { keepAliveSeconds, after, signal });
     for (const [name, value] of Object.entries(routes.headers())) response.headers.set(name, value);
     return response;
   }
   return run.measured(async () => {
-    const choices = await collect(run.deltas(), signal);
+    const choices = await collect(run.generation.deltas, signal, (delta) => run.observer.see(delta));
     const whole = {
       ...shape.whole(choices, run.generation.tally.usage()),
       ...run.nvext(0, routes.migrations, routes.anyTransfer()),
@@ -65,7 +65,9 @@ class Run {
   readonly #options: AnswerOptions;
   readonly #metrics: RequestMetrics;
   readonly #signal: AbortSignal;
-  #firstToken: number | null = null;
+  readonly observer: Observer;
+  /** Migrations that chunks have told of. */
+  #told = 0;
 
   constructor(
     options: AnswerOptions,
@@ -76,39 +78,25 @@ class Run {
     this.#options = options;
     this.#metrics = metrics;
     this.#signal = signal;
-  }
-
-  async *deltas(): AsyncGenerator<ChoiceDelta, void, void> {
-    const { arrived, now } = this.#options;
-    for await (const delta of observed(this.generation.deltas, this.#metrics, arrived, now)) {
-      if (delta.tokens.length > 0) this.#firstToken ??= now();
-      yield delta;
-    }
+    this.observer = new Observer(metrics, options.arrived, options.now);
   }
 
   /** What a chunk or an answer tells of its way; null = of no prompt, only of `migrations`. */
   nvext(prompt: number | null, migrations: readonly Migration[], transfer?: KvTransfer): { nvext?: object } {
     const { arrived, extraFields, now, routes } = this.#options;
-    const times = { arrived, firstToken: this.#firstToken, now: now() };
+    const times = { arrived, firstToken: this.observer.firstToken, now: now() };
     const way = { routed: routes.at(prompt ?? 0), prefilledBy: routes.prefilledBy(prompt ?? 0), transfer };
     return nvextOf(prompt === null ? undefined : extraFields, way, times, migrations);
   }
 
   async *chunks(): AsyncGenerator<object, void, void> {
     let status: RequestOutcome['status'] = 'cancelled';
-    let told = 0;
+    const { shape } = this.#options;
     try {
-      for await (const delta of this.deltas()) {
-        const { routes, shape } = this.#options;
+      for await (const delta of this.generation.deltas) {
+        this.observer.see(delta);
         if (this.#signal.aborted) break;
-        for (const chunk of shape.chunks(delta)) {
-          const migrations = routes.migrations.slice(told);
-          told += migrations.length;
-          const prompt = delta.finish === null ? null : Math.floor(delta.choice / this.generation.plan.n);
-          const transfer = prompt === null ? undefined : routes.transfer(prompt);
-          const usage = this.#options.continuousUsage ? { usage: this.generation.tally.usage() } : {};
-          yield { ...chunk, ...usage, ...this.nvext(prompt, migrations, transfer) };
-        }
+        for (const chunk of shape.chunks(delta)) yield this.#withMore(chunk, delta);
       }
       const cancelled = cancelError(this.#signal);
       if (cancelled !== null) throw cancelled;
@@ -120,6 +108,18 @@ class Run {
     } finally {
       this.#finished(status);
     }
+  }
+
+  /** A chunk, with the usage so far and the way of the answer, where there is something to tell of them. */
+  #withMore(chunk: object, { choice, finish }: ChoiceDelta): object {
+    const { continuousUsage, routes } = this.#options;
+    if (finish === null && !continuousUsage && routes.migrations.length === this.#told) return chunk;
+    const migrations = routes.migrations.slice(this.#told);
+    this.#told += migrations.length;
+    const prompt = finish === null ? null : Math.floor(choice / this.generation.plan.n);
+    const transfer = prompt === null ? undefined : routes.transfer(prompt);
+    const usage = continuousUsage ? { usage: this.generation.tally.usage() } : {};
+    return { ...chunk, ...usage, ...this.nvext(prompt, migrations, transfer) };
   }
 
   async measured<T>(work: () => Promise<T>): Promise<T> {

@@ -51,7 +51,10 @@ export function checkChoices(prompts: number, n: number): void {
 /** Sets a plan's computing up; it starts when `deltas` is read, and stops at once when `signal` aborts or the reader leaves. */
 export function generation(plan: GenerationPlan, routes: RouteReport, signal: AbortSignal): Generation {
   const tally = new Tally(plan.prompts.reduce((sum, prompt) => sum + prompt.ids.length, 0));
-  return { plan, tally, deltas: runAll(plan, routes, tally, signal) };
+  // Nearly all requests have one prompt, and each generator that a token passes costs time.
+  const one = plan.prompts.length === 1;
+  const deltas = one ? runPrompt(plan, routes, 0, tally, signal) : runAll(plan, routes, tally, signal);
+  return { plan, tally, deltas };
 }
 
 async function* runAll(
@@ -63,12 +66,7 @@ async function* runAll(
   const stop = new AbortController();
   const either = AbortSignal.any([signal, stop.signal]);
   try {
-    for await (const delta of merge(plan.prompts.map((_, at) => runPrompt(plan, routes, at, either)))) {
-      tally.completionTokens += delta.tokens.length;
-      // Of n choices the first one shows what the cache had; the others may share what it computed.
-      if (delta.choice % plan.n === 0) tally.cachedTokens += delta.cachedTokens ?? 0;
-      yield delta;
-    }
+    yield* merge(plan.prompts.map((_, at) => runPrompt(plan, routes, at, tally, either)));
   } finally {
     stop.abort();
   }
@@ -78,6 +76,7 @@ async function* runPrompt(
   plan: GenerationPlan,
   routes: RouteReport,
   at: number,
+  tally: Tally,
   signal: AbortSignal,
 ): AsyncGenerator<ChoiceDelta, void, void> {
   const { ids, embeds, sampling } = plan.prompts[at] as PlannedPrompt;
@@ -102,8 +101,12 @@ async function* runPrompt(
       const choice = choices[frame.choice];
       if (choice === undefined) throw new Error(`${request.request} has no choice ${frame.choice}`);
       if (choice.ended) continue;
-      yield choice.push(frame);
-      if (choices.every((each) => each.ended)) return;
+      const delta = choice.push(frame);
+      tally.completionTokens += delta.tokens.length;
+      // Of n choices the first one shows what the cache had; the others may share what it computed.
+      if (frame.choice === 0) tally.cachedTokens += delta.cachedTokens ?? 0;
+      yield delta;
+      if (choice.ended && choices.every((each) => each.ended)) return;
     }
     if (!signal.aborted) throw new Error(`${request.request} ended before all of its choices had`);
   } finally {
@@ -112,22 +115,30 @@ async function* runPrompt(
   }
 }
 
-/** The same deltas, told to `metrics` as they pass. `now` in milliseconds. */
-export async function* observed(
-  deltas: AsyncIterable<ChoiceDelta>,
-  metrics: RequestMetrics,
-  arrived: number,
-  now: () => number,
-): AsyncGenerator<ChoiceDelta, void, void> {
-  const last = new Map<number, number>();
-  for await (const delta of deltas) {
-    if (delta.tokens.length > 0) {
-      const at = now();
-      const before = last.get(delta.choice);
-      if (last.size === 0) metrics.firstToken((at - arrived) / 1000);
-      if (before !== undefined) metrics.interToken((at - before) / 1000 / delta.tokens.length);
-      last.set(delta.choice, at);
+/** Tells `metrics` of a request's deltas as they pass. Times in milliseconds. */
+export class Observer {
+  /** When the first token came; null before it. */
+  firstToken: number | null = null;
+  readonly #last = new Map<number, number>();
+
+  constructor(
+    private readonly metrics: RequestMetrics,
+    private readonly arrived: number,
+    private readonly now: () => number,
+  ) {}
+
+  see({ choice, tokens, finish }: ChoiceDelta): void {
+    if (tokens.length > 0) {
+      const at = this.now();
+      const before = this.#last.get(choice);
+      if (this.firstToken === null) {
+        this.firstToken = at;
+        this.metrics.firstToken((at - this.arrived) / 1000);
+      }
+      if (before !== undefined) this.metrics.interToken((at - before) / 1000 / tokens.length);
+      this.#last.set(choice, at);
+      this.metrics.generated(tokens.length);
     }
-    yield delta;
+    if (finish !== null) this.metrics.choiceEnded(finish.reason);
   }
 }

@@ -32,6 +32,10 @@ export interface RequestMetrics {
   firstToken(seconds: number): void;
   /** Seconds between two frames of one choice, divided by the tokens of the later one. */
   interToken(seconds: number): void;
+  /** Tokens that just came. */
+  generated(tokens: number): void;
+  /** Once a choice, with its finish reason. */
+  choiceEnded(reason: string): void;
   /** Once, last. */
   finished(outcome: RequestOutcome): void;
 }
@@ -41,7 +45,7 @@ export interface FrontendMetrics {
   started(request: RequestFacts): RequestMetrics;
 }
 
-const silent: RequestMetrics = { firstToken() {}, interToken() {}, finished() {} };
+const silent: RequestMetrics = { firstToken() {}, interToken() {}, generated() {}, choiceEnded() {}, finished() {} };
 
 /** For where nobody reads metrics (solo mode). */
 export const NO_METRICS: FrontendMetrics = { started: () => silent };

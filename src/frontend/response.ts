@@ -30,10 +30,15 @@ export interface ResponseShape {
   whole(choices: readonly CollectedChoice[], usage: Usage): object;
 }
 
-/** All deltas put together, by choice. When `signal` aborts they end early, and this rejects with the reason, `ApiError` 499 for a client that left. */
-export async function collect(deltas: AsyncIterable<ChoiceDelta>, signal: AbortSignal): Promise<CollectedChoice[]> {
+/** All deltas put together, by choice; `see` is shown each as it comes. When `signal` aborts they end early, and this rejects with the reason, `ApiError` 499 for a client that left. */
+export async function collect(
+  deltas: AsyncIterable<ChoiceDelta>,
+  signal: AbortSignal,
+  see: (delta: ChoiceDelta) => void,
+): Promise<CollectedChoice[]> {
   const parts = new Map<number, ChoiceDelta[]>();
   for await (const delta of deltas) {
+    see(delta);
     const known = parts.get(delta.choice);
     if (known === undefined) parts.set(delta.choice, [delta]);
     else known.push(delta);

@@ -17,6 +17,8 @@ export interface KeepAlive {
   /** A stream in which nothing was sent for so long, and at most twice as long, gets a comment; null = it does not. */
   readonly keepAliveSeconds: number | null;
   readonly after: Clock['after'];
+  /** No comments once it has aborted: a body that nobody wants may never be told so. */
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -27,17 +29,18 @@ export interface KeepAlive {
 export async function sseResponse(
   chunks: AsyncGenerator<object, void, void>,
   hooks: { left(): void; failed(error: unknown): void },
-  { keepAliveSeconds, after }: KeepAlive,
+  { keepAliveSeconds, after, signal }: KeepAlive,
 ): Promise<Response> {
   const first = chunks.next();
   let stopTimer = () => {};
   const every = (task: () => void) => {
-    if (keepAliveSeconds === null) return;
+    if (keepAliveSeconds === null || signal.aborted) return;
     stopTimer = after(keepAliveSeconds * 1000, () => {
       every(task);
       task();
     });
   };
+  signal.addEventListener('abort', () => stopTimer(), { once: true });
   const silence = new Promise<'silence'>((resolve) => every(() => resolve('silence')));
   const begun = await Promise.race([first, silence]).finally(() => stopTimer());
   let ahead: Promise<IteratorResult<object, void>> | null = first;

@@ -7,6 +7,7 @@ import { type Clock, systemClock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
 import { createBlockHasher } from '../protocol/hashes.ts';
+import { loadSum } from '../protocol/load-sum.ts';
 import { MAX_BULK_MESSAGE_BYTES } from '../protocol/transfer.ts';
 import { AccessPolicy } from './access.ts';
 import type { AdminActions } from './admin.ts';
@@ -19,6 +20,7 @@ import { transferMetrics } from './disagg/transfer-metrics.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { HappeningLog } from './happenings.ts';
 import { healthChecksOf, tee } from './health/wiring.ts';
+import { History } from './history.ts';
 import { startZmqPublisher } from './kv-publisher/zmq-publisher.ts';
 import { LoraDesk } from './lora/lora-desk.ts';
 import { servedModels } from './lora/served-models.ts';
@@ -222,6 +224,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       ended = true;
       health?.stop();
       sleep.stop();
+      history.stop();
       for (const node of open) node.end(CLOSE.goingAway, 'the hub stops');
       relay.end();
       await server.close();
@@ -235,6 +238,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     stopping: () => closing.begun,
     sleeping: () => sleep.isSleeping(null),
     metrics: metrics.registry,
+    history: () => history.samples(),
   };
   const admin: AdminActions = {
     resetPrefixCaches: () => registry.resetPrefixCaches(),
@@ -247,6 +251,8 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     await publisher?.close();
     throw error;
   });
+  const load = () => loadSum(registry.sockets().flatMap((socket) => [...socket.loads.values()]));
+  const history = new History({ metrics, load, clock, now: Date.now });
   const server = await startServer({
     config,
     policy,
@@ -280,6 +286,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       join: (socket) => connectBulk(socket, relay),
     },
   }).catch(async (error: unknown) => {
+    history.stop();
     await side.close();
     await publisher?.close();
     throw error;

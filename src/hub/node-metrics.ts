@@ -60,6 +60,26 @@ export function nodeMetrics(registry: Registry, source: ClusterSource): void {
     all.length === 0 ? 0 : sum(all, 'usedBlocks') / Math.max(1, sum(all, 'totalBlocks')),
   );
   for (const counter of MODEL_COUNTERS) modelCounter(registry, source, ...counter);
+  const limit = (name: string, help: string, read: (node: ClusterNode) => number) =>
+    new Gauge({
+      name: `dynamo_frontend_model_${name}`,
+      help,
+      labelNames: ['model'],
+      registers,
+      collect() {
+        for (const model of source.models) {
+          const all = source.nodes().filter((node) => node.model === model);
+          this.set(
+            { model },
+            all.reduce((total, node) => total + read(node), 0),
+          );
+        }
+      },
+    });
+  limit('total_kv_blocks', 'KV blocks of all nodes.', (node) => sum(node.loads, 'totalBlocks'));
+  limit('max_num_seqs', 'Sequences that may run at once on all nodes.', ({ card }) =>
+    card === null ? 0 : card.maxNumSeqs * card.dpSize,
+  );
   new Gauge({
     name: 'quire_nodes',
     help: 'Nodes of the cluster by stage.',

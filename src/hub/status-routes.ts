@@ -1,6 +1,7 @@
 import { Hono } from 'hono';
 import type { Registry } from 'prom-client';
 import { adapterName } from '../protocol/adapter-name.ts';
+import type { HistorySample } from '../protocol/cluster-history.ts';
 import type { ClusterState } from '../protocol/cluster-state.ts';
 import { summaryOf } from '../protocol/cluster-summary.ts';
 
@@ -10,6 +11,8 @@ export interface StatusSource {
   /** Whether no node serves because nodes were put to sleep. */
   sleeping(): boolean;
   readonly metrics: Registry;
+  /** Oldest first. */
+  history(): readonly HistorySample[];
 }
 
 /** All pages that ask within this time get one answer: they are many, and each asks once a second. */
@@ -21,6 +24,7 @@ export function statusRoutes(source: StatusSource): Hono {
   routes.route('/', healthRoutes(source));
   routes.route('/', metricsRoutes(source));
   routes.get('/cluster/state', (c) => c.json(source.state(), 200, { 'cache-control': 'no-store' }));
+  routes.get('/cluster/history', (c) => c.json({ samples: source.history() }, 200, { 'cache-control': 'no-store' }));
   const summary = summaryText(source);
   routes.get('/cluster/summary', (c) =>
     c.body(summary(), 200, { 'content-type': 'application/json', 'cache-control': 'no-store' }),

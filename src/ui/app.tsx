@@ -1,6 +1,7 @@
 import { ActivityPanel } from './activity-panel.tsx';
 import { ClusterPanel } from './cluster-panel.tsx';
 import type { Controller } from './controller.ts';
+import { FiguresPanel } from './figures-panel.tsx';
 import { count } from './format.ts';
 import { LendBox } from './lend-box.tsx';
 import { NodePanel } from './node-panel.tsx';
@@ -28,6 +29,7 @@ export function App({ controller }: { controller: Controller }) {
         <NodePanel controller={controller} />
         <Playground controller={controller} />
         {mode === 'cluster' && <ClusterPanel />}
+        {mode === 'cluster' && <FiguresPanel />}
         {mode === 'cluster' && <ActivityPanel />}
         {mode === 'cluster' && <LendBox />}
       </main>

@@ -13,6 +13,7 @@ import { type ApiFetch, workerFetch } from '../node/page/worker-fetch.ts';
 import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
 import type { SoloSource } from '../node/solo-model.ts';
 import type { WorkerApi } from '../node/worker-api.ts';
+import { ClusterHistory, SAMPLE_MS } from '../protocol/cluster-history.ts';
 import { ClusterSummary } from '../protocol/cluster-summary.ts';
 import { joinLinkOf, ticketOf } from '../protocol/join-link.ts';
 import { loadSum } from '../protocol/load-sum.ts';
@@ -148,12 +149,14 @@ export class Controller {
     state.chatSettings.value = { ...state.chatSettings.value, ...patch };
   }
 
-  /** Asks the hub for its nodes and what happened there, once. */
+  /** Asks the hub for its nodes and what happened there, once; for its history when there is more of it. */
   async refreshCluster(): Promise<void> {
     try {
-      const response = await fetch('/cluster/summary', { signal: AbortSignal.timeout(SUMMARY_TIMEOUT_MS) });
-      if (!response.ok) throw new Error(`the hub answered with status ${response.status}`);
-      state.cluster.value = { status: 'reached', state: ClusterSummary.parse(await response.json()) };
+      const summary = ClusterSummary.parse(await askHub('/cluster/summary'));
+      state.cluster.value = { status: 'reached', state: summary };
+      const newest = state.history.value.at(-1)?.at ?? 0;
+      if (state.headless.value || summary.now - newest < SAMPLE_MS) return;
+      state.history.value = ClusterHistory.parse(await askHub('/cluster/history')).samples;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       state.cluster.value = { status: 'unreachable', message };
@@ -234,4 +237,10 @@ function servedModel(): string | null {
 function agentOf(name: string, userAgent: string): string {
   const browser = /(?:Firefox|Edg|Chrome|Version)\/\d+/.exec(userAgent)?.[0].replace('Version', 'Safari') ?? 'browser';
   return name === '' ? browser : `${name} (${browser})`;
+}
+
+async function askHub(path: string): Promise<unknown> {
+  const response = await fetch(path, { signal: AbortSignal.timeout(SUMMARY_TIMEOUT_MS) });
+  if (!response.ok) throw new Error(`the hub answered with status ${response.status}`);
+  return response.json();
 }

@@ -4,6 +4,7 @@
 import { computed, signal } from '@preact/signals';
 import type { Capability } from '../node/page/capabilities.ts';
 import { IDLE, type NodeSnapshot } from '../node/snapshot.ts';
+import type { HistorySample } from '../protocol/cluster-history.ts';
 import type { ClusterSummary } from '../protocol/cluster-summary.ts';
 import type { Role } from '../protocol/messages.ts';
 import type { AnswerWay } from './answer-way.ts';
@@ -62,6 +63,8 @@ export const rateHistory = signal<readonly number[]>([]);
 /** Bytes per second while the model downloads; null before two measurements. */
 export const downloadRate = signal<number | null>(null);
 export const cluster = signal<ClusterView>({ status: 'unknown' });
+/** What the hub kept of the last ten minutes, oldest first. */
+export const history = signal<readonly HistorySample[]>([]);
 
 /** Whether a model of a person's own can take the GPU: the page lends it to no hub. */
 export const canOpen = computed(() => {

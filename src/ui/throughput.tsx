@@ -1,5 +1,6 @@
 import type { LoadSum } from '../protocol/load-sum.ts';
 import { count, rate } from './format.ts';
+import { Sparkline } from './sparkline.tsx';
 import { headless, rateHistory } from './state.ts';
 
 /** Tokens per second now and over the last minute, and the sequences behind them. */
@@ -9,7 +10,7 @@ export function Throughput({ load }: { load: LoadSum }) {
       <p class="figure main">
         <b data-testid="tokens-per-second">{rate(load.tokensPerSecond)}</b> <span>tokens/s</span>
       </p>
-      {headless.value ? <span /> : <Sparkline values={rateHistory.value} />}
+      {headless.value ? <span /> : <Course of={rateHistory.value} />}
       <p class="figure">
         <b data-testid="running">{count(load.running)}</b> <span>running</span>
       </p>
@@ -20,29 +21,10 @@ export function Throughput({ load }: { load: LoadSum }) {
   );
 }
 
+/** One value a second. */
 const SECONDS = 60;
-const HEIGHT = 32;
 
-/** One value a second, the newest at the right edge. */
-function Sparkline({ values }: { values: readonly number[] }) {
-  const top = Math.max(1, ...values);
-  const first = SECONDS - values.length;
-  const points = values.map((value, i) => `${first + i},${(HEIGHT - 1 - (value / top) * (HEIGHT - 3)).toFixed(1)}`);
-  const peak = values.length > 0 ? `, at most ${rate(Math.max(...values))}` : '';
-  return (
-    <svg
-      class="sparkline"
-      viewBox={`0 0 ${SECONDS - 1} ${HEIGHT}`}
-      preserveAspectRatio="none"
-      role="img"
-      aria-label={`Tokens per second of the last minute${peak}`}
-    >
-      {points.length > 1 && (
-        <>
-          <path class="area" d={`M${first},${HEIGHT}L${points.join('L')}L${SECONDS - 1},${HEIGHT}Z`} />
-          <path class="line" d={`M${points.join('L')}`} />
-        </>
-      )}
-    </svg>
-  );
+function Course({ of }: { of: readonly number[] }) {
+  const peak = of.length > 0 ? `, at most ${rate(Math.max(...of))}` : '';
+  return <Sparkline lines={[of]} slots={SECONDS} label={`Tokens per second of the last minute${peak}`} />;
 }

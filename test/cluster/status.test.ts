@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
+import { ClusterHistory, SAMPLE_MS } from '../../src/protocol/cluster-history.ts';
 import { ClusterState } from '../../src/protocol/cluster-state.ts';
 import { ClusterSummary } from '../../src/protocol/cluster-summary.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
 
@@ -135,7 +137,22 @@ describe('metrics', () => {
     expect(await metric('dynamo_frontend_inter_token_latency_seconds_count{model="quire-pico"}')).toBe(10);
     expect(await metric('vllm:generation_tokens_total{model_name="quire-pico"}')).toBe(12);
     expect(await metric('vllm:prompt_tokens_total{model_name="quire-pico"}')).toBe(6);
+    expect(await metric('dynamo_frontend_output_tokens_total{model="quire-pico"}')).toBe(12);
     expect(await metric('dynamo_frontend_inflight_requests')).toBe(0);
+    for (const histogram of ['time_to_first_token_seconds', 'e2e_request_latency_seconds', 'request_generation_tokens'])
+      expect(await metric(`vllm:${histogram}_count{model_name="quire-pico"}`)).toBe(2);
+    expect(await metric('vllm:inter_token_latency_seconds_count{model_name="quire-pico"}')).toBe(10);
+    expect(await metric('vllm:request_success_total{model_name="quire-pico",finished_reason="length"}')).toBe(2);
+  });
+
+  it('are kept for the page: a look at the cluster every few seconds', async () => {
+    const clock = new FakeClock();
+    const own = await startTestHub({}, {}, undefined, clock);
+    clock.advance(2 * SAMPLE_MS);
+    const { samples } = ClusterHistory.parse(await (await fetch(`${own.url}/cluster/history`)).json());
+    expect(samples.map(({ generatedTokensPerSecond }) => generatedTokensPerSecond)).toEqual([0, 0]);
+    await own.close();
+    expect(clock.pending).toBe(0);
   });
 
   it('show what runs now, what waits, and what each node tells', async () => {

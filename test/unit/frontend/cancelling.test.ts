@@ -28,6 +28,8 @@ function setUp(frames: number, change: { timeoutSeconds?: number } = {}) {
     started: () => ({
       firstToken() {},
       interToken() {},
+      generated() {},
+      choiceEnded() {},
       finished: (outcome: RequestOutcome) => outcomes.push(outcome),
     }),
   };

@@ -36,6 +36,8 @@ function recorder() {
         return {
           firstToken: (seconds: number) => first.push(seconds),
           interToken: (seconds: number) => inter.push(seconds),
+          generated() {},
+          choiceEnded() {},
           finished: (outcome: RequestOutcome) => outcomes.push(outcome),
         };
       },

@@ -3,6 +3,8 @@ import { FakeClock } from '../../support/fake-clock.ts';
 import { EOS, pico, ScriptedBackend, servedModel, testApi } from './support.ts';
 
 const body = { model: 'quire-pico', prompt: [5], stream: true };
+const aborted = (signal: AbortSignal) =>
+  new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 const turn = () => new Promise((resolve) => setTimeout(resolve));
 
 /** An API whose model says `words`, one each time that `say` is called. */
@@ -103,6 +105,29 @@ describe('a stream in which nothing is said', () => {
     late.clock.advance(5000);
     expect(response.status).toBe(200);
     expect(await text).toMatch(/^: keep-alive\n\ndata: \{"error":\{.*"code":"internal_error"\}\}\n\n$/);
+  });
+
+  test('leaves no timer behind when its client goes before it began, and nobody reads', async () => {
+    const clock = new FakeClock();
+    const backend = new ScriptedBackend({ tokens: () => [40], pause: (_, __, signal) => aborted(signal) });
+    const after = (ms: number, task: () => void) => clock.after(ms, task);
+    const { fetch } = testApi([servedModel(backend)], { after, keepAliveSeconds: 10 });
+    for (const gone of [0, 10_000]) {
+      const leaving = new AbortController();
+      const asked = fetch('/v1/completions', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+        signal: leaving.signal,
+      });
+      await turn();
+      clock.advance(gone);
+      await turn();
+      leaving.abort();
+      await asked;
+      clock.advance(20_000);
+      expect(clock.pending).toBe(0);
+    }
   });
 
   test('without an interval waits for the first token', async () => {

@@ -3,7 +3,7 @@ import OpenAI from 'openai';
 import * as z from 'zod';
 import { createApi } from '../../../src/frontend/api.ts';
 import type { Backend, ServedModel } from '../../../src/frontend/backend.ts';
-import type { FrontendMetrics } from '../../../src/frontend/metrics.ts';
+import { type FrontendMetrics, NO_METRICS } from '../../../src/frontend/metrics.ts';
 import { type ChatTokenizer, loadChatTokenizer } from '../../../src/frontend/tokenizer.ts';
 import { type Clock, systemClock } from '../../../src/protocol/clock.ts';
 import { GenerateRequest, type TokenLogprob, type TokensFrame } from '../../../src/protocol/generate.ts';
@@ -169,7 +169,7 @@ export function testApi(
     promptEmbeds: change.promptEmbeds ?? false,
     priorities: change.priorities ?? false,
     keepAliveSeconds: change.keepAliveSeconds ?? null,
-    metrics: change.metrics ?? { started: () => ({ firstToken() {}, interToken() {}, finished() {} }) },
+    metrics: change.metrics ?? NO_METRICS,
     internalError: (error) => internalErrors.push(error),
   });
   const fetch = async (url: string, init?: RequestInit) =>
