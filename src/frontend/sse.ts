@@ -21,6 +21,12 @@ export interface KeepAlive {
   readonly signal: AbortSignal;
 }
 
+interface Hooks {
+  left(): void;
+  failed(error: unknown): void;
+}
+type Chunk = IteratorResult<object, void>;
+
 /**
  * Server-sent events as OpenAI streams them: `data: {json}` for each chunk, then `data: [DONE]`. Waits for the first chunk, so that what
  * fails before it throws here and is answered with its own status; but not for longer than `keepAliveSeconds`. What fails later is the
@@ -28,57 +34,96 @@ export interface KeepAlive {
  */
 export async function sseResponse(
   chunks: AsyncGenerator<object, void, void>,
-  hooks: { left(): void; failed(error: unknown): void },
-  { keepAliveSeconds, after, signal }: KeepAlive,
+  hooks: Hooks,
+  keepAlive: KeepAlive,
 ): Promise<Response> {
   const first = chunks.next();
-  let stopTimer = () => {};
-  const every = (task: () => void) => {
-    if (keepAliveSeconds === null || signal.aborted) return;
-    stopTimer = after(keepAliveSeconds * 1000, () => {
-      every(task);
-      task();
-    });
-  };
-  signal.addEventListener('abort', () => stopTimer(), { once: true });
-  const silence = new Promise<'silence'>((resolve) => every(() => resolve('silence')));
-  const begun = await Promise.race([first, silence]).finally(() => stopTimer());
-  let ahead: Promise<IteratorResult<object, void>> | null = first;
+  const timer = new Silence(keepAlive);
+  const silence = new Promise<'silence'>((resolve) => timer.start(() => resolve('silence')));
+  const begun = await Promise.race([first, silence]).finally(() => timer.stop());
   // So that a failure that nobody waits for yet is none of the process.
   first.catch(() => {});
-  let sent = false;
-  const body = new ReadableStream<Uint8Array>({
-    start(controller) {
-      if (begun === 'silence') controller.enqueue(COMMENT);
-      every(() => {
-        // A reader that does not read needs no comments.
-        if (!sent && (controller.desiredSize ?? 0) > 0) controller.enqueue(COMMENT);
-        sent = false;
-      });
-    },
-    async pull(controller) {
-      const end = (data: string) => {
-        stopTimer();
-        controller.enqueue(event(data));
-        controller.close();
-      };
-      try {
-        const result = await (ahead ?? chunks.next());
-        ahead = null;
-        sent = true;
-        if (result.done === true) end('[DONE]');
-        else controller.enqueue(event(JSON.stringify(result.value)));
-      } catch (error) {
-        hooks.failed(error);
-        end(JSON.stringify(toApiError(error).body()));
-      }
-    },
-    cancel() {
-      stopTimer();
-      hooks.left();
-      // Not awaited: a generator in the middle of waiting returns only after that.
-      void chunks.return().catch(() => {});
-    },
-  });
+  const body = new ReadableStream(new EventBody(chunks, hooks, timer, { first, late: begun === 'silence' }));
   return new Response(body, { headers: SSE_HEADERS });
+}
+
+/** Calls back once every `keepAliveSeconds`, from `start` until `stop` or the request's end. */
+class Silence {
+  readonly #keepAlive: KeepAlive;
+  #cancel = () => {};
+
+  constructor(keepAlive: KeepAlive) {
+    this.#keepAlive = keepAlive;
+    keepAlive.signal.addEventListener('abort', () => this.stop(), { once: true });
+  }
+
+  start(task: () => void): void {
+    const { after, keepAliveSeconds, signal } = this.#keepAlive;
+    if (keepAliveSeconds === null || signal.aborted) return;
+    this.#cancel = after(keepAliveSeconds * 1000, () => {
+      this.start(task);
+      task();
+    });
+  }
+
+  stop(): void {
+    this.#cancel();
+  }
+}
+
+/** The bytes of a stream. What every token passes makes no closures and no async functions of its own. */
+class EventBody implements UnderlyingDefaultSource<Uint8Array> {
+  #controller: ReadableStreamDefaultController<Uint8Array> | null = null;
+  #ahead: Promise<Chunk> | null;
+  /** Whether anything was sent since the last look. */
+  #sent = false;
+
+  constructor(
+    private readonly chunks: AsyncGenerator<object, void, void>,
+    private readonly hooks: Hooks,
+    private readonly timer: Silence,
+    private readonly begun: { readonly first: Promise<Chunk>; readonly late: boolean },
+  ) {
+    this.#ahead = begun.first;
+  }
+
+  start(controller: ReadableStreamDefaultController<Uint8Array>): void {
+    this.#controller = controller;
+    if (this.begun.late) controller.enqueue(COMMENT);
+    this.timer.start(() => {
+      // A reader that does not read needs no comments.
+      if (!this.#sent && (controller.desiredSize ?? 0) > 0) controller.enqueue(COMMENT);
+      this.#sent = false;
+    });
+  }
+
+  pull(): Promise<void> {
+    const next = this.#ahead ?? this.chunks.next();
+    this.#ahead = null;
+    return next.then(this.#put, this.#fail);
+  }
+
+  cancel(): void {
+    this.timer.stop();
+    this.hooks.left();
+    // Not awaited: a generator in the middle of waiting returns only after that.
+    void this.chunks.return().catch(() => {});
+  }
+
+  readonly #put = (result: Chunk): void => {
+    this.#sent = true;
+    if (result.done === true) this.#end('[DONE]');
+    else this.#controller?.enqueue(event(JSON.stringify(result.value)));
+  };
+
+  readonly #fail = (error: unknown): void => {
+    this.hooks.failed(error);
+    this.#end(JSON.stringify(toApiError(error).body()));
+  };
+
+  #end(data: string): void {
+    this.timer.stop();
+    this.#controller?.enqueue(event(data));
+    this.#controller?.close();
+  }
 }

@@ -62,7 +62,7 @@ export function errorCode({ status, body, headers }: RawAnswer): string | null {
 /** Token ids of each choice, streamed or not. */
 export function tokensOf(answer: RawAnswer, choices: number): number[][] {
   const tokens = Array.from({ length: choices }, (): number[] => []);
-  const parts = answer.body.startsWith('data: ')
+  const parts = String(answer.headers['content-type']).startsWith('text/event-stream')
     ? eventsOf(answer).filter((event) => event !== '[DONE]')
     : [answer.body];
   for (const part of parts) {
