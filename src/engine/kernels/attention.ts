@@ -1,16 +1,21 @@
 import type { KernelCall } from '../gpu/kernel.ts';
-import { attentionBlock } from './attention-block.ts';
+import { attentionBlock, LEAST_ROWS } from './attention-block.ts';
 import { attentionMatrix } from './attention-matrix.ts';
+import { attentionWide, TILE } from './attention-wide.ts';
 import { type PagedArgs, pagedConstants } from './paged.ts';
 import type { KernelVariant } from './variant.ts';
 
-/** Most threads of a workgroup; a software adapter gives each workgroup to one core. */
-const WORKGROUP = { scalar: 16, wide: 256 } as const;
-/** Positions of a tile, in all wide kernels. */
-const TILE = 64;
-/** With so few rows, workgroups share a row's tiles. */
-const MAX_SPLIT_ROWS = 8;
+/** Most threads of a workgroup of the scalar kernel; a software adapter gives each workgroup to one core. */
+const SCALAR_WORKGROUP = 16;
+/** Up to so many rows times KV heads, workgroups share the tiles of a row; more keep a GPU busy with a workgroup each. */
+const MAX_SPLIT_HEADS = 128;
+/** Fewer than are taken in blocks, and no more memory for their partial sums. */
+const MAX_SPLIT_ROWS = LEAST_ROWS / 2;
 const MAX_SPLIT_BYTES = 64 * 2 ** 20;
+/** Most workgroups that share tiles: one for each that a sequence may get would leave most of them with nothing to do. */
+const SPLIT_WORKGROUPS = 2048;
+/** Pairs of dimensions of a workgroup of attention_merge.wgsl. */
+const MERGE_SLICE = 16;
 /** As small as buffers get. */
 const LEAST_BYTES = 16;
 
@@ -35,6 +40,7 @@ export interface AttentionArgs extends PagedArgs {
 
 interface Sizes {
   readonly numHeads: number;
+  readonly numKvHeads: number;
   readonly headDim: number;
   /** Longest sequence, tokens. */
   readonly maxLen: number;
@@ -61,7 +67,7 @@ export function attention(a: AttentionArgs): KernelCall[] {
     flops: 0,
   };
   if (a.variant === 'scalar') {
-    const workgroup = largestDivisor(a.numHeads, WORKGROUP.scalar);
+    const workgroup = largestDivisor(a.numHeads, SCALAR_WORKGROUP);
     return [
       {
         ...call,
@@ -77,20 +83,21 @@ export function attention(a: AttentionArgs): KernelCall[] {
   const split = a.bucket <= splitRows(sizes);
   const matrix = a.matrices && a.chunks && !split && a.kvDtype !== 'int8' ? attentionMatrix(a) : null;
   const block = matrix ?? (a.chunks && !split ? attentionBlock(a) : null);
-  const lanes = Math.min(WORKGROUP.wide, 2 ** Math.ceil(Math.log2(group * Math.max(TILE, a.headDim / 2))));
+  const pairs = a.headDim / 2;
+  const sharing = Math.min(tiles, Math.floor(SPLIT_WORKGROUPS / (a.bucket * a.numKvHeads)));
   const wide: KernelCall = {
     ...call,
     shader: 'attention_wide.wgsl',
     constants: {
       ...constants,
+      ...attentionWide(a),
       GROUP: group,
-      PAIRS: a.headDim / 2,
-      LANES: lanes,
+      PAIRS: pairs,
       SPLIT: Number(split),
       MAX_TILES: tiles,
       BLOCK_ROWS: block?.BLOCK_ROWS ?? 0,
     },
-    workgroups: [a.numKvHeads, a.bucket, split ? tiles : 1],
+    workgroups: [a.numKvHeads, a.bucket, split ? sharing : 1],
   };
   if (block) {
     return [
@@ -109,13 +116,19 @@ export function attention(a: AttentionArgs): KernelCall[] {
     {
       label: `${a.label} merge`,
       shader: 'attention_merge.wgsl',
-      constants: { HEADS: a.numHeads, PAIRS: a.headDim / 2, WINDOW: a.slidingWindow, MAX_TILES: tiles },
+      constants: {
+        HEADS: a.numHeads,
+        PAIRS: pairs,
+        WINDOW: a.slidingWindow,
+        MAX_TILES: tiles,
+        SLICE: MERGE_SLICE,
+      },
       bindings: [
         { buffer: a.rows, access: 'read' },
         { buffer: a.partials, access: 'read' },
         { buffer: a.out, access: 'read_write' },
       ],
-      workgroups: [a.numHeads, a.bucket, 1],
+      workgroups: [a.numHeads * Math.ceil(pairs / MERGE_SLICE), a.bucket, 1],
       bytes: a.bucket * a.numHeads * a.headDim * 4,
       flops: 0,
     },
@@ -129,7 +142,11 @@ export function partialsBytes(variant: KernelVariant, sizes: Sizes): number {
 
 /** Rows that are split at most: so many as leave their partial sums within bounds, a power of two; 0 = none. */
 function splitRows(sizes: Sizes): number {
-  const rows = Math.min(MAX_SPLIT_ROWS, Math.floor(MAX_SPLIT_BYTES / rowBytes(sizes)));
+  const rows = Math.min(
+    MAX_SPLIT_ROWS,
+    Math.floor(MAX_SPLIT_HEADS / sizes.numKvHeads),
+    Math.floor(MAX_SPLIT_BYTES / rowBytes(sizes)),
+  );
   return rows < 1 ? 0 : 2 ** Math.floor(Math.log2(rows));
 }
 

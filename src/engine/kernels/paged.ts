@@ -2,6 +2,9 @@ import { EngineError } from '../api.ts';
 import type { Constants } from '../gpu/shader-source.ts';
 import { DTYPE_CODE, type KvDtype } from './dtype.ts';
 
+/** So that a workgroup of 256 threads has one for each pair of dimensions. */
+const MOST_DIMENSIONS = 512;
+
 /** What kernels on the paged KV pool have in common. */
 export interface PagedArgs {
   readonly label: string;
@@ -9,7 +12,7 @@ export interface PagedArgs {
   readonly bucket: number;
   readonly numHeads: number;
   readonly numKvHeads: number;
-  /** A multiple of 8. */
+  /** A multiple of 8, 512 at most. */
   readonly headDim: number;
   readonly kvDtype: KvDtype;
   /** Tokens a block. */
@@ -26,8 +29,11 @@ export interface PagedArgs {
 
 /** Constants of `lib/kv.wgsl` and its includers. Throws `EngineError` code `model` for heads that the kernels can't take. */
 export function pagedConstants(a: PagedArgs): Constants {
-  if (a.headDim % 8 !== 0) {
-    throw new EngineError('model', `${a.label}: heads of ${a.headDim} dimensions; the kernels need a multiple of 8.`);
+  if (a.headDim % 8 !== 0 || a.headDim > MOST_DIMENSIONS) {
+    throw new EngineError(
+      'model',
+      `${a.label}: heads of ${a.headDim} dimensions; the kernels need a multiple of 8, ${MOST_DIMENSIONS} at most.`,
+    );
   }
   if (a.numHeads % a.numKvHeads !== 0) {
     throw new EngineError(

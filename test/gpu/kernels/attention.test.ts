@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { KernelCall } from '../../../src/engine/gpu/kernel.ts';
 import { type AttentionArgs, attention, partialsBytes } from '../../../src/engine/kernels/attention.ts';
-import { attentionBlock, workgroupBytes } from '../../../src/engine/kernels/attention-block.ts';
+import { attentionBlock } from '../../../src/engine/kernels/attention-block.ts';
 import type { KernelVariant } from '../../../src/engine/kernels/variant.ts';
 import { Bench, openDawn } from '../dawn.ts';
 import { pairwise } from './pairwise.ts';
@@ -89,15 +89,15 @@ async function check(variant: KernelVariant, shape: Shape, rows: readonly Row[],
 const border = (blockSize: number, i: number): number =>
   [0, blockSize - 1, blockSize, 63, 64, 2 * blockSize - 1, 2 * blockSize + 1, 70, 1, 95][i % 10]!;
 
-/** How the rows of a step may look; `i` numbers the row. */
+/** How the rows of a step may look; `i` numbers the row. The last are so many that their tiles are not shared. */
 const BATCHES = {
   'one sequence': (b: number): Row[] => [{ slot: 0, position: border(b, 6), active: true }],
   'seven decodes': (b: number): Row[] =>
     Array.from({ length: 8 }, (_x, i) => ({ slot: i, position: border(b, i), active: i !== 3 })),
   'a chunk of prefill': (b: number): Row[] =>
     Array.from({ length: 16 }, (_x, i) => ({ slot: 0, position: b - 3 + i, active: i < 13 })),
-  '33 sequences': (b: number): Row[] =>
-    Array.from({ length: 33 }, (_x, i) => ({ slot: (i * 5) % 33, position: border(b, i), active: true })),
+  '66 sequences': (b: number): Row[] =>
+    Array.from({ length: 66 }, (_x, i) => ({ slot: (i * 5) % 66, position: border(b, i), active: true })),
 } as const;
 
 describe.each(['scalar', 'wide'] as const)('attention %s', (variant) => {
@@ -114,7 +114,7 @@ describe.each(['scalar', 'wide'] as const)('attention %s', (variant) => {
       blockSize: [8, 16, 32],
       slidingWindow: [0, 1, 17],
       softcap: [0, 5],
-      batch: ['one sequence', 'seven decodes', 'a chunk of prefill', '33 sequences'],
+      batch: ['one sequence', 'seven decodes', 'a chunk of prefill', '66 sequences'],
     }),
   )(
     'heads $heads x $headDim, $kvDtype, blocks of $blockSize, window $slidingWindow, softcap $softcap, $batch',
@@ -204,9 +204,58 @@ describe.each(['scalar', 'wide'] as const)('attention %s', (variant) => {
         options: { scale: 1, slidingWindow: 0, softcap: 0 },
       });
     await expect(bad({ ...small, headDim: 20 })).rejects.toThrow('multiple of 8');
+    await expect(bad({ ...small, headDim: 520 })).rejects.toThrow('512 at most');
     await expect(bad({ ...small, numHeads: 5 })).rejects.toThrow("5 query heads can't share 2 KV heads");
   });
 });
+
+/** The same calls with tiles shared by `z` workgroups a row. */
+const shared = (calls: readonly KernelCall[], z: number): KernelCall[] =>
+  calls.map(({ workgroups: [x, y, own], ...call }) => ({
+    ...call,
+    workgroups: [x, y, call.shader === 'attention_wide.wgsl' ? z : own] as const,
+  }));
+
+describe('attention over shared tiles', () => {
+  const shape: Shape = {
+    numHeads: 3,
+    numKvHeads: 1,
+    headDim: 40,
+    kvDtype: 'f16',
+    blockSize: 64,
+    maxBlocksPerSeq: 75,
+  };
+  /** Tiles seen: one, 64 and 65 (as many as are joined at a time, and one more), 75. */
+  const rows: Row[] = [5, 4095, 4096, 4799].map((position, slot) => ({ slot, position, active: true }));
+
+  it.each([0, 300])(
+    'is the same to the bit with a workgroup a row, a tile, or something between; window %i',
+    async (slidingWindow) => {
+      const b = batch(shape, rows, { scale: 0.16, slidingWindow, softcap: 0 });
+      // Rows that may be chunks, of a bucket so large that they are not split.
+      const whole = await run('wide', b, { chunks: true, change: (calls) => [wholeRows(calls)] });
+      expectNear(whole, b);
+      for (const z of [1, 7, 75]) {
+        const used: string[] = [];
+        const got = await run('wide', b, {
+          change: (calls) => {
+            used.push(...calls.map((call) => call.shader));
+            return shared(calls, z);
+          },
+        });
+        expect(used).toEqual(['attention_wide.wgsl', 'attention_merge.wgsl']);
+        expect(new Uint32Array(got.buffer)).toEqual(new Uint32Array(whole.buffer));
+      }
+    },
+  );
+});
+
+/** The row kernel alone, of all rows. */
+function wholeRows(calls: readonly KernelCall[]): KernelCall {
+  const call = calls.find(({ shader }) => shader === 'attention_wide.wgsl')!;
+  expect(call.constants).toMatchObject({ SPLIT: 0 });
+  return { ...call, constants: { ...call.constants, BLOCK_ROWS: 0 } };
+}
 
 const BLOCK = 'attention_block.wgsl';
 
@@ -326,26 +375,6 @@ describe('attention in blocks', () => {
     expect(part.subarray(34 * width).every((x) => x === FILL)).toBe(true);
   });
 
-  it('asks for room for partial sums only where rows are split', () => {
-    const sizes = { numHeads: 16, headDim: 128, maxLen: 2048 };
-    expect(partialsBytes('wide', sizes)).toBe(8 * 16 * 32 * 130 * 4);
-    expect(partialsBytes('scalar', sizes)).toBe(16);
-  });
-
-  it('stays within the workgroup memory that every adapter has', () => {
-    for (const bucket of [128, 2048]) {
-      for (let headDim = 8; headDim <= 256; headDim += 8) {
-        for (let group = 1; group <= 32; group++) {
-          for (const numKvHeads of [1, 8]) {
-            const block = attentionBlock({ bucket, numHeads: group * numKvHeads, numKvHeads, headDim });
-            expect(block && workgroupBytes(block, headDim)).toBeLessThanOrEqual(16_384);
-            expect(block?.THREADS).toBeLessThanOrEqual(256);
-          }
-        }
-      }
-    }
-  });
-
   it('leaves few rows, decodes and groups of very many heads to the row kernel', async () => {
     const sizes = { bucket: 2048, numHeads: 16, numKvHeads: 8, headDim: 128 };
     expect(attentionBlock(sizes)).toMatchObject({ BLOCK_ROWS: 32 });
@@ -362,7 +391,7 @@ describe('attention in blocks', () => {
     const b = batch(shape, RAGGED, { scale: 0.2, slidingWindow: 0, softcap: 0 });
     await run('wide', b, {
       change: (calls) => {
-        expect(calls.map(({ shader }) => shader)).toEqual(['attention_wide.wgsl']);
+        expect(calls.map(({ shader }) => shader)).toEqual(['attention_wide.wgsl', 'attention_merge.wgsl']);
         return calls;
       },
     });
