@@ -39,6 +39,7 @@ export async function benchColdEngine(): Promise<string> {
     fingerprint: '',
     hasher: await createBlockHasher('xxh3'),
     golden: Golden.parse(await readModelJson(files, 'self-test.json')),
+    grammars: null,
     options: {
       engines: 1,
       blockSize: 16,

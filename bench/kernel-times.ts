@@ -18,7 +18,7 @@ export async function kernelTimes(engine: ShapeEngine, rows: StepRows, adapter: 
   const { bucket } = rows;
   const calls: KernelCall[] = [
     ...layerCalls(program, rows).flat(),
-    ...headCalls(program, Math.min(bucket, 64), false, false),
+    ...headCalls(program, Math.min(bucket, 64), { logprobs: false, masks: false, drafts: false }),
   ];
   const prepared = await pipelines.prepare(calls);
   const queries = device.createQuerySet({ type: 'timestamp', count: prepared.length * 2 });

@@ -135,6 +135,7 @@ export async function shapeEngine(
     runner,
     copies: null,
     loras: null,
+    grammars: null,
     listener: {
       tokens(frames) {
         left -= frames.filter(({ finish }) => finish !== undefined).length;

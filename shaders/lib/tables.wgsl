@@ -25,7 +25,7 @@ fn logit_row(i: u32) -> u32 {
   return step_words[STEP_LOGITS + 2u * i];
 }
 
-// Whether logit row i is of that kind (LOGIT_SAMPLE, LOGIT_LOGPROBS).
+// Whether logit row i is of that kind (LOGIT_SAMPLE, LOGIT_LOGPROBS, LOGIT_MASKED).
 fn logit_row_is(i: u32, kind: u32) -> bool {
   return (step_words[STEP_LOGITS + 2u * i + 1u] & kind) != 0u;
 }

@@ -20,6 +20,8 @@ export interface StepRecord {
   /** Different LoRA adapters that rows of the step go through, and how many rows go through any. */
   readonly loras: number;
   readonly loraRows: number;
+  /** Rows that sampled under a grammar. */
+  readonly constrainedRows: number;
   /** Bytes that the step moves: weights, activations, K and V. */
   readonly bytes: number;
   readonly preempted: number;

@@ -7,6 +7,7 @@ import type { Gpu } from './gpu/device.ts';
 import { DeviceWatch } from './gpu/device-watch.ts';
 import { Pipelines } from './gpu/pipelines.ts';
 import type { ShaderLibrary } from './gpu/shader-source.ts';
+import type { GrammarMatcher } from './grammar.ts';
 import type { KvDtype } from './kernels/dtype.ts';
 import { chooseMatrices, chooseVariant, type KernelVariant } from './kernels/variant.ts';
 import { BlockManager } from './kv/block-manager.ts';
@@ -54,6 +55,8 @@ export interface EngineInputs {
   readonly hasher: BlockHasher;
   /** Known output of this model; null = check one layer against the CPU instead. */
   readonly golden: Golden | null;
+  /** Shared by the engines, and the caller's to close; null where no grammars are matched. */
+  readonly grammars: GrammarMatcher | null;
   readonly options: EngineOptions;
   /** Hears, in words, of what is served otherwise than the model would have it. */
   readonly notice?: (words: string) => void;
@@ -249,6 +252,7 @@ async function makeLoop(
     scheduler: newScheduler(inputs, shared, blocks, maxNumBatchedTokens, options.speculation?.drafts ?? 0),
     runner,
     loras: shared.loras,
+    grammars: inputs.grammars,
     copies: enablePrefixCaching
       ? await GpuKvCopies.create(gpu.device, shared.pipelines, kvShape, pool, totalBlocks)
       : null,

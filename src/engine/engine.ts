@@ -10,12 +10,14 @@ import {
   type KvReservation,
   type StepRecord,
 } from './api.ts';
+import { Constraints } from './constraints.ts';
+import type { GrammarMatcher } from './grammar.ts';
 import { Heartbeats } from './heartbeats.ts';
 import type { BlockManager } from './kv/block-manager.ts';
 import type { KvCopies } from './kv/copies.ts';
 import { Handover } from './kv/handover.ts';
 import type { LoraAdapter, LoraAdapters } from './lora/adapters.ts';
-import { embedsOf } from './prompt-embeds.ts';
+import { embedsOf, requireIds } from './prompt-embeds.ts';
 import type { StepResult, SubmittedStep } from './runner.ts';
 import type { Scheduler, StepPlan } from './scheduler.ts';
 import { PROMPT_ONLY, Sequence } from './sequence.ts';
@@ -40,6 +42,8 @@ export interface EngineParts {
   readonly copies: KvCopies | null;
   /** null where there may be none. */
   readonly loras: LoraAdapters | null;
+  /** null where no grammars are matched. */
+  readonly grammars: GrammarMatcher | null;
   readonly listener: EngineListener;
   /** Steps submitted before the first of them is read back; fixed, so that decisions are free of timing. */
   readonly stepsInFlight: number;
@@ -64,6 +68,7 @@ export class StepLoop implements Engine {
   private readonly counters: StepCounters;
   private readonly promptLogprobs = new Map<Sequence, (TokenLogprob | null)[]>();
   private readonly started = new Set<Sequence>();
+  private readonly constraints: Constraints;
   private readonly heartbeats: Heartbeats;
   private readonly handover: Handover | null;
   private readonly flight: (InFlight | null)[] = [];
@@ -80,6 +85,14 @@ export class StepLoop implements Engine {
       this.tellKvEvents();
     });
     this.counters = new StepCounters(parts.now);
+    this.constraints = new Constraints(
+      parts.grammars,
+      () => this.wake(),
+      (request, error) => {
+        this.cancel(request);
+        parts.listener.failed(request, error);
+      },
+    );
     this.heartbeats = new Heartbeats(() => parts.runner.roundtrip());
     const { info, blocks, copies, scheduler } = parts;
     this.handover = copies
@@ -100,12 +113,12 @@ export class StepLoop implements Engine {
   add(request: GenerateRequest): void {
     this.check(request);
     const embeds = embedsOf(request, this.info.hiddenSize);
-    this.schedule(
-      request.choices.map(
-        ({ choice, generated }) =>
-          new Sequence(request, choice, generated, this.info.maxModelLen, false, this.takeLora(request), embeds),
-      ),
+    const sequences = request.choices.map(
+      ({ choice, generated }) =>
+        new Sequence(request, choice, generated, this.info.maxModelLen, false, this.takeLora(request), embeds),
     );
+    this.schedule(sequences);
+    this.constraints.begin(sequences, request.grammar);
   }
 
   cancel(request: string): void {
@@ -118,7 +131,7 @@ export class StepLoop implements Engine {
     this.check(request);
     this.requireHandover();
     requireIds(request);
-    const alone = { ...request, sampling: PROMPT_ONLY };
+    const { grammar: _, ...alone } = { ...request, sampling: PROMPT_ONLY };
     this.schedule([new Sequence(alone, 0, [], this.info.maxModelLen, true, this.takeLora(request))]);
   }
 
@@ -193,6 +206,7 @@ export class StepLoop implements Engine {
 
   private end(error: EngineError): void {
     this.closed = true;
+    this.constraints.end();
     this.heartbeats.end(error);
     this.handover?.close();
   }
@@ -205,7 +219,8 @@ export class StepLoop implements Engine {
         'invalid_request',
         `Token id ${bad} is outside the vocabulary of ${this.info.vocabSize} ids.`,
       );
-    const { loraName } = request;
+    const { loraName, grammar } = request;
+    this.constraints.check(grammar);
     if (loraName !== undefined && !this.loras?.names.includes(loraName))
       throw new EngineError('invalid_request', `This engine has no LoRA adapter ${loraName}. Load it, then ask again.`);
   }
@@ -349,6 +364,7 @@ export class StepLoop implements Engine {
         this.counters.cached(sequence.cachedTokens ?? 0);
       }
       if (finish) this.forget(sequence);
+      else this.constraints.accept(sequence, tokens);
     }
     if (frames.length > 0) this.parts.listener.tokens(frames);
     this.tellKvEvents();
@@ -377,15 +393,7 @@ export class StepLoop implements Engine {
   private forget(sequence: Sequence): void {
     this.promptLogprobs.delete(sequence);
     this.started.delete(sequence);
+    this.constraints.forget(sequence);
     this.releaseLora(sequence);
   }
-}
-
-/** KV goes from node to node by the hashes of its ids. */
-function requireIds({ embeds }: GenerateRequest): void {
-  if (embeds === undefined) return;
-  throw new EngineError(
-    'invalid_request',
-    'A prompt of embeddings is computed where it is answered. Send it as generate.',
-  );
 }

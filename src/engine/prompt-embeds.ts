@@ -33,3 +33,12 @@ export function embedsOf({ prompt, embeds }: GenerateRequest, hidden: number): F
       return widen(bytes, 'BF16');
   }
 }
+
+/** KV goes from node to node by the hashes of its ids: throws `EngineError` code `invalid_request` for embeddings. */
+export function requireIds({ embeds }: GenerateRequest): void {
+  if (embeds === undefined) return;
+  throw new EngineError(
+    'invalid_request',
+    'A prompt of embeddings is computed where it is answered. Send it as generate.',
+  );
+}

@@ -1,11 +1,12 @@
 import type { TokenLogprob } from '../protocol/generate.ts';
 import { MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS } from '../protocol/sampling.ts';
+import { EngineError } from './api.ts';
 import { bucketOf } from './bucket.ts';
 import type { PreparedCall } from './gpu/kernel.ts';
 import { encodeCalls, type Pipelines } from './gpu/pipelines.ts';
 import { ReadbackRing, readBuffer } from './gpu/readback.ts';
 import { blockBytes } from './kv/pool.ts';
-import { beginCalls, headCalls, layerCalls } from './model/program.ts';
+import { beginCalls, type HeadWishes, headCalls, layerCalls } from './model/program.ts';
 import type { ProgramInputs, StepRows } from './model/program-inputs.ts';
 import type { StepPlan } from './scheduler.ts';
 import { packBias, packSlot } from './slot.ts';
@@ -36,6 +37,7 @@ export interface RunnerOptions {
 
 /** Ids that are masked out have no finite logprob, and JSON no other numbers: vLLM's stand-in. */
 const LEAST_LOGPROB = -9999;
+const PLAIN: HeadWishes = { logprobs: false, masks: false, drafts: false };
 /** Rows beyond which a step is cut into several submissions, so that none holds the GPU for long. */
 const NEVER = Number.POSITIVE_INFINITY;
 
@@ -69,17 +71,17 @@ export class Runner {
 
   /** Submits one step. Rejects when a shader does not compile; a lost device shows itself in `result`. */
   async submit(plan: StepPlan): Promise<SubmittedStep> {
-    const wantsLogprobs = plan.logitRows.some((r) => (r.kind & T.LOGIT_LOGPROBS) !== 0);
-    const segments = await this.segments(
-      this.stepRows(plan),
-      plan.logitRows.length,
-      plan.admitted.length > 0,
-      wantsLogprobs,
-      plan.numDraftRows > 0,
-    );
+    const wants = (kind: number) => plan.logitRows.some((r) => (r.kind & kind) !== 0);
+    const wishes = {
+      logprobs: wants(T.LOGIT_LOGPROBS),
+      masks: wants(T.LOGIT_MASKED),
+      drafts: plan.numDraftRows > 0,
+    };
+    const segments = await this.segments(this.stepRows(plan), plan.logitRows.length, plan.admitted.length > 0, wishes);
     const { queue } = this.inputs.gpu.device;
     this.uploadAdmitted(plan);
     this.uploadEmbeds(plan);
+    this.uploadMasks(plan);
     queue.writeBuffer(this.inputs.buffers.step, 0, this.descriptor, 0, this.describe(plan));
 
     const cuts = Math.min(segments.length, Math.max(1, Math.ceil(plan.numRows / this.rowsPerSubmit)));
@@ -90,7 +92,7 @@ export class Runner {
     const { samples, logprobs } = this.inputs.buffers;
     const logitRows = plan.logitRows.length;
     const parts = [{ source: samples, words: logitRows }];
-    if (wantsLogprobs) parts.push({ source: logprobs, words: logitRows * T.LOGPROB_STRIDE });
+    if (wishes.logprobs) parts.push({ source: logprobs, words: logitRows * T.LOGPROB_STRIDE });
     const readback = this.ring.record(last, logitRows > 0 ? parts : [{ source: samples, words: 1 }]);
     queue.submit([last.finish()]);
     return {
@@ -104,7 +106,7 @@ export class Runner {
   /** Runs a step only up to the end of a layer; returns the residual stream, [row][hidden]. For the self-test. */
   async residualAfterLayer(plan: StepPlan, layer: number): Promise<Float32Array> {
     const { gpu, buffers } = this.inputs;
-    const segments = await this.segments(this.stepRows(plan), 0, true, false, false);
+    const segments = await this.segments(this.stepRows(plan), 0, true, PLAIN);
     this.uploadAdmitted(plan);
     gpu.device.queue.writeBuffer(buffers.step, 0, this.descriptor, 0, this.describe(plan));
     const beginAndEmbed = 2;
@@ -114,7 +116,7 @@ export class Runner {
 
   /** Compiles what steps of `rows` rows and `logitRows` logit rows need, so that the first such step does not wait for it. */
   async prepare(rows: number, logitRows: number): Promise<void> {
-    await this.segments({ bucket: bucketOf(rows), chunks: true, loras: 0 }, logitRows, true, false, false);
+    await this.segments({ bucket: bucketOf(rows), chunks: true, loras: 0 }, logitRows, true, PLAIN);
   }
 
   /** Resolves when the GPU has done work submitted now. On a lost device it may resolve all the same. */
@@ -136,18 +138,17 @@ export class Runner {
     rows: StepRows,
     logitRows: number,
     admitting: boolean,
-    withLogprobs: boolean,
-    drafts: boolean,
+    wishes: HeadWishes,
   ): Promise<PreparedCall[][]> {
     const p = this.inputs;
     const { bucket, chunks, loras } = rows;
     const head = bucketOf(logitRows);
     const [start, layers, end] = await Promise.all([
-      this.program(`begin ${bucket} ${admitting} ${drafts}`, () => [beginCalls(p, bucket, admitting, drafts)]),
+      this.program(`begin ${bucket} ${admitting} ${wishes.drafts}`, () => [
+        beginCalls(p, bucket, admitting, wishes.drafts),
+      ]),
       this.program(`layers ${bucket} ${chunks} ${loras}`, () => layerCalls(p, rows)),
-      logitRows === 0
-        ? []
-        : this.program(`head ${head} ${withLogprobs} ${drafts}`, () => [headCalls(p, head, withLogprobs, drafts)]),
+      logitRows === 0 ? [] : this.program(`head ${head} ${Object.values(wishes)}`, () => [headCalls(p, head, wishes)]),
     ]);
     return [...start, ...layers, ...end];
   }
@@ -203,6 +204,16 @@ export class Runner {
       const rows = Math.min(count, promptLength - start);
       if (embeds === null || rows <= 0) continue;
       gpu.device.queue.writeBuffer(buffers.hidden, firstRow * width * 4, embeds, start * width, rows * width);
+    }
+  }
+
+  private uploadMasks({ masks }: StepPlan): void {
+    const { buffers, sizes, gpu } = this.inputs;
+    const words = T.maskWords(sizes);
+    for (const { slot, mask } of masks) {
+      if (mask.length !== words)
+        throw new EngineError('internal', `a grammar mask has ${mask.length} words, the vocabulary needs ${words}`);
+      gpu.device.queue.writeBuffer(buffers.masks, slot * words * 4, mask);
     }
   }
 

@@ -31,6 +31,8 @@ export interface SchedulerOptions extends StepLimits {
  * In a step: decodes in admission order, then chunks of running prefills, then new sequences, first come first served.
  * Out of blocks, the newest running sequence is preempted: it goes to the front of the queue and is computed again.
  * Each order is one of priorities first (vLLM's: lower goes first), so that those of the highest number are preempted first.
+ * A sequence under a grammar samples once the mask of the token after its last one is there (`Sequence.mask`): it sits out
+ * the steps until then, before its admission too.
  * Held sequences (whose prompt's KV another engine waits for) need no more blocks once admitted, and are not preempted:
  * that would free nothing that was promised.
  */
@@ -191,15 +193,16 @@ export class Scheduler {
   #draftShare(): number {
     const { maxDrafts, maxNumBatchedTokens, maxLogitRows, maxNumSeqs } = this.#options;
     const decodes = this.#running.filter(
-      (s) => s.canDecode && wantedDrafts(s.drafting, s.drafts, maxDrafts) > 0,
+      (s) => s.canDecode && !s.constrained && wantedDrafts(s.drafting, s.drafts, maxDrafts) > 0,
     ).length;
     // A prompt gets at least one row, as without drafts, and a row with logits.
     const spare = Math.min(maxNumBatchedTokens - maxNumSeqs - 1, maxLogitRows - maxNumSeqs);
     return Math.max(0, Math.min(maxDrafts, Math.floor(spare / Math.max(1, decodes))));
   }
 
-  /** How many drafts the sequence gets beside its known token, with blocks for them: none where no block is free. */
+  /** How many drafts the sequence gets beside its known token, with blocks for them: none where no block is free, or under a grammar, whose mask is of one token. */
   #drafts(sequence: Sequence, share: number): number {
+    if (sequence.constrained) return 0;
     // The last token is not computed, nor is what would follow it.
     const useful = sequence.maxLength - 1 - sequence.virtualLength;
     const drafts = Math.min(wantedDrafts(sequence.drafting, sequence.drafts, share), useful);
@@ -237,22 +240,28 @@ export class Scheduler {
 
   #admit(plan: PlanBuilder): void {
     const { maxNumSeqs } = this.#options;
-    // A sequence that waits for a block lets others pass; looking at maxNumSeqs of them bounds the work of a step.
+    // A sequence that waits for a block, or for its mask, lets others pass; looking for blocks of maxNumSeqs bounds the work of a step.
     let passed = 0;
+    let at = 0;
     while (passed < maxNumSeqs && this.#running.length < maxNumSeqs && plan.rowsLeft > 0) {
-      const sequence = this.#waiting[passed];
+      const sequence = this.#waiting[at];
       // Samples of a preempted sequence must be read back first: they are part of what it computes again.
       if (!sequence || sequence.pending > 0) return;
+      if (!sequence.canSample) {
+        at++;
+        continue;
+      }
       const hits = this.#blocks.match(sequence);
       if (this.#isBeingComputed(sequence, hits.length)) {
         passed++;
+        at++;
         continue;
       }
       const length = sequence.tokens.length;
       const cached = hits.length * this.#blocks.blockSize;
       const count = chunk(plan, sequence, cached, length);
       if (count === 0 || !this.#blocks.admit(sequence, hits, sequence.held ? length : cached + count)) return;
-      this.#waiting.splice(passed, 1);
+      this.#waiting.splice(at, 1);
       insertLast(this.#running, sequence);
       sequence.status = 'running';
       const slot = this.#freeSlots.pop()!;

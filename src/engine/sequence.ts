@@ -33,6 +33,8 @@ export class Sequence {
   readonly scorePrompt: boolean;
   /** It is computed for its prompt's KV: its blocks are all taken at admission, and kept from its end until it is cancelled. It is never preempted. */
   readonly held: boolean;
+  /** Its tokens are those of a grammar: it samples only where a mask says which may come next. */
+  readonly constrained: boolean;
   /** The prompt and all generated tokens that the host knows; `NO_ID` for each embedding of the prompt. */
   readonly tokens: number[];
 
@@ -52,6 +54,8 @@ export class Sequence {
   /** Drafts scheduled and not yet consumed. */
   drafts = 0;
   drafting: Drafting = DRAFTING;
+  /** The ids that its grammar allows next; null until that is known, and once a step samples by it. */
+  mask: Uint32Array<ArrayBuffer> | null = null;
   /** Prompt positions whose logprob rows have been consumed. */
   scored = 0;
   /** Prompt tokens that came from the prefix cache at the first admission; null before it. */
@@ -89,6 +93,7 @@ export class Sequence {
     // Prompt logprobs come with a choice's first frame (rule G5): after that they were delivered.
     this.scorePrompt = request.sampling.promptLogprobs !== null && generated.length === 0;
     this.held = held;
+    this.constrained = request.grammar !== undefined;
     this.tokens = [...request.prompt, ...generated];
   }
 
@@ -125,9 +130,19 @@ export class Sequence {
     return this.caches && !this.scoring;
   }
 
+  /** What it may sample next is known. */
+  get canSample(): boolean {
+    return !this.constrained || this.mask !== null;
+  }
+
   /** The next sample can be scheduled, be its input token known or not. */
   get canDecode(): boolean {
-    return this.prefillLeft === 0 && this.scheduled === this.virtualLength - 1 && this.virtualLength < this.maxLength;
+    return (
+      this.canSample &&
+      this.prefillLeft === 0 &&
+      this.scheduled === this.virtualLength - 1 &&
+      this.virtualLength < this.maxLength
+    );
   }
 }
 

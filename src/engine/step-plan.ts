@@ -1,5 +1,5 @@
 import type { Sequence } from './sequence.ts';
-import { LOGIT_LOGPROBS, LOGIT_SAMPLE } from './tables.ts';
+import { LOGIT_LOGPROBS, LOGIT_MASKED, LOGIT_SAMPLE } from './tables.ts';
 
 /** Consecutive rows of one sequence in one step: a chunk of known tokens for a prefill; one row for a decode, and one for each draft. */
 export interface SequenceRows {
@@ -28,7 +28,7 @@ export interface LogitRow {
   readonly row: number;
   /** Position of the row, as `SequenceRows` has it. Its logits are about the token at position + 1. */
   readonly position: number;
-  /** LOGIT_SAMPLE, LOGIT_LOGPROBS or both. LOGIT_LOGPROBS alone: logprobs of the prompt's token at position + 1. */
+  /** LOGIT_SAMPLE, LOGIT_LOGPROBS or both, and LOGIT_MASKED beside LOGIT_SAMPLE. LOGIT_LOGPROBS alone: logprobs of the prompt's token at position + 1. */
   readonly kind: number;
 }
 
@@ -37,6 +37,12 @@ export interface TableDelta {
   readonly slot: number;
   readonly index: number;
   readonly block: number;
+}
+
+/** The ids that a slot's grammar allows in this step; layout in tables.ts. */
+export interface SlotMask {
+  readonly slot: number;
+  readonly mask: Uint32Array<ArrayBuffer>;
 }
 
 /** A sequence that gets a slot. The slot is told apart, since a sequence that is cancelled before the step is submitted has none. */
@@ -60,6 +66,8 @@ export interface StepPlan {
   readonly logitRows: readonly LogitRow[];
   /** At most one for each entry of the block table. */
   readonly deltas: readonly TableDelta[];
+  /** One for each row that samples under a grammar. */
+  readonly masks: readonly SlotMask[];
   /** Sequences preempted since the plan before. */
   readonly preempted: number;
 }
@@ -76,6 +84,7 @@ export class PlanBuilder {
   readonly #rows: SequenceRows[] = [];
   readonly #logitRows: LogitRow[] = [];
   readonly #deltas: TableDelta[] = [];
+  readonly #masks: SlotMask[] = [];
   #numRows = 0;
   #numDecodeRows = 0;
   #numDraftRows = 0;
@@ -118,8 +127,12 @@ export class PlanBuilder {
     const samples = end >= sequence.admittedLength;
     const sample = samples ? this.#logitRows.length : null;
     if (samples) {
-      const kind = LOGIT_SAMPLE | (sampling.logprobs === null ? 0 : LOGIT_LOGPROBS);
+      const { mask } = sequence;
+      const masked = mask === null ? 0 : LOGIT_MASKED;
+      const kind = LOGIT_SAMPLE | (sampling.logprobs === null ? 0 : LOGIT_LOGPROBS) | masked;
       for (let p = decode ? start : end - 1; p < end; p++) logit(p, kind);
+      if (mask !== null) this.#masks.push({ slot, mask });
+      sequence.mask = null;
       sequence.pending++;
     }
     this.#rows.push({ sequence, run, slot, firstRow, start, count, decode, sample });
@@ -144,6 +157,7 @@ export class PlanBuilder {
       numDraftRows: this.#numDraftRows,
       logitRows: this.#logitRows,
       deltas: this.#deltas,
+      masks: this.#masks,
       preempted,
     };
   }

@@ -18,6 +18,7 @@ export function recordOf(plan: StepPlan, inFlight: number, submitted: SubmittedS
     bytes,
     loras: lorasOf(plan).size,
     loraRows: plan.rows.reduce((sum, { sequence, count }) => sum + (sequence.lora ? count : 0), 0),
+    constrainedRows: plan.masks.length,
     preempted: plan.preempted,
     hostMs,
   };

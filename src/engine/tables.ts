@@ -14,6 +14,7 @@ import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS } from '../protocol/samp
  * counts     [maxSlots][vocab] how often the slot generated the id; bit 31: the id is in its prompt
  * rows       [maxRows] vec4<u32>(slot, position, token, active): `begin` resolves the step's rows into it
  * samples    [maxLogitRows] sampled id, NO_TOKEN or REJECTED
+ * masks      [maxSlots][ceil(vocab / 32)] bit id % 32 of word id / 32: the slot's grammar allows the id next
  * logprobs   [maxLogitRows][LOGPROB_STRIDE] logprob of the target (f32), its rank, MAX_TOP ids, MAX_TOP logprobs (f32)
  */
 export const STEP_NUM_ROWS = 0;
@@ -36,6 +37,8 @@ export const REJECTED = 0xfffffffe;
 /** Kinds of logit row (bits). */
 export const LOGIT_SAMPLE = 1;
 export const LOGIT_LOGPROBS = 2;
+/** Its ids are held to the mask of its slot. */
+export const LOGIT_MASKED = 4;
 
 export const SLOT_LENGTH = 0;
 export const SLOT_PROMPT_LENGTH = 1;
@@ -83,6 +86,11 @@ export interface LoraSizes {
   readonly rank: number;
 }
 
+/** Words of one slot's grammar mask. */
+export function maskWords({ vocabSize }: Pick<TableSizes, 'vocabSize'>): number {
+  return Math.ceil(vocabSize / 32);
+}
+
 /** Word offsets of the sections of the step descriptor. */
 export function stepLayout(s: TableSizes): {
   rows: number;
@@ -116,6 +124,7 @@ export function tableConstants(s: TableSizes): Record<string, number> {
     REJECTED,
     LOGIT_SAMPLE,
     LOGIT_LOGPROBS,
+    LOGIT_MASKED,
     SLOT_LENGTH,
     SLOT_PROMPT_LENGTH,
     SLOT_DONE,
@@ -143,5 +152,6 @@ export function tableConstants(s: TableSizes): Record<string, number> {
     MAX_LEN: s.maxLen,
     MAX_BLOCKS_PER_SEQ: s.maxBlocksPerSeq,
     VOCAB: s.vocabSize,
+    MASK_WORDS: maskWords(s),
   };
 }

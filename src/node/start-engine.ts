@@ -86,6 +86,7 @@ export async function startEngine(
       fingerprint: offer.model.fingerprint,
       hasher: await blockHasherOf(offer),
       golden: golden === null ? null : Golden.parse(golden),
+      grammars: null,
       options: engineOptions(options),
       listener: (i) => listenerOf(listener, first + i),
       notice,

@@ -26,6 +26,12 @@ export const Choice = z.object({
 });
 export type Choice = z.infer<typeof Choice>;
 
+/** Longest grammar, in characters of its EBNF. */
+export const MAX_GRAMMAR_LENGTH = 1 << 18;
+
+/** A grammar in xgrammar's EBNF (https://www.w3.org/TR/xml/#sec-notation with regular repetition); it begins at the rule `root`. */
+export const Grammar = z.string().min(1).max(MAX_GRAMMAR_LENGTH);
+
 /** What an engine computes: the ids of a prompt, continued for each choice. */
 export const GenerateRequest = z.object({
   request: RequestId,
@@ -42,6 +48,8 @@ export const GenerateRequest = z.object({
   priority: Priority.optional(),
   /** W3C trace context of whoever asked, for log lines. */
   traceparent: Traceparent.optional(),
+  /** Each choice is a sentence of it, or the beginning of one where `maxTokens` ended it (rule G14). */
+  grammar: Grammar.optional(),
   /** `false`: it neither reads nor fills the prefix cache, and no KV event tells of it (rule H3). */
   cache: z.literal(false).optional(),
 });

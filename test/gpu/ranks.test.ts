@@ -39,6 +39,7 @@ describe('two engines of one device', () => {
       fingerprint: 'test',
       hasher: await createBlockHasher('xxh3'),
       golden: Golden.parse(await readModelJson(files, 'self-test.json')),
+      grammars: null,
       options: { ...DEFAULTS, engines: 2, numGpuBlocksOverride: 64, maxModelLen: 512, maxNumSeqs: 4 },
       now: () => performance.now(),
       listener: (i) => ({

@@ -6,6 +6,7 @@ import { type ModelFiles, readModelJson } from '../../src/engine/files/source.ts
 import { withRopeFactors } from '../../src/engine/gguf/spec.ts';
 import type { Gpu } from '../../src/engine/gpu/device.ts';
 import type { ShaderLibrary } from '../../src/engine/gpu/shader-source.ts';
+import type { GrammarMatcher } from '../../src/engine/grammar.ts';
 import { readModelSpec } from '../../src/engine/model/read-spec.ts';
 import type { TensorRole } from '../../src/engine/model/spec.ts';
 import { Golden } from '../../src/engine/self-test.ts';
@@ -50,6 +51,7 @@ export interface TestEngineOptions extends Partial<EngineOptions> {
   /** Default: one of its own. */
   readonly gpu?: Gpu;
   readonly skipGolden?: boolean;
+  readonly grammars?: GrammarMatcher;
   readonly dtype?: DtypeOption;
   readonly quantization?: QuantizationOption;
   /** Of one buffer of weights. */
@@ -124,6 +126,7 @@ export class TestEngine {
       fingerprint: 'test',
       hasher: await createBlockHasher('xxh3'),
       golden: hasGolden ? Golden.parse(await readModelJson(files, 'self-test.json')) : null,
+      grammars: options.grammars ?? null,
       options: { ...DEFAULTS, ...options },
       now: () => performance.now(),
       listener: () => ({

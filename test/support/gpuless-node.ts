@@ -168,6 +168,7 @@ export class GpulessNode {
       runner: { submit: async (plan) => this.#submit(plan, gpu), roundtrip: async () => {}, destroy() {} },
       copies: new SimulatedCopies(gpu, info),
       loras,
+      grammars: null,
       listener: {
         ...listener,
         tokens: (frames) => {

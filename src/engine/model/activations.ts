@@ -4,7 +4,7 @@ import { partialsBytes } from '../kernels/attention.ts';
 import { sampleScratchBytes } from '../kernels/sample.ts';
 import type { KernelVariant } from '../kernels/variant.ts';
 import { loraColumns } from '../lora/sites.ts';
-import { LOGPROB_STRIDE, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
+import { LOGPROB_STRIDE, maskWords, SLOT_STRIDE, stepLayout, type TableSizes } from '../tables.ts';
 import type { ExpertsSpec, ModelSpec } from './spec.ts';
 
 /** A buffer that the model does not need is there all the same, as small as buffers get. */
@@ -27,6 +27,7 @@ export function engineBufferSizes(spec: ModelSpec, s: TableSizes, variant: Kerne
     blockTable: s.maxSlots * s.maxBlocksPerSeq * 4,
     bias: s.maxSlots * MAX_LOGIT_BIAS * 8,
     counts: s.maxSlots * s.vocabSize * 4,
+    masks: s.maxSlots * maskWords(s) * 4,
     rows: s.maxRows * 16,
     samples: s.maxLogitRows * 4,
     logprobs: s.maxLogitRows * LOGPROB_STRIDE * 4,

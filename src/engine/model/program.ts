@@ -5,6 +5,7 @@ import { begin } from '../kernels/begin.ts';
 import { draft } from '../kernels/draft.ts';
 import { embed } from '../kernels/embed.ts';
 import { logprobs } from '../kernels/logprobs.ts';
+import { maskLogits } from '../kernels/mask-logits.ts';
 import { matmul } from '../kernels/matmul.ts';
 import { rmsNorm } from '../kernels/rms-norm.ts';
 import { sample } from '../kernels/sample.ts';
@@ -63,11 +64,16 @@ export function layerCalls(p: ProgramInputs, rows: StepRows): KernelCall[][] {
   return [embedding, ...spec.layers.map((layer, i) => oneLayer(p, rows, layer, i))];
 }
 
-/**
- * Logits of the step's logit rows, then one sampled token for each row that samples; `bucket` counts logit rows; `drafts`: they may be
- * of rows that hold some.
- */
-export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolean, drafts: boolean): KernelCall[] {
+/** What some logit rows of a step want beside a sampled token. */
+export interface HeadWishes {
+  readonly logprobs: boolean;
+  readonly masks: boolean;
+  /** They may be of rows that hold drafts. */
+  readonly drafts: boolean;
+}
+
+/** Logits of the step's logit rows, then one sampled token for each row that samples; `bucket` counts logit rows. */
+export function headCalls(p: ProgramInputs, bucket: number, wishes: HeadWishes): KernelCall[] {
   const { spec, sizes, variant, matrices, buffers: b } = p;
   const logitRows = { variant, matrices, bucket, step: b.step, countWord: STEP_NUM_LOGIT_ROWS };
   const sampling = { bucket, sizes, step: b.step, rows: b.rows, slots: b.slots };
@@ -100,6 +106,19 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
             logits: b.logits,
           }),
         ]),
+    ...(wishes.masks
+      ? [
+          maskLogits({
+            label: 'mask logits',
+            bucket,
+            sizes,
+            step: b.step,
+            rows: b.rows,
+            masks: b.masks,
+            logits: b.logits,
+          }),
+        ]
+      : []),
     adjustLogits({
       ...sampling,
       label: 'adjust logits',
@@ -112,7 +131,7 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
       ...sampling,
       label: 'sample',
       variant,
-      commit: !drafts,
+      commit: !wishes.drafts,
       scores: b.scores,
       history: b.history,
       counts: b.counts,
@@ -120,10 +139,10 @@ export function headCalls(p: ProgramInputs, bucket: number, withLogprobs: boolea
       scratch: b.scratch,
     }),
   ];
-  if (drafts) {
+  if (wishes.drafts) {
     calls.push(accept({ ...sampling, label: 'accept', history: b.history, counts: b.counts, samples: b.samples }));
   }
-  if (withLogprobs) {
+  if (wishes.logprobs) {
     calls.push(
       logprobs({
         ...sampling,

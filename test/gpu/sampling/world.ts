@@ -4,6 +4,7 @@ import { adjustLogits } from '../../../src/engine/kernels/adjust-logits.ts';
 import { begin } from '../../../src/engine/kernels/begin.ts';
 import { draft } from '../../../src/engine/kernels/draft.ts';
 import { logprobs } from '../../../src/engine/kernels/logprobs.ts';
+import { maskLogits } from '../../../src/engine/kernels/mask-logits.ts';
 import { sample, sampleScratchBytes } from '../../../src/engine/kernels/sample.ts';
 import { slotCounts } from '../../../src/engine/kernels/slot-counts.ts';
 import type { KernelVariant } from '../../../src/engine/kernels/variant.ts';
@@ -30,6 +31,8 @@ export interface RowSpec {
   /** Default: LOGIT_SAMPLE; null for a row without logits. */
   readonly kind?: number | null;
   readonly logits?: ArrayLike<number>;
+  /** Ids that the slot's grammar allows; the kind has to say that it is masked. */
+  readonly allowed?: readonly number[];
 }
 
 export interface StepSpec {
@@ -81,6 +84,7 @@ export class World {
       blockTable: words(s.maxSlots * s.maxBlocksPerSeq),
       bias: words(s.maxSlots * MAX_LOGIT_BIAS * 2),
       counts: words(s.maxSlots * s.vocabSize),
+      masks: words(s.maxSlots * T.maskWords(s)),
       rows: words(s.maxRows * 4),
       samples: words(s.maxLogitRows),
       logprobs: words(s.maxLogitRows * T.LOGPROB_STRIDE),
@@ -125,6 +129,7 @@ export class World {
       d.set([row.slot, row.position ?? T.POSITION_FROM_SLOT - (row.draft ?? 0)], at.rows + 2 * r);
     for (const [i, row] of logitRows.entries()) {
       d.set([step.rows.indexOf(row), row.kind ?? T.LOGIT_SAMPLE], at.logits + 2 * i);
+      if (row.allowed) queue.writeBuffer(b.masks, row.slot * T.maskWords(s) * 4, maskOf(row.allowed, s));
       if (row.logits) queue.writeBuffer(b.logits, i * s.vocabSize * 4, Float32Array.from(row.logits));
     }
     d.set(step.deltas?.flat() ?? [], at.deltas);
@@ -160,6 +165,8 @@ export class World {
     if (logitRows.length === 0) return calls;
     const head = { ...shared, bucket: step.bucket ?? logitRows.length, rows: b.rows, variant: this.variant };
     const { bias, counts, logits, scores, history, samples, scratch } = b;
+    if (logitRows.some((r) => ((r.kind ?? 0) & T.LOGIT_MASKED) !== 0))
+      calls.push(maskLogits({ ...head, label: 'mask', masks: b.masks, logits }));
     calls.push(adjustLogits({ ...head, label: 'adjust', bias, counts, logits, scores }));
     calls.push(sample({ ...head, label: 'sample', commit: !drafts, scores, history, counts, samples, scratch }));
     if (drafts) calls.push(accept({ ...head, label: 'accept', history, counts, samples }));
@@ -203,6 +210,12 @@ export class World {
       top: Array.from({ length: top }, (_, k) => [words[2 + k]!, floats[2 + MAX_TOP_LOGPROBS + k]!]),
     };
   }
+}
+
+function maskOf(allowed: readonly number[], sizes: T.TableSizes): Uint32Array<ArrayBuffer> {
+  const mask = new Uint32Array(T.maskWords(sizes));
+  for (const id of allowed) mask[id >> 5]! |= 1 << (id & 31);
+  return mask;
 }
 
 function logitRowsOf(step: StepSpec): RowSpec[] {

@@ -1,5 +1,6 @@
 import type { EngineError, EngineInfo, PrefillProgress } from '../../../src/engine/api.ts';
 import { StepLoop } from '../../../src/engine/engine.ts';
+import type { GrammarMatcher } from '../../../src/engine/grammar.ts';
 import { BlockManager } from '../../../src/engine/kv/block-manager.ts';
 import { Scheduler } from '../../../src/engine/scheduler.ts';
 import type { StepPlan } from '../../../src/engine/step-plan.ts';
@@ -19,6 +20,7 @@ export interface SimulatedEngineOptions {
   readonly prefixCaching?: boolean;
   readonly stepsInFlight?: number;
   readonly maxDrafts?: number;
+  readonly grammars?: GrammarMatcher;
   /** Awaited before a step is submitted, as when a shader is compiled, and before its results are there. */
   readonly pause?: () => Promise<void>;
 }
@@ -35,6 +37,7 @@ export class SimulatedEngine {
   readonly tokens = new Map<string, number[]>();
   readonly finished = new Set<string>();
   readonly lost: EngineError[] = [];
+  readonly failed = new Map<string, EngineError>();
   preemptions = 0;
   prefilled: (request: string, progress: PrefillProgress) => void = () => {};
   /** Resolves the GPU's roundtrips; replace it to let the GPU hang. */
@@ -72,6 +75,7 @@ export class SimulatedEngine {
       runner: { submit, roundtrip: () => this.roundtrip(), destroy() {} },
       copies: prefixCaching ? this.copies : null,
       loras: null,
+      grammars: options.grammars ?? null,
       listener: {
         tokens: (frames) => {
           for (const { request, tokens, finish } of frames) {
@@ -81,7 +85,7 @@ export class SimulatedEngine {
         },
         kvEvents: (events) => this.replay.apply(events),
         prefilled: (request, progress) => this.prefilled(request, progress),
-        failed() {},
+        failed: (request, error) => this.failed.set(request, error),
         lost: (error) => this.lost.push(error),
       },
       stepsInFlight,

@@ -4,6 +4,7 @@ import { LOGIT_SAMPLE, NO_TOKEN, REJECTED } from '../../../src/engine/tables.ts'
 import type { SamplingParams } from '../../../src/protocol/sampling.ts';
 
 export const VOCAB = 11;
+const EVERY_ID = Uint32Array.of(0xffffffff);
 
 /** What a position's K and V hold here: a number made of its token and of all K and V before it. */
 function attend(token: number, before: readonly number[]): number {
@@ -17,10 +18,16 @@ function loraShift(name = ''): number {
   return [...name].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 9973, 0) * 1000;
 }
 
-/** The token that a position's state chooses as number `offset` of its choice: never a stop id before `minTokens`. */
-function choose(state: number, offset: number, { stopIds, minTokens }: SamplingParams): number {
+/** The token that a position's state chooses as number `offset` of its choice: never a stop id before `minTokens`, and one that the mask allows. */
+function choose(
+  state: number,
+  offset: number,
+  { stopIds, minTokens }: SamplingParams,
+  mask: Uint32Array = EVERY_ID,
+): number {
   let token = state % VOCAB;
-  while (offset < minTokens && stopIds.includes(token)) token = (token + 1) % VOCAB;
+  while ((offset < minTokens && stopIds.includes(token)) || ((mask[0]! >> token) & 1) === 0)
+    token = (token + 1) % VOCAB;
   return token;
 }
 
@@ -86,6 +93,7 @@ export class SimulatedGpu {
     }
     for (const { slot, index, block } of plan.deltas) this.#tables[slot]![index] = block;
 
+    const masks = new Map(plan.masks.map(({ slot, mask }) => [slot, mask]));
     const samples = plan.logitRows.map(() => NO_TOKEN);
     // All sequences of a step run side by side: none may read what another writes in the same step.
     const writes: [number, number][] = [];
@@ -105,7 +113,7 @@ export class SimulatedGpu {
         writes.push([this.#cell(at, position), state]);
         const wanted = plan.logitRows.findIndex((l) => l.row === firstRow + i);
         if (wanted >= 0 && plan.logitRows[wanted]!.kind & LOGIT_SAMPLE)
-          samples[wanted] = right && !slot.done ? this.#sample(slot, state) : REJECTED;
+          samples[wanted] = right && !slot.done ? this.#sample(slot, state, masks.get(at)) : REJECTED;
         if (decode) {
           token = position + 1 < slot.maxLength - 1 ? draft(plan.step + state, samples[wanted]!) : null;
           right &&= token === samples[wanted];
@@ -125,10 +133,11 @@ export class SimulatedGpu {
     this.#pool.set(states, block * this.#blockSize);
   }
 
-  #sample(slot: Slot, state: number): number {
-    const { sampling } = slot.sequence;
+  #sample(slot: Slot, state: number, mask: Uint32Array | undefined): number {
+    const { sampling, constrained } = slot.sequence;
+    if (constrained !== (mask !== undefined)) throw new Error('a mask too many or too few');
     const offset = slot.history.length - slot.promptLength;
-    const token = choose(state, offset, sampling);
+    const token = choose(state, offset, sampling, mask);
     slot.history.push(token);
     slot.done =
       (offset >= sampling.minTokens && sampling.stopIds.includes(token)) || slot.history.length >= slot.maxLength;
