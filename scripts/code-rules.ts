@@ -24,7 +24,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   config: { layers: ['protocol'], packages: ['zod'] },
   engine: { layers: BASE, packages: ISOMORPHIC },
   frontend: { layers: BASE, packages: [...ISOMORPHIC, 'hono', '@huggingface/jinja', '@huggingface/tokenizers'] },
-  node: { layers: MIDDLE, packages: [...ISOMORPHIC, 'hono', 'comlink', 'idb'] },
+  node: { layers: MIDDLE, packages: [...ISOMORPHIC, 'hono', 'comlink', 'idb', '@mlc-ai/web-xgrammar'] },
   hub: { layers: MIDDLE, packages: null },
   dynamo: { layers: MIDDLE, packages: null },
   playwright: { layers: ['hub', ...MIDDLE], packages: null },

@@ -10,6 +10,7 @@ import { adapterRoom } from './node/adapter-room.ts';
 import { ClusterNode } from './node/cluster-node.ts';
 import type { LeaveTimes } from './node/departure.ts';
 import type { StartEngine } from './node/engine-offer.ts';
+import { startGrammarWorker } from './node/grammar/start-worker.ts';
 import { endingFiles, openModelFiles } from './node/model-files.ts';
 import { Progress } from './node/progress.ts';
 import { IDLE, type NodeSnapshot } from './node/snapshot.ts';
@@ -122,7 +123,7 @@ function begin(): boolean {
 }
 
 function place(): Parameters<typeof startEngine>[0] {
-  return { gpu: navigator.gpu, shaders, now };
+  return { gpu: navigator.gpu, shaders, now, clock: systemClock, startGrammarThread: startGrammarWorker };
 }
 
 function clusterStart({ hubUrl, query }: JoinOptions): StartEngine {

@@ -55,7 +55,7 @@ export interface EngineInputs {
   readonly hasher: BlockHasher;
   /** Known output of this model; null = check one layer against the CPU instead. */
   readonly golden: Golden | null;
-  /** Shared by the engines, and the caller's to close; null where no grammars are matched. */
+  /** Shared by the engines; null where no grammars are matched. */
   readonly grammars: GrammarMatcher | null;
   readonly options: EngineOptions;
   /** Hears, in words, of what is served otherwise than the model would have it. */

@@ -29,6 +29,4 @@ export interface GrammarMatch {
 /** Says which tokens may come next in sequences under a grammar. It works beside the engine: nothing here makes a step wait. */
 export interface GrammarMatcher {
   open(wish: GrammarWish, listener: GrammarListener): GrammarMatch;
-  /** Ends all matches. */
-  close(): void;
 }

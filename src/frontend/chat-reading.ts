@@ -16,6 +16,8 @@ export interface ChatReading {
   counter(): ReasoningTokens | null;
   /** Marks that are special tokens, which the parser must see. */
   readonly shownTokenIds: ReadonlySet<number>;
+  /** The answer begins within reasoning. */
+  readonly begun: boolean;
 }
 
 /** What reads the answers to `request`, whose prompt is `prompt`. Throws `ApiError` 400 for tools whose calls nobody could read. */
@@ -27,6 +29,7 @@ export function chatReading(request: ChatRequest, prompt: string, model: ServedM
   const start = thought === null ? 'unsaid' : promptThought(thought, prompt, continued);
   const ids = (texts: readonly string[]) => model.tokenizer?.tokenIds(texts) ?? new Set<number>();
   const ends = ids(thought?.ends ?? []);
+  const begun = thought !== null && (start === 'open' || (thought.assumed && start === 'unsaid'));
   return {
     parser: () =>
       new OutputParser({
@@ -38,10 +41,8 @@ export function chatReading(request: ChatRequest, prompt: string, model: ServedM
     counter: () =>
       thought === null || model.tokenizer === null || ends.size === 0
         ? null
-        : new ReasoningTokens(
-            { starts: ids(thought.starts), ends, begun: start === 'open' || (thought.assumed && start === 'unsaid') },
-            model.tokenizer,
-          ),
+        : new ReasoningTokens({ starts: ids(thought.starts), ends, begun }, model.tokenizer),
+    begun,
     shownTokenIds: ids([...(format?.special ?? []), ...(thought?.starts ?? []), ...(thought?.ends ?? [])]),
   };
 }

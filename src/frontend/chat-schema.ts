@@ -76,7 +76,7 @@ const Tool = z.strictObject({
       name: z.string().min(1).max(256),
       description: z.string().optional(),
       parameters: z.record(z.string(), z.unknown()).optional(),
-      strict: z.literal(false, 'arguments are not held to their schema here: leave it out or send false').optional(),
+      strict: z.boolean().optional(),
     }),
   ),
 });
@@ -112,7 +112,6 @@ export const ChatRequest = z.strictObject({
   tool_choice: ToolChoice.optional(),
   parallel_tool_calls: z.boolean().optional(),
   include_reasoning: z.boolean().optional(),
-  response_format: z.strictObject({ type: z.literal('text', 'only {"type": "text"} is supported') }).optional(),
   modalities: z.tuple([z.literal('text')]).optional(),
   documents: z.array(z.record(z.string(), z.string())).max(MAX_MESSAGES).optional(),
   echo: z.literal(false, 'only /v1/completions gives prompts back: leave it out or send false').optional(),
@@ -138,9 +137,17 @@ export function parseChatRequest(body: unknown): ChatRequest {
 }
 
 function checkToolChoice({ tools = [], tool_choice: choice = 'auto' }: ChatRequest): void {
-  if (choice === 'auto' || choice === 'none') return;
-  if (tools.length === 0) throw badRequest("'tool_choice' needs 'tools' to choose from.", 'tool_choice');
-  throw badRequest('\'tool_choice\' cannot force calls yet: send "auto" or "none".', 'tool_choice');
+  if (choice !== 'auto' && choice !== 'none') {
+    if (tools.length === 0) throw badRequest("'tool_choice' needs 'tools' to choose from.", 'tool_choice');
+    return;
+  }
+  const strict = tools.findIndex((tool) => tool.function.strict === true);
+  if (strict < 0) return;
+  const field = `tools[${strict}].function.strict`;
+  throw badRequest(
+    `'${field}' needs calls that are forced: arguments are held to their schema with 'tool_choice': "required" or a function, and with no other. Send one of them, or leave 'strict' out.`,
+    field,
+  );
 }
 
 /** Throws `ApiError` 400 where a request wants its last message to be gone on with and that cannot be. */

@@ -2,7 +2,10 @@ import type { ServedModel } from './backend.ts';
 import { chatReading } from './chat-reading.ts';
 import { ChatShape } from './chat-response.ts';
 import type { ChatRequest } from './chat-schema.ts';
+import { badRequest } from './errors.ts';
 import type { GenerationPlan } from './generation.ts';
+import { forcedCallsGrammar } from './grammar/forced-calls.ts';
+import { structuredGrammar } from './grammar/structured-output.ts';
 import { tokenNames } from './logprobs.ts';
 import { chatPrompt } from './prompt.ts';
 import type { ResponseHead, ResponseShape } from './response.ts';
@@ -17,6 +20,12 @@ export function planChat(
 ): { plan: GenerationPlan; shape: ResponseShape } {
   const { text, ids } = chatPrompt(request, model);
   const reading = chatReading(request, text, model);
+  const grammar = chatGrammar(request, model);
+  if (grammar !== null && reading.begun) {
+    throw badRequest(
+      'This model begins with reasoning, which cannot be held to a grammar. Turn it off where the template knows how, as by \'chat_template_kwargs\': {"enable_thinking": false}.',
+    );
+  }
   const field = request.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
   const tokens = request[field];
   const sampling = samplingParams(
@@ -40,6 +49,7 @@ export function planChat(
       output: { ...outputOptions(request, model), shownTokenIds: reading.shownTokenIds },
       cacheSalt: request.cache_salt,
       priority: request.priority,
+      grammar,
     },
     shape: new ChatShape({
       head,
@@ -50,4 +60,15 @@ export function planChat(
       promptIds: request.return_token_ids === true ? ids : null,
     }),
   };
+}
+
+/** What the answer is held to: calls that are forced, or what the request says it must be; null for nothing. Throws `ApiError` 400. */
+function chatGrammar(request: ChatRequest, model: ServedModel): string | null {
+  const { tools = [], tool_choice: choice = 'auto', parallel_tool_calls: parallel = true } = request;
+  const field = 'tool_choice';
+  if (choice === 'auto' || choice === 'none') return structuredGrammar(request, model);
+  return structuredGrammar(request, model, {
+    field,
+    grammar: () => forcedCallsGrammar(tools, choice === 'required' ? null : choice.function.name, parallel),
+  });
 }

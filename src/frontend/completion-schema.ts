@@ -35,7 +35,6 @@ export const CompletionRequest = z.strictObject({
   echo: z.boolean().optional(),
   best_of: z.number().int().min(1).max(MAX_CHOICES).optional(),
   suffix: z.literal('', 'inserting before a suffix is not supported').optional(),
-  response_format: z.strictObject({ type: z.literal('text', 'only {"type": "text"} is supported') }).optional(),
   prompt_embeds: Embeds.optional(),
 });
 /** With the prompts in the order of their choices: embeddings first, then texts and ids. At least one. */

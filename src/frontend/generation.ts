@@ -29,6 +29,8 @@ export interface GenerationPlan {
   readonly priority: number | undefined;
   /** Of the client's trace. */
   readonly traceparent?: string | undefined;
+  /** Each choice is held to it; null = free. */
+  readonly grammar: string | null;
 }
 
 export interface Generation {
@@ -93,6 +95,7 @@ async function* runPrompt(
     ...(plan.cacheSalt === undefined ? {} : { cacheSalt: plan.cacheSalt }),
     ...(plan.traceparent === undefined ? {} : { traceparent: plan.traceparent }),
     ...(plan.priority === undefined ? {} : { priority: plan.priority }),
+    ...(plan.grammar === null ? {} : { grammar: plan.grammar }),
   };
   const own = new AbortController();
   try {

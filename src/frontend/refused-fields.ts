@@ -6,7 +6,6 @@ const refused = (reason: string) => z.never(reason).optional();
 const only = <const T extends boolean | number>(neutral: T, reason: string) =>
   z.literal(neutral, `only ${neutral} is supported: ${reason}`).optional();
 
-const GUIDED = 'output is not held to a grammar here';
 const MEDIA = 'models here read and write text only';
 
 /** Fields of OpenAI's, vLLM's and Dynamo's that both endpoints refuse by name. */
@@ -19,13 +18,8 @@ export const refusedFields = {
   vllm_xargs: refused('there are no custom sampling arguments here'),
   kv_transfer_params: refused('the hub decides where KV blocks go; see nvext for wishes'),
   request_id: refused('name a request with the header x-request-id'),
-  structured_outputs: refused(GUIDED),
-  guided_json: refused(GUIDED),
-  guided_regex: refused(GUIDED),
-  guided_choice: refused(GUIDED),
-  guided_grammar: refused(GUIDED),
-  guided_decoding_backend: refused(GUIDED),
-  guided_whitespace_pattern: refused(GUIDED),
+  guided_decoding_backend: refused('there is one way of holding output to a grammar'),
+  guided_whitespace_pattern: refused('JSON has the blanks that it may have'),
 };
 
 /** Those of /v1/chat/completions alone. */

@@ -3,6 +3,7 @@ import { Priority } from '../protocol/generate.ts';
 import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS, SamplingParams, TokenId } from '../protocol/sampling.ts';
 import { dropNulls } from './drop-nulls.ts';
 import { type ApiError, badRequest } from './errors.ts';
+import { structuredFields } from './grammar/structured-output.ts';
 import { refusedFields } from './refused-fields.ts';
 import { Nvext } from './routing.ts';
 
@@ -81,6 +82,7 @@ export const sharedFields = {
   priority: Priority.optional(),
   cache_salt: z.string().min(1).max(256).optional(),
   nvext: Nvext.optional(),
+  ...structuredFields,
 
   // Harmless here: they change nothing about the answer, so they are taken and have no effect.
   user: z.string().max(4096).optional(),

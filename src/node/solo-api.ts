@@ -1,6 +1,6 @@
 import type { Engine } from '../engine/api.ts';
 import { ggufFiles } from '../engine/files/gguf-file.ts';
-import { type ModelFiles, readModelJson, readModelText } from '../engine/files/source.ts';
+import { type ModelFiles, readModelJson } from '../engine/files/source.ts';
 import { joinParts } from '../engine/gguf/parts.ts';
 import { readGgufParts } from '../engine/gguf/read-header.ts';
 import { ggufSpec } from '../engine/gguf/spec.ts';
@@ -8,13 +8,13 @@ import { modelSpec } from '../engine/model/config.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
 import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
-import { ggufTokenizerFiles } from '../frontend/gguf-tokenizer.ts';
 import { NO_METRICS } from '../frontend/metrics.ts';
 import { modelParsers } from '../frontend/parsers/model-parsers.ts';
 import { loadChatTokenizer, type TokenizerFiles } from '../frontend/tokenizer.ts';
 import { systemClock } from '../protocol/clock.ts';
 import { generationDefaults } from '../protocol/generation-config.ts';
 import type { LocalBackend } from './local-backend.ts';
+import { readTokenizerFiles } from './tokenizer-files.ts';
 
 /** Body of one request; the page itself is the only one who asks. */
 const MAX_BODY_BYTES = 8 << 20;
@@ -72,20 +72,10 @@ async function factsOf(files: ModelFiles): Promise<{
   tokenizer: TokenizerFiles;
   generation: unknown;
 }> {
+  const tokenizer = await readTokenizerFiles(files);
   const gguf = ggufFiles(files);
-  if (gguf) {
-    const whole = joinParts(await readGgufParts(files, gguf));
-    return { spec: ggufSpec(whole, gguf[0]), tokenizer: ggufTokenizerFiles(whole.metadata), generation: {} };
-  }
+  if (gguf) return { spec: ggufSpec(joinParts(await readGgufParts(files, gguf)), gguf[0]), tokenizer, generation: {} };
   const has = (path: string) => files.offer.files.some((file) => file.path === path);
   const generation = has('generation_config.json') ? await readModelJson(files, 'generation_config.json') : {};
-  return {
-    spec: modelSpec(await readModelJson(files, 'config.json'), generation),
-    tokenizer: {
-      tokenizerJson: await readModelJson(files, 'tokenizer.json'),
-      tokenizerConfig: has('tokenizer_config.json') ? await readModelJson(files, 'tokenizer_config.json') : {},
-      ...(has('chat_template.jinja') && { chatTemplate: await readModelText(files, 'chat_template.jinja') }),
-    },
-    generation,
-  };
+  return { spec: modelSpec(await readModelJson(files, 'config.json'), generation), tokenizer, generation };
 }

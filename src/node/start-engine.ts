@@ -12,8 +12,12 @@ import { weightRoom } from '../engine/model/memory.ts';
 import { readModelSpec } from '../engine/model/read-spec.ts';
 import { Golden } from '../engine/self-test.ts';
 import { loadWeights } from '../engine/weights/weights.ts';
+import type { Clock } from '../protocol/clock.ts';
 import { blockHasherOf, hashSeedOf } from './block-hasher.ts';
 import type { EngineIdentity, StartListener } from './engine-offer.ts';
+import type { StartGrammarThread } from './grammar/messages.ts';
+import { ThreadMatcher } from './grammar/thread-matcher.ts';
+import { readVocabulary } from './grammar/vocabulary.ts';
 import type { Progress } from './progress.ts';
 import { listenerOf, Ranks, type RanksListener } from './ranks.ts';
 
@@ -22,6 +26,8 @@ export interface EnginePlace {
   readonly gpu: GPU | undefined;
   readonly shaders: ShaderLibrary;
   readonly now: () => number;
+  readonly clock: Clock;
+  readonly startGrammarThread: StartGrammarThread;
 }
 
 /** What is to be made, and from what. */
@@ -86,7 +92,11 @@ export async function startEngine(
       fingerprint: offer.model.fingerprint,
       hasher: await blockHasherOf(offer),
       golden: golden === null ? null : Golden.parse(golden),
-      grammars: null,
+      grammars: new ThreadMatcher({
+        startThread: place.startGrammarThread,
+        vocabulary: () => readVocabulary(files, spec.vocabSize, spec.eosIds),
+        clock: place.clock,
+      }),
       options: engineOptions(options),
       listener: (i) => listenerOf(listener, first + i),
       notice,

@@ -83,7 +83,14 @@ export class TestEngine {
   readonly events: KvEvent[] = [];
   private readonly waiting = new Map<
     string,
-    { choices: Map<number, Collected>; left: number; resolve: (c: Collected[]) => void; reject: (e: Error) => void }
+    {
+      choices: Map<number, Collected>;
+      left: number;
+      resolve: (c: Collected[]) => void;
+      reject: (e: Error) => void;
+      /** Tokens of earlier attempts. */
+      before?: number;
+    }
   >();
   private number = 0;
   /** Of the buffers that hold them. */
@@ -168,6 +175,29 @@ export class TestEngine {
     });
   }
 
+  /** Goes on where an earlier attempt of a choice was. */
+  async resume(
+    prompt: readonly number[],
+    generated: readonly number[],
+    sampling: Partial<SamplingParams>,
+    grammar: string,
+  ): Promise<Collected> {
+    const request = `r${this.number++}`;
+    const collected = { tokens: [], logprobs: [], promptLogprobs: null, cachedTokens: -1, finish: '' };
+    const [choice] = await new Promise<Collected[]>((resolve, reject) => {
+      this.waiting.set(request, {
+        choices: new Map([[0, collected]]),
+        left: 1,
+        resolve,
+        reject,
+        before: generated.length,
+      });
+      const choices = [{ choice: 0, generated: [...generated] }];
+      this.engine.add({ request, prompt: [...prompt], choices, sampling: { ...GREEDY, ...sampling }, grammar });
+    });
+    return choice!;
+  }
+
   async one(prompt: readonly number[], sampling: Partial<SamplingParams> = {}, loraName?: string): Promise<Collected> {
     return (await this.generate(prompt, sampling, 1, undefined, loraName))[0]!;
   }
@@ -214,7 +244,8 @@ export class TestEngine {
       };
       request.choices.set(frame.choice, c);
     }
-    if (frame.offset !== c.tokens.length) throw new Error(`offset ${frame.offset} after ${c.tokens.length} tokens`);
+    if (frame.offset !== (request.before ?? 0) + c.tokens.length)
+      throw new Error(`offset ${frame.offset} after ${c.tokens.length} tokens`);
     c.tokens.push(...frame.tokens);
     c.logprobs.push(...(frame.logprobs ?? []));
     if (!frame.finish) return;

@@ -47,8 +47,6 @@ class ToyMatcher implements GrammarMatcher {
     for (const id of allowed(match.accepted.length)) mask[0]! |= 1 << id;
     match.listener.mask(mask);
   }
-
-  close(): void {}
 }
 
 function engineOf(options: Partial<SimulatedEngineOptions> = {}) {

@@ -4,14 +4,23 @@ import type { EngineOffer } from '../../../src/node/engine-offer.ts';
 import { openModelFiles } from '../../../src/node/model-files.ts';
 import { Progress } from '../../../src/node/progress.ts';
 import { startEngine } from '../../../src/node/start-engine.ts';
+import { systemClock } from '../../../src/protocol/clock.ts';
 import { folderFiles } from '../../support/folder-files.ts';
+
+const PLACE = {
+  gpu: undefined,
+  shaders: () => '',
+  now: () => 0,
+  clock: systemClock,
+  startGrammarThread: () => ({ post() {}, end() {} }),
+};
 
 const files = folderFiles(fileURLToPath(new URL('../../../models/quire-pico', import.meta.url)));
 const OFFER: EngineOffer = { model: files.offer, blockSize: 16, hashAlgo: 'xxh3', options: {} };
 
 const start = (query: string, offer = OFFER) =>
   startEngine(
-    { gpu: undefined, shaders: () => '', now: () => 0 },
+    PLACE,
     {
       offer,
       files,
@@ -60,7 +69,7 @@ describe('starting an engine', () => {
       },
     };
     const starting = startEngine(
-      { gpu: undefined, shaders: () => '', now: () => 0 },
+      PLACE,
       {
         offer: OFFER,
         files: other,
