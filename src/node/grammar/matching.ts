@@ -58,7 +58,8 @@ export class Matching {
       compiled = await this.#compile(grammar);
     } catch (error) {
       this.#failures += 1;
-      this.#fail(match, 'grammar', causeOf(error), this.#failures >= MAX_FAILURES);
+      const { words, meant } = causeOf(error);
+      this.#fail(match, 'grammar', words, !meant || this.#failures >= MAX_FAILURES);
       return;
     }
     const { GrammarMatcher } = await loadXgrammar();
@@ -81,7 +82,7 @@ export class Matching {
       if (entry.matcher.acceptToken(token)) return true;
       this.#fail(match, 'token', `token ${token} is not allowed where it stands`, false);
     } catch (error) {
-      this.#fail(match, 'grammar', causeOf(error), true);
+      this.#fail(match, 'grammar', causeOf(error).words, true);
     }
     return false;
   }
@@ -93,7 +94,7 @@ export class Matching {
     try {
       mask = this.#withEnds(await entry.matcher.getNextTokenBitmask(), entry.endIds);
     } catch (error) {
-      this.#fail(match, 'grammar', causeOf(error), true);
+      this.#fail(match, 'grammar', causeOf(error).words, true);
       return;
     }
     if (mask.some((word) => word !== 0)) this.reply({ type: 'mask', match, mask }, [mask.buffer]);

@@ -42,11 +42,14 @@ async function load(): Promise<Xgrammar> {
   }
 }
 
-/** Why a call failed: xgrammar writes that down, and WebAssembly itself only says that it was aborted. */
-export function causeOf(error: unknown): string {
+/**
+ * Why a call failed: xgrammar writes that down, and WebAssembly itself only says that it was aborted. Where it wrote nothing it did not mean
+ * to fail, and its memory cannot be trusted (`meant` false).
+ */
+export function causeOf(error: unknown): { readonly words: string; readonly meant: boolean } {
   const fatal = written.findLast((line) => line.includes('[FATAL]'));
   written.length = 0;
   // "[FATAL] /path/of/its/source.cc:123: what is wrong"
   const words = fatal?.replace(/^.*?\.cc:\d+:\s*/, '') ?? (error instanceof Error ? error.message : String(error));
-  return words.slice(0, 500);
+  return { words: words.slice(0, 500), meant: fatal !== undefined };
 }

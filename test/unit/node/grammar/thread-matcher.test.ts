@@ -208,5 +208,9 @@ describe('over a real thread', () => {
     expect(left).toContain('token 2 is not allowed');
     const [nothing] = await follow(matcher, 'root ::= "c"', []);
     expect(nothing).toContain('no token of the model can come');
+    // Too deep for the stack of WebAssembly.
+    const [deep] = await follow(matcher, `root ::= ${'("a" | "b" '.repeat(3000)}"a"${')'.repeat(3000)}`, []);
+    expect(deep).toContain('cannot be matched');
+    expect(await follow(matcher, 'root ::= "a"', [])).toEqual([[1]]);
   });
 });
