@@ -5,7 +5,9 @@ export interface HeartbeatOptions {
   /** Between two pings. */
   readonly ms: number;
   ping(nonce: number): void;
-  /** Called once, when as many pings in a row had no answer. */
+  /** Bytes that wait for the node. While they become fewer it reads: pings may lie behind a long message. */
+  unread(): number;
+  /** Called once, when as many pings in a row had no answer, and the node does not read either. */
   dead(unanswered: number): void;
 }
 
@@ -15,14 +17,19 @@ const MAX_MISSED = 2;
 export class Heartbeat {
   #nonce = 0;
   #unanswered = 0;
+  /** At the last ping. */
+  #unread = 0;
   #stopTimer: () => void = () => {};
 
   constructor(private readonly options: HeartbeatOptions) {}
 
   start(): void {
-    const { clock, ms, ping, dead } = this.options;
+    const { clock, ms, ping, unread, dead } = this.options;
     this.#stopTimer = clock.after(ms, () => {
-      if (this.#unanswered >= MAX_MISSED) return dead(this.#unanswered);
+      const before = this.#unread;
+      this.#unread = unread();
+      const reading = this.#unread < before;
+      if (this.#unanswered >= MAX_MISSED && !reading) return dead(this.#unanswered);
       this.#nonce += 1;
       this.#unanswered += 1;
       this.start();

@@ -119,6 +119,7 @@ export class NodeSocket {
       clock,
       ms: limits.pingMs,
       ping: (nonce) => this.send({ type: 'ping', nonce }),
+      unread: () => options.wire.bufferedAmount,
       dead: (unanswered) =>
         this.refuse({ close: CLOSE.timeout, code: 'protocol', message: `${unanswered} pings without an answer` }),
     });

@@ -267,6 +267,19 @@ describe('bounds', () => {
     expect(slow.closes).toEqual([]);
   });
 
+  it('L2: a node that still reads a long message, with the pings behind it, is not gone; one that stops to read is', () => {
+    const { clock, wire, closes, say } = setUp();
+    say(HELLO);
+    clock.advance(4000);
+    for (const unread of [20 << 20, 15 << 20, 10 << 20, 5 << 20, 1 << 20]) {
+      wire.bufferedAmount = unread;
+      clock.advance(5000);
+      expect(closes).toEqual([]);
+    }
+    clock.advance(5000);
+    expect(closes[0]?.code).toBe(CLOSE.timeout);
+  });
+
   it('M4: a flood of messages or of bytes closes the node; the same amount over time does not', () => {
     const pong: NodeMessage = { type: 'pong', nonce: 0 };
     const flood = setUp({ messagesPerSecond: 100 });
