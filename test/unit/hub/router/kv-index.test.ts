@@ -4,6 +4,7 @@ import { KvIndex } from '../../../../src/hub/router/kv-index.ts';
 import { KvTree } from '../../../../src/hub/router/kv-tree.ts';
 import { createBlockHasher } from '../../../../src/protocol/hashes.ts';
 import { type KvEvent, snapshotParts } from '../../../../src/protocol/kv-events.ts';
+import { NO_ID } from '../../../../src/protocol/prompt-embeds.ts';
 import { PrefixCache } from '../../../support/prefix-cache.ts';
 import { node, overlapOf, prompt, request } from './setup.ts';
 
@@ -170,6 +171,18 @@ describe('the index of prefix caches', () => {
     expect(overlapOf(index.match('f', asked), 'a')).toBe(3);
     const scored = { ...asked, sampling: { ...asked.sampling, promptLogprobs: 0 } };
     expect(overlapOf(index.match('f', scored), 'a')).toBe(0);
+  });
+
+  it('G13: prompts of embeddings have the same ids, all of them, and share nothing by these', () => {
+    const { index, caches, send, join } = cluster();
+    join('a');
+    const ids = new Array<number>(16).fill(NO_ID);
+    // Even of a node that tells of blocks of such ids.
+    caches.get('a')!.compute(ids);
+    send('a', caches.get('a')!.takeEvents());
+    const embeds = { dtype: 'f32', data: 'AAAA' } as const;
+    expect(index.match('f', { ...request(ids), embeds })).toEqual({ known: [], holders: [] });
+    expect(overlapOf(index.match('f', request(ids)), 'a')).toBe(3);
   });
 
   it('another model has another tree', () => {
