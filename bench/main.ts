@@ -5,6 +5,7 @@ import { benchColdEngine, benchColdPage, benchNpmStart } from './cold-start.ts';
 import { benchCompile } from './compile.ts';
 import { benchEngine } from './engine.ts';
 import { benchExact } from './exact.ts';
+import { benchGrammar } from './grammar.ts';
 import { benchHub } from './hub.ts';
 import { loadLine, surroundings } from './machine.ts';
 import { benchPage } from './page.ts';
@@ -52,6 +53,7 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
       batches: (named('batches') ?? '1,8').split(',').map(Number),
       batchInvariant: shapeOptions.batchInvariant,
     }),
+  grammar: benchGrammar,
   quantization: () => benchQuantization(named('ways')?.split(';')),
 };
 

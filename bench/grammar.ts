@@ -1,0 +1,89 @@
+import { fileURLToPath } from 'node:url';
+import { ThreadMatcher } from '../src/node/grammar/thread-matcher.ts';
+import { readVocabulary } from '../src/node/grammar/vocabulary.ts';
+import { systemClock } from '../src/protocol/clock.ts';
+import { TestEngine } from '../test/gpu/test-engine.ts';
+import { folderFiles } from '../test/support/folder-files.ts';
+import { startGrammarThread } from '../test/support/grammar-thread.ts';
+import { Prompts, RUNS } from './rates.ts';
+import { median, short, table } from './table.ts';
+
+/** Rows without a grammar, and rows under one, that run at once. */
+const CROWDS = [
+  [1, 0],
+  [0, 1],
+  [8, 0],
+  [8, 1],
+  [8, 8],
+  [0, 8],
+] as const;
+const TOKENS = 48;
+const PROMPT = 8;
+/** Goes on for as long as it is measured. */
+const GRAMMAR = 'root ::= letter letter*\nletter ::= [a-z] | " "\n';
+
+/** Tokens per second of free and of constrained rows, alone and beside each other. */
+export async function benchGrammar(): Promise<string> {
+  const files = folderFiles(fileURLToPath(new URL('../models/quire-pico', import.meta.url)));
+  const vocabulary = () => readVocabulary(files, 4096, [2, 0]);
+  const grammars = new ThreadMatcher({ startThread: startGrammarThread, vocabulary, clock: systemClock });
+  const test = await TestEngine.create({ grammars, kvCacheDtype: 'auto' });
+  const prompts = new Prompts();
+  const rows: (string | number)[][] = [];
+  for (const [free, held] of CROWDS) {
+    const rates: { free: number; held: number; overlapped: number }[] = [];
+    for (let run = 0; run <= RUNS; run++) {
+      const rate = await crowd(test, prompts, free, held, `${free}-${held}-${run}`);
+      // The first run compiles.
+      if (run > 0) rates.push(rate);
+    }
+    const of = (key: 'free' | 'held' | 'overlapped') => median(rates.map((rate) => rate[key]));
+    rows.push([
+      free,
+      held,
+      free === 0 ? '-' : short(of('free') / free),
+      held === 0 ? '-' : short(of('held') / held),
+      `${short(of('overlapped') * 100)} %`,
+    ]);
+  }
+  await test.close();
+  const head = [
+    'free rows',
+    'constrained rows',
+    'tokens/s of a free row',
+    'tokens/s of a constrained row',
+    'steps submitted while another was pending',
+  ];
+  return table(`Grammars: quire-pico in Node, ${TOKENS} tokens a row; medians of ${RUNS} runs`, head, rows);
+}
+
+/** Rates while all rows run: the time ends when the first kind is done. */
+async function crowd(test: TestEngine, prompts: Prompts, free: number, held: number, name: string) {
+  const started = performance.now();
+  const before = test.engine.steps().at(-1)?.step ?? -1;
+  const ids = Array.from({ length: held }, (_, i) => `held-${name}-${i}`);
+  const sampling = {
+    temperature: 1,
+    stopIds: [2, 0],
+    logitBias: [
+      [2, -100],
+      [0, -100],
+    ] as [number, number][],
+  };
+  const constrained = ids.map((id) =>
+    test.generate(prompts.next(PROMPT), { ...sampling, maxTokens: free > 0 ? 400 : TOKENS }, 1, id, undefined, {
+      grammar: GRAMMAR,
+    }),
+  );
+  const others = Array.from({ length: free }, () => test.one(prompts.next(PROMPT), { maxTokens: TOKENS }));
+  await Promise.all(free > 0 ? others : constrained);
+  const seconds = (performance.now() - started) / 1000;
+  const tokens = free > 0 ? ids.reduce((sum, id) => sum + test.tokensOf(id), 0) : held * TOKENS;
+  for (const id of ids) test.engine.cancel(id);
+  const steps = test.engine.steps().filter(({ step }) => step > before);
+  return {
+    free: (free * TOKENS) / seconds,
+    held: tokens / seconds,
+    overlapped: steps.filter(({ inFlight }) => inFlight > 0).length / steps.length,
+  };
+}
