@@ -1,7 +1,7 @@
-import type { Gpu } from '../src/engine/gpu/device.ts';
 import type { KernelCall } from '../src/engine/gpu/kernel.ts';
 import { encodeCalls } from '../src/engine/gpu/pipelines.ts';
-import { Bench } from '../test/gpu/dawn.ts';
+import type { AdapterCard } from '../src/protocol/messages.ts';
+import type { KernelRunner } from '../test/gpu/kernel-runner.ts';
 import { median, short, table } from './table.ts';
 
 /** What an adapter gives at best: the yardsticks of everything else. */
@@ -10,16 +10,21 @@ export interface Yardsticks {
   readonly bytesPerSecond: number;
   /** Of one more dispatch in a pass. */
   readonly dispatchSeconds: number;
+  /** Of multiplications and additions in f32, one of each by fma. */
+  readonly flopsPerSecond: number;
 }
 
 const MEASURED_BYTES = 64 * 2 ** 20;
 const PASSES = 8;
 const DISPATCHES = 1000;
+/** Independent sums of a thread of fma.wgsl, in vectors of four. */
+const FMA_VECTORS = 8;
+const FMA_CHAINS = { software: { groups: 64, rounds: 512 }, hardware: { groups: 4096, rounds: 2048 } } as const;
 const RUNS = 7;
 
 /** Medians of `RUNS` runs; what a submission costs by itself falls out of the difference of a long and a short one. */
-export async function measureAdapter(gpu: Gpu): Promise<Yardsticks> {
-  const bench = new Bench(gpu);
+export async function measureAdapter(bench: KernelRunner): Promise<Yardsticks> {
+  const { gpu } = bench;
   const width = gpu.adapter.software ? 4 : 256;
   const groups = gpu.adapter.software ? 8 : 2048;
   const read: KernelCall = {
@@ -43,23 +48,47 @@ export async function measureAdapter(gpu: Gpu): Promise<Yardsticks> {
     bytes: 8,
     flops: 0,
   };
+  const chains = FMA_CHAINS[gpu.adapter.software ? 'software' : 'hardware'];
+  const multiply: KernelCall = {
+    label: 'multiply and add',
+    shader: 'bench/fma.wgsl',
+    constants: { WG: width, ROUNDS: chains.rounds },
+    bindings: [{ buffer: bench.buffer(width * chains.groups * 4), access: 'read_write' }],
+    workgroups: [chains.groups, 1, 1],
+    bytes: 0,
+    flops: 2 * 4 * FMA_VECTORS * chains.rounds * width * chains.groups,
+  };
   const passes = (await seconds(bench, read, 1 + PASSES)) - (await seconds(bench, read, 1));
   const dispatches = (await seconds(bench, nothing, 1 + DISPATCHES)) - (await seconds(bench, nothing, 1));
-  return { bytesPerSecond: (PASSES * MEASURED_BYTES) / passes, dispatchSeconds: dispatches / DISPATCHES };
+  const multiplied = (await seconds(bench, multiply, 1 + PASSES)) - (await seconds(bench, multiply, 1));
+  return {
+    bytesPerSecond: (PASSES * MEASURED_BYTES) / passes,
+    dispatchSeconds: dispatches / DISPATCHES,
+    flopsPerSecond: (PASSES * multiply.flops) / multiplied,
+  };
 }
 
-export function adapterTable({ adapter }: Gpu, { bytesPerSecond, dispatchSeconds }: Yardsticks): string {
+export function adapterTable(adapter: AdapterCard, measured: Yardsticks): string {
+  const { bytesPerSecond, dispatchSeconds, flopsPerSecond } = measured;
   const { vendor, architecture, device, description, features } = adapter;
   const name = [vendor, architecture, device, description].filter(Boolean).join(' ');
   return table(
     `Adapter, medians of ${RUNS} runs`,
-    ['adapter', 'features in use', 'GB/s read', 'µs a dispatch'],
-    [[name, features.join(', '), short(bytesPerSecond / 1e9), short(dispatchSeconds * 1e6)]],
+    ['adapter', 'features in use', 'GB/s read', 'TFLOP/s f32', 'µs a dispatch'],
+    [
+      [
+        name,
+        features.join(', '),
+        short(bytesPerSecond / 1e9),
+        short(flopsPerSecond / 1e12),
+        short(dispatchSeconds * 1e6),
+      ],
+    ],
   );
 }
 
 /** Median wall time of one submission that dispatches `call` so many times. */
-async function seconds(bench: Bench, call: KernelCall, times: number): Promise<number> {
+async function seconds(bench: KernelRunner, call: KernelCall, times: number): Promise<number> {
   const [prepared] = await bench.pipelines.prepare([call]);
   const calls = Array.from({ length: times }, () => prepared!);
   const { device } = bench.gpu;

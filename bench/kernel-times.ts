@@ -7,9 +7,12 @@ import type { ShapeEngine } from './shape-engine.ts';
 import { median, short, table } from './table.ts';
 
 const RUNS = 9;
+/** A pass of one kernel has at least so many dispatches of it, so that its beginning and end weigh little. */
+const LEAST_REPEATS = 32;
 
 /**
- * GPU time of each kernel of a step of `bucket` rows, by timestamps: one pass per kernel, summed over the layers, beside the step as one pass.
+ * GPU time of each kernel of a step of `bucket` rows, by timestamps: many repeats in a pass of its own, through all layers in turn, so that no cache
+ * holds its weights; beside it the sums of one pass for each dispatch, and of the step as one pass.
  * What the buffers hold is what the step before left there.
  */
 export async function kernelTimes(engine: ShapeEngine, rows: StepRows, adapter: Yardsticks): Promise<string> {
@@ -40,30 +43,39 @@ export async function kernelTimes(engine: ShapeEngine, rows: StepRows, adapter: 
     staging.unmap();
     return passes.map((_, i) => Number(ticks[2 * i + 1]! - ticks[2 * i]!) / 1e9);
   };
-  const singles: number[][] = [];
+  const byName = new Map<string, number[]>();
+  for (const [i, { label }] of calls.entries()) {
+    const name = label.replace(/^layer \d+ /, '');
+    byName.set(name, [...(byName.get(name) ?? []), i]);
+  }
+  const kinds = [...byName].map(([name, own]) => ({ name, own, rounds: Math.ceil(LEAST_REPEATS / own.length) }));
+  const repeated = kinds.map(({ own, rounds }) =>
+    Array.from({ length: rounds }, () => own.map((i) => prepared[i]!)).flat(),
+  );
+  const alone: number[][] = [];
+  const repeats: number[][] = [];
   const wholes: number[] = [];
   for (let run = 0; run <= RUNS; run++) {
-    const each = await time(prepared.map((call) => [call]));
+    const singles = await time(prepared.map((call) => [call]));
+    const many = await time(repeated);
     const [whole = 0] = await time([prepared]);
     if (run === 0) continue;
-    singles.push(each);
+    alone.push(singles);
+    repeats.push(many);
     wholes.push(whole);
   }
   queries.destroy();
   resolved.destroy();
   staging.destroy();
-  const byName = new Map<string, { seconds: number; bytes: number; flops: number; count: number }>();
-  for (const [i, call] of calls.entries()) {
-    const name = call.label.replace(/^layer \d+ /, '');
-    const sum = byName.get(name) ?? { seconds: 0, bytes: 0, flops: 0, count: 0 };
-    sum.seconds += median(singles.map((run) => run[i]!));
-    sum.bytes += call.bytes;
-    sum.flops += call.flops;
-    sum.count += 1;
-    byName.set(name, sum);
-  }
-  const total = [...byName.values()].reduce((sum, { seconds }) => sum + seconds, 0);
-  const lines = [...byName].map(([name, { seconds, bytes, flops, count }]) => [
+  const rowsOf = kinds.map(({ name, own, rounds }, kind) => {
+    const seconds = median(repeats.map((run) => run[kind]!)) / rounds;
+    const bytes = own.reduce((sum, i) => sum + calls[i]!.bytes, 0);
+    const flops = own.reduce((sum, i) => sum + calls[i]!.flops, 0);
+    return { name, count: own.length, seconds, bytes, flops };
+  });
+  const sum = short(rowsOf.reduce((all, { seconds }) => all + seconds, 0) * 1e3);
+  const singly = short(prepared.reduce((all, _, i) => all + median(alone.map((run) => run[i]!)), 0) * 1e3);
+  const lines = rowsOf.map(({ name, count, seconds, bytes, flops }) => [
     name,
     count,
     short(seconds * 1e6),
@@ -71,10 +83,11 @@ export async function kernelTimes(engine: ShapeEngine, rows: StepRows, adapter: 
     short(bytes / seconds / 1e9),
     `${short((100 * bytes) / seconds / adapter.bytesPerSecond)} %`,
     short(flops / seconds / 1e12),
+    `${short((100 * flops) / seconds / adapter.flopsPerSecond)} %`,
   ]);
   return table(
-    `Kernels of a step of ${bucket} rows: ${short(total * 1e3)} ms in passes of their own, ${short(median(wholes) * 1e3)} ms as one pass, ${prepared.length} dispatches`,
-    ['kernel', 'dispatches', 'µs', 'µs each', 'GB/s', 'of the read bandwidth', 'TFLOP/s'],
+    `Kernels of a step of ${bucket} rows, ${prepared.length} dispatches: ${sum} ms by repeats, ${singly} ms in passes of their own, ${short(median(wholes) * 1e3)} ms as one pass`,
+    ['kernel', 'dispatches', 'µs', 'µs each', 'GB/s', 'of the read bandwidth', 'TFLOP/s', 'of f32'],
     lines,
   );
 }

@@ -1,5 +1,5 @@
-/** `npm run bench`: all figures as Markdown tables. `-- --only=engine,hub` selects; `-- --adapter=default` uses the machine's own GPU; `--only=shape --shape=qwen3-0.6b --points=decode:8x128 --dtype=bf16` a model of that shape; `--binding=128` holds the device to buffers and bindings of so many MiB. */
-import { openDawn } from '../test/gpu/dawn.ts';
+/** `npm run bench`: all figures as Markdown tables. `-- --only=engine,hub` selects; `-- --adapter=default` uses the machine's own GPU; `--only=shape --shape=qwen3-0.6b --points=decode:8x128 --dtype=bf16` a model of that shape, `--only=shape-page` the same in Chromium; `--binding=128` holds the device to buffers and bindings of so many MiB, `--memory=64` points to so many GiB. */
+import { Bench, openDawn } from '../test/gpu/dawn.ts';
 import { adapterTable, measureAdapter, type Yardsticks } from './adapter.ts';
 import { benchColdEngine, benchColdPage, benchNpmStart } from './cold-start.ts';
 import { benchCompile } from './compile.ts';
@@ -11,25 +11,30 @@ import { loadLine, surroundings } from './machine.ts';
 import { benchPage } from './page.ts';
 import { benchQuantization } from './quantization.ts';
 import { benchRouter } from './router.ts';
-import { benchShape, DEFAULT_POINTS, dtypeNamed } from './shape.ts';
+import { benchShape, DEFAULT_POINTS, dtypeNamed, type ShapeOptions } from './shape.ts';
+import { benchShapePage } from './shape-page.ts';
 import { benchSpeculation } from './speculation.ts';
 
 const named = (name: string) => process.argv.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
 const binding = named('binding');
-const gpu = await openDawn(binding ? { maxBufferBytes: Number(binding) * 2 ** 20 } : {});
+const maxBufferBytes = binding === undefined ? null : Number(binding) * 2 ** 20;
+const gpu = await openDawn(maxBufferBytes === null ? {} : { maxBufferBytes });
+const bench = new Bench(gpu);
 let yardsticks: Promise<Yardsticks> | undefined;
 const measured = () => {
-  yardsticks ??= measureAdapter(gpu);
+  yardsticks ??= measureAdapter(bench);
   return yardsticks;
 };
 const { software } = gpu.adapter;
 
+const memory = named('memory');
 const only = named('only');
-const shapeOptions = {
-  shape: named('shape') ?? 'pico',
+const shapeOptions: ShapeOptions = {
+  shape: named('shape') ?? (software ? 'pico' : 'qwen3-0.6b'),
   points: named('points') ?? DEFAULT_POINTS,
   dtype: named('dtype') ?? 'bf16',
   batchInvariant: !process.argv.includes('--no-batch-invariant'),
+  memory: memory === undefined ? null : Number(memory) * 2 ** 30,
 };
 
 /** In the order in which they run: the cold start first, while this process has compiled nothing. */
@@ -37,9 +42,10 @@ const PARTS: Readonly<Record<string, () => Promise<string>>> = {
   'cold-engine': benchColdEngine,
   'cold-page': () => benchColdPage(software),
   'npm-start': benchNpmStart,
-  adapter: async () => adapterTable(gpu, await measured()),
+  adapter: async () => adapterTable(gpu.adapter, await measured()),
   engine: async () => benchEngine(await measured()),
-  shape: async () => benchShape(gpu, await measured(), shapeOptions),
+  shape: async () => benchShape(bench, await measured(), shapeOptions),
+  'shape-page': () => benchShapePage(software, { ...shapeOptions, maxBufferBytes }),
   page: () => benchPage(software),
   hub: benchHub,
   router: benchRouter,

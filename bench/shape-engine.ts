@@ -2,13 +2,12 @@ import type { Speculation } from '../src/config/speculative.ts';
 import type { EngineInfo } from '../src/engine/api.ts';
 import { bucketOf } from '../src/engine/bucket.ts';
 import { StepLoop } from '../src/engine/engine.ts';
-import type { Gpu } from '../src/engine/gpu/device.ts';
 import { Pipelines } from '../src/engine/gpu/pipelines.ts';
 import type { FloatDtype } from '../src/engine/kernels/dtype.ts';
 import { chooseMatrices, chooseVariant } from '../src/engine/kernels/variant.ts';
 import { BlockManager } from '../src/engine/kv/block-manager.ts';
 import { createPool, layerBlockBytes } from '../src/engine/kv/pool.ts';
-import { createEngineBuffers } from '../src/engine/model/activations.ts';
+import { createEngineBuffers, engineBufferBytes } from '../src/engine/model/activations.ts';
 import type { ProgramInputs } from '../src/engine/model/program-inputs.ts';
 import { inverseFrequencies } from '../src/engine/model/rope.ts';
 import type { ModelSpec } from '../src/engine/model/spec.ts';
@@ -19,7 +18,7 @@ import type { TableSizes } from '../src/engine/tables.ts';
 import type { LoadedWeights } from '../src/engine/weights/loaded.ts';
 import { createBlockHasher } from '../src/protocol/hashes.ts';
 import { GREEDY, type SamplingParams } from '../src/protocol/sampling.ts';
-import { Bench, shaders } from '../test/gpu/dawn.ts';
+import type { KernelRunner } from '../test/gpu/kernel-runner.ts';
 
 const BLOCK_SIZE = 16;
 const STEPS_IN_FLIGHT = 3;
@@ -52,38 +51,56 @@ export interface ShapeEngine {
   run(batch: number, context: number, maxTokens: number, filled: boolean, sampling?: SamplingParams): Promise<number>;
 }
 
-export async function shapeEngine(
-  gpu: Gpu,
-  spec: ModelSpec,
-  weights: LoadedWeights,
-  kvDtype: FloatDtype,
-  {
-    batch,
-    context,
-    batchInvariant = true,
-    speculation = null,
-  }: {
-    readonly batch: number;
-    readonly context: number;
-    readonly batchInvariant?: boolean;
-    readonly speculation?: Speculation | null;
-  },
-): Promise<ShapeEngine> {
-  const { device } = gpu;
+/** How many sequences of how many tokens an engine holds; `tokens`: K and V of so many in all, where not every sequence is that long at once. */
+export interface ShapeSizes {
+  readonly batch: number;
+  readonly context: number;
+  readonly tokens?: number;
+}
+
+function tableSizes(spec: ModelSpec, batch: number, context: number, drafts: number): TableSizes {
   const maxBlocksPerSeq = Math.ceil(context / BLOCK_SIZE);
-  const sizes: TableSizes = {
+  return {
     maxRows: bucketOf(Math.max(STEP_ROWS, batch)),
-    maxLogitRows: bucketOf(Math.max(batch + (speculation?.drafts ?? 0) * batch, 64)),
+    maxLogitRows: bucketOf(Math.max(batch + drafts * batch, 64)),
     maxDeltas: batch * maxBlocksPerSeq,
     maxSlots: batch,
     maxLen: context,
     maxBlocksPerSeq,
     vocabSize: spec.vocabSize,
   };
-  const bench = new Bench(gpu);
+}
+
+/** Bytes of tables, activations, K and V of such an engine; its weights come on top. */
+export function workingBytes(spec: ModelSpec, kvDtype: FloatDtype, software: boolean, sizes: ShapeSizes): number {
+  const { batch, context, tokens = batch * context } = sizes;
+  const blocks = Math.ceil(tokens / BLOCK_SIZE) + batch + 1;
+  const kv = blocks * spec.layers.length * layerBlockBytes({ spec, blockSize: BLOCK_SIZE, dtype: kvDtype });
+  return engineBufferBytes(spec, tableSizes(spec, batch, context, 0), chooseVariant(software)) + kv;
+}
+
+export async function shapeEngine(
+  bench: KernelRunner,
+  spec: ModelSpec,
+  weights: LoadedWeights,
+  kvDtype: FloatDtype,
+  {
+    batch,
+    context,
+    tokens = batch * context,
+    batchInvariant = true,
+    speculation = null,
+  }: ShapeSizes & {
+    readonly batchInvariant?: boolean;
+    readonly speculation?: Speculation | null;
+  },
+): Promise<ShapeEngine> {
+  const { gpu } = bench;
+  const { device } = gpu;
+  const sizes = tableSizes(spec, batch, context, speculation?.drafts ?? 0);
   const variant = chooseVariant(gpu.adapter.software);
   const matrices = chooseMatrices(gpu.matrices, batchInvariant);
-  const totalBlocks = batch * maxBlocksPerSeq + 1;
+  const totalBlocks = Math.ceil(tokens / BLOCK_SIZE) + batch + 1;
   const program: ProgramInputs = {
     gpu,
     spec,
@@ -99,7 +116,7 @@ export async function shapeEngine(
     matrices,
     speculation,
   };
-  const pipelines = new Pipelines(device, shaders);
+  const pipelines = new Pipelines(device, bench.shaders);
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager: false });
   const blocks = new FilledBlocks(totalBlocks, BLOCK_SIZE, await createBlockHasher('xxh3'), { prefixCaching: false });
   const limits = {

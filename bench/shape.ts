@@ -1,9 +1,11 @@
 import type { Gpu } from '../src/engine/gpu/device.ts';
 import type { WeightDtype } from '../src/engine/kernels/dtype.ts';
+import { memoryBudget } from '../src/engine/model/memory.ts';
 import type { ModelSpec } from '../src/engine/model/spec.ts';
+import type { KernelRunner } from '../test/gpu/kernel-runner.ts';
 import type { Yardsticks } from './adapter.ts';
 import { kernelTimes } from './kernel-times.ts';
-import { type ShapeEngine, shapeEngine } from './shape-engine.ts';
+import { type ShapeEngine, type ShapeSizes, shapeEngine, workingBytes } from './shape-engine.ts';
 import { generatedWeights, SHAPES, shapeSpec, weightBytes } from './shapes.ts';
 import { median, short, table } from './table.ts';
 
@@ -18,6 +20,8 @@ export interface ShapeOptions {
   readonly dtype: string;
   /** Only kernels whose sums do not depend on the batch. */
   readonly batchInvariant: boolean;
+  /** Bytes that weights, K and V, and all else may take; null: as much as an engine takes at most. */
+  readonly memory: number | null;
 }
 
 export const DEFAULT_POINTS = 'prefill:512,prefill:2048,decode:1x128,decode:1x2048,decode:8x128,decode:32x128';
@@ -26,37 +30,63 @@ const FEW = 4;
 const DTYPES: readonly WeightDtype[] = ['f32', 'bf16', 'f16', 'int8', 'int4'];
 
 /** Prefill and decode rates of a model of generated weights, with the time of each kernel. Throws where an option names nothing that is there. */
-export async function benchShape(gpu: Gpu, adapter: Yardsticks, options: ShapeOptions): Promise<string> {
+export async function benchShape(bench: KernelRunner, adapter: Yardsticks, options: ShapeOptions): Promise<string> {
+  const { gpu } = bench;
+  const { software } = gpu.adapter;
   const name = SHAPES.find((shape) => shape === options.shape);
   if (name === undefined) throw new Error(`There is no shape ${options.shape}. Shapes: ${SHAPES.join(', ')}.`);
   const dtype = dtypeNamed(options.dtype);
-  const points = options.points.split(',').map(parsePoint);
   const spec = shapeSpec(name);
   const kvDtype = dtype === 'f32' ? 'f32' : 'f16';
-  const weights = await generatedWeights(gpu, spec, dtype);
   const steps = decodeTokens(gpu);
-  const most = {
-    batch: Math.max(...points.map((point) => (point.kind === 'decode' ? point.batch : 1))),
-    context:
-      Math.max(...points.map((point) => (point.kind === 'decode' ? point.context : point.tokens))) + FEW + steps + 1,
-    batchInvariant: options.batchInvariant,
-  };
-  const engine = await shapeEngine(gpu, spec, weights, kvDtype, most);
+  const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
+  const memory = options.memory ?? memoryBudget({ maxBufferSize, maxStorageBufferBindingSize, software }, null).most;
+  const points = options.points.split(',').map((text) => {
+    const point = parsePoint(text);
+    const sizes = sizesOf(point, steps);
+    const needed = weightBytes(spec, dtype) + workingBytes(spec, kvDtype, software, sizes);
+    return { point, sizes, needed, fits: needed <= memory };
+  });
+  const fitting = points.filter(({ fits }) => fits).map(({ sizes }) => sizes);
   const rows: (string | number)[][] = [];
   const kernels: string[] = [];
-  for (const point of points) {
+  const weights = fitting.length > 0 ? await generatedWeights(bench, spec, dtype) : null;
+  const engine =
+    weights &&
+    (await shapeEngine(bench, spec, weights, kvDtype, {
+      batch: Math.max(...fitting.map(({ batch }) => batch)),
+      context: Math.max(...fitting.map(({ context }) => context)),
+      tokens: Math.max(...fitting.map(({ batch, context }) => batch * context)),
+      batchInvariant: options.batchInvariant,
+    }));
+  for (const { point, needed, fits } of points) {
+    if (!fits || engine === null) {
+      rows.push([nameOf(point), `skipped: needs ${short(needed / 2 ** 30)} GiB`, '', '', '', '']);
+      continue;
+    }
     if (point.kind === 'prefill') rows.push(await prefill(engine, point.tokens));
     else rows.push(await decode(engine, point, steps, spec, dtype, adapter));
     const chunks = point.kind === 'prefill';
     const bucket = chunks ? Math.min(point.tokens, 2048) : point.batch;
     kernels.push(await kernelTimes(engine, { bucket, chunks, loras: 0 }, adapter));
   }
-  weights.destroy();
+  weights?.destroy();
   const head = ['point', 'tokens/s', 'ms a step', 'host ms', 'dispatches', 'of the least time'];
-  const kernelsUsed = engine.program.matrices ? 'matrix instructions' : 'no matrix instructions';
-  const title = `Shape ${name}, ${dtype} weights, ${kvDtype} KV, ${kernelsUsed}; medians of ${RUNS} runs`;
+  const kernelsUsed = engine?.program.matrices ? 'matrix instructions' : 'no matrix instructions';
+  const title = `Shape ${name}, ${dtype} weights, ${kvDtype} KV, ${kernelsUsed}, at most ${short(memory / 2 ** 30)} GiB; medians of ${RUNS} runs`;
   return [table(title, head, rows), ...kernels].join('\n');
 }
+
+/** What an engine holds at a point. */
+function sizesOf(point: Point, steps: number): ShapeSizes {
+  const more = FEW + steps + 1;
+  return point.kind === 'prefill'
+    ? { batch: 1, context: point.tokens + more }
+    : { batch: point.batch, context: point.context + more };
+}
+
+const nameOf = (point: Point): string =>
+  point.kind === 'prefill' ? `prefill ${point.tokens}` : `decode ${point.batch} x ${point.context}`;
 
 /** Throws where there is none of that name. */
 export function dtypeNamed(name: string): WeightDtype {
@@ -88,7 +118,7 @@ async function prefill(engine: ShapeEngine, tokens: number): Promise<(string | n
   const { dispatches = 0 } = steps.at(-1) ?? {};
   const took = median(seconds);
   return [
-    `prefill ${tokens}`,
+    nameOf({ kind: 'prefill', tokens }),
     short(tokens / took),
     short(took * 1000),
     short(median(steps.map((s) => s.hostMs))),
@@ -117,7 +147,7 @@ async function decode(
   const took = median(seconds);
   const least = weightBytes(spec, dtype) / adapter.bytesPerSecond + dispatches * adapter.dispatchSeconds;
   return [
-    `decode ${batch} x ${context}`,
+    nameOf({ kind: 'decode', batch, context }),
     short(batch / took),
     short(took * 1000),
     short(median(steps.map((step) => step.hostMs))),

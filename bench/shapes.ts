@@ -1,4 +1,3 @@
-import type { Gpu } from '../src/engine/gpu/device.ts';
 import type { KernelCall } from '../src/engine/gpu/kernel.ts';
 import {
   DTYPE_CODE,
@@ -11,7 +10,7 @@ import { modelSpec } from '../src/engine/model/config.ts';
 import type { ModelSpec, WeightSpec } from '../src/engine/model/spec.ts';
 import type { LoadedWeight, LoadedWeights } from '../src/engine/weights/loaded.ts';
 import { outputsOf, splitWeight } from '../src/engine/weights/parts.ts';
-import { Bench } from '../test/gpu/dawn.ts';
+import type { KernelRunner } from '../test/gpu/kernel-runner.ts';
 
 /** Sizes of published models, from their config.json. */
 const CONFIGS = {
@@ -63,11 +62,14 @@ const WORKGROUP = 64;
 const MAX_GRID = 32_768;
 
 /** All weights of a model, drawn on the GPU: small enough that no activation overflows. */
-export async function generatedWeights(gpu: Gpu, spec: ModelSpec, dtype: WeightDtype): Promise<LoadedWeights> {
-  const bench = new Bench(gpu);
+export async function generatedWeights(
+  bench: KernelRunner,
+  spec: ModelSpec,
+  dtype: WeightDtype,
+): Promise<LoadedWeights> {
   const made = new Map<string, LoadedWeight[]>();
   const key = ({ role, layer }: Pick<WeightSpec, 'role' | 'layer'>) => `${role} ${layer}`;
-  const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
+  const { maxBufferSize, maxStorageBufferBindingSize } = bench.gpu.device.limits;
   const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
   let seed = 1;
   for (const weight of spec.weights) {

@@ -3,6 +3,7 @@ import type { Engine } from '../src/engine/api.ts';
 import type { Gpu } from '../src/engine/gpu/device.ts';
 import type { WeightDtype } from '../src/engine/kernels/dtype.ts';
 import { GREEDY, type SamplingParams } from '../src/protocol/sampling.ts';
+import { Bench } from '../test/gpu/dawn.ts';
 import { reference, TestEngine } from '../test/gpu/test-engine.ts';
 import { shapeEngine } from './shape-engine.ts';
 import { generatedWeights, SHAPES, type ShapeName, shapeSpec } from './shapes.ts';
@@ -125,11 +126,12 @@ async function pico({ drafts, batchInvariant }: SpeculationOptions): Promise<Sid
 async function generated(gpu: Gpu, shape: ShapeName, options: SpeculationOptions): Promise<Sides> {
   const { dtype, drafts, batches, batchInvariant } = options;
   const spec = shapeSpec(shape);
-  const weights = await generatedWeights(gpu, spec, dtype);
+  const bench = new Bench(gpu);
+  const weights = await generatedWeights(bench, spec, dtype);
   const most = { batch: Math.max(...batches), context: MAX_MODEL_LEN };
   const kvDtype = dtype === 'f32' ? 'f32' : 'f16';
   const make = async (speculation: ReturnType<typeof lookup> | null): Promise<Side> => {
-    const engine = await shapeEngine(gpu, spec, weights, kvDtype, { ...most, batchInvariant, speculation });
+    const engine = await shapeEngine(bench, spec, weights, kvDtype, { ...most, batchInvariant, speculation });
     return {
       engine: engine.loop,
       generate: ({ sampling }, batch, maxTokens) => engine.run(batch, CONTEXT, maxTokens, true, sampling),
