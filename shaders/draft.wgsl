@@ -33,6 +33,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let r = group.x;
   if (lane == 0u) {
     wanted = 0u;
+    atomicStore(&longest, 0u);
+    atomicStore(&latest, 0u);
     let end = step_words[STEP_NUM_ROWS];
     while (r + wanted + 1u < end && draft_number(r) == 0u && draft_number(r + wanted + 1u) == wanted + 1u) {
       wanted++;

@@ -10,9 +10,10 @@ let instance: GPU | undefined;
 
 /** WebGPU in Node, through Dawn. `scripts/with-gpu.ts` names the driver (SwiftShader unless a GPU is asked for). */
 export async function openDawn(limits: { readonly maxBufferBytes?: number } = {}): Promise<Gpu> {
+  // SwiftShader takes seconds to compile what clears workgroup memory, word by word. No kernel may count on it being cleared.
+  const uncleared = process.env.VK_DRIVER_FILES?.includes('swiftshader') ? ',disable_workgroup_init' : '';
   instance ??= create([
-    // SwiftShader takes seconds to compile what clears workgroup memory, word by word. No kernel may count on it being cleared.
-    'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,disable_workgroup_init',
+    `enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia${uncleared}`,
     'disable-dawn-features=timestamp_quantization',
   ]);
   return openGpu(instance, { allowSoftware: true, ...limits });
