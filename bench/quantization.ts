@@ -28,7 +28,7 @@ export async function benchQuantization(only = Object.keys(WAYS)): Promise<strin
   const names = Object.keys(cases);
   const rows: (string | number)[][] = [];
   for (const way of only) {
-    const engine = await TestEngine.create({ kvCacheDtype: 'f16', skipGolden: true, ...WAYS[way]!() });
+    const engine = await TestEngine.create({ kvCacheDtype: 'f16', ...WAYS[way]!() });
     const right: number[] = [];
     for (const name of names) right.push(await rightAnswers(engine, tokenizer, cases[name]!));
     const { same, worst } = await againstReference(engine);

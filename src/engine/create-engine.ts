@@ -212,7 +212,13 @@ async function makeRunner(inputs: EngineInputs, shared: Shared): Promise<MadeRun
   const program: ProgramInputs = { ...common, blockSize, kvDtype, variant, matrices, speculation };
   const runner = new Runner(program, pipelines, { stepsInFlight: STEPS_IN_FLIGHT, enforceEager });
   const trial = () => newScheduler(inputs, shared, newBlocks(inputs, shared, false), shared.largestStep, 0);
-  await selfTest({ runner, newScheduler: trial, golden, maxLength: shared.maxModelLen });
+  await selfTest({
+    runner,
+    newScheduler: trial,
+    golden,
+    maxLength: shared.maxModelLen,
+    largestStep: shared.largestStep,
+  });
   return { runner, pool, buffers: [...Object.values(buffers), ...pool.flatMap(({ k, v }) => [k, v])], trial };
 }
 

@@ -33,6 +33,8 @@ export interface SelfTestInputs {
   readonly golden: Golden | null;
   /** Longest sequence that context and pool hold; longer texts of the test are cut to it. */
   readonly maxLength: number;
+  /** Most rows of a step. */
+  readonly largestStep: number;
 }
 
 /**
@@ -40,11 +42,12 @@ export interface SelfTestInputs {
  * known, else finite logits and agreement of one layer with a CPU recomputation. A GPU out of memory or a broken
  * driver shows itself only as wrong numbers. Throws `EngineError` code `self_test` with the adapter's name.
  */
-export async function selfTest({ runner, newScheduler, golden, maxLength }: SelfTestInputs): Promise<void> {
+export async function selfTest(inputs: SelfTestInputs): Promise<void> {
+  const { runner, newScheduler, golden, maxLength } = inputs;
   const known = golden && cutGolden(golden, maxLength);
   const wrong = known
     ? ((await checkGreedy(runner, newScheduler(), known)) ?? (await checkScores(runner, newScheduler(), known)))
-    : await checkUnknown(runner, newScheduler, maxLength);
+    : await checkUnknown(inputs);
   if (wrong === null) return;
   throw new EngineError(
     'self_test',
@@ -87,7 +90,8 @@ async function checkScores(runner: Runner, scheduler: Scheduler, { scored }: Gol
     : `the logprob of token ${at + 1} of a known text came out as ${got[at]}, it is ${scored.logprobs[at]}`;
 }
 
-async function checkUnknown(runner: Runner, newScheduler: () => Scheduler, maxLength: number): Promise<string | null> {
+async function checkUnknown(inputs: SelfTestInputs): Promise<string | null> {
+  const { runner, newScheduler, maxLength, largestStep } = inputs;
   const { spec } = runner.inputs;
   const prompt = Array.from(
     { length: Math.min(LAYER_PROMPT, maxLength - STEPS_WITHOUT_GOLDEN) },
@@ -100,7 +104,7 @@ async function checkUnknown(runner: Runner, newScheduler: () => Scheduler, maxLe
   const bad = logprobs.find((l) => !(l <= 1e-3 && l > -1e4));
   if (bad !== undefined || logprobs.length !== STEPS_WITHOUT_GOLDEN)
     return `logprobs came out as ${logprobs.join(', ')}`;
-  return checkLayer(runner, newScheduler(), prompt);
+  return checkLayer(runner, newScheduler(), prompt.slice(0, largestStep));
 }
 
 async function runAlone(

@@ -19,6 +19,41 @@ export async function openDawn(limits: { readonly maxBufferBytes?: number } = {}
   return openGpu(instance, { allowSoftware: true, ...limits });
 }
 
+let shared: Promise<Gpu> | undefined;
+let users = 0;
+
+/**
+ * One device for all engines of a test file that ask for none of their own. It keeps what was compiled, which Dawn then finds again: on a
+ * software adapter an engine takes far longer to compile than to run. When its last user destroys it, its buffers are destroyed.
+ */
+export function sharedDawn(): Promise<Gpu> {
+  users++;
+  shared ??= openDawn().then((gpu) => {
+    const { device } = gpu;
+    const compile = device.createComputePipelineAsync.bind(device);
+    const kept: GPUComputePipeline[] = [];
+    device.createComputePipelineAsync = async (descriptor) => {
+      const pipeline = await compile(descriptor);
+      kept.push(pipeline);
+      return pipeline;
+    };
+    const allocate = device.createBuffer.bind(device);
+    const buffers = new Set<GPUBuffer>();
+    device.createBuffer = (descriptor) => {
+      const buffer = allocate(descriptor);
+      buffers.add(buffer);
+      return buffer;
+    };
+    device.destroy = () => {
+      if (--users > 0) return;
+      for (const buffer of buffers) buffer.destroy();
+      buffers.clear();
+    };
+    return gpu;
+  });
+  return shared;
+}
+
 export const shaders = (path: string): string =>
   readFileSync(new URL(`../../shaders/${path}`, import.meta.url), 'utf8');
 

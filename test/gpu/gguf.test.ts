@@ -26,7 +26,6 @@ async function answers(files: ModelFiles | string, prompts: readonly number[][],
     ...(typeof files === 'string' ? { folder: files } : { files }),
     numGpuBlocksOverride: 128,
     maxNumSeqs: 8,
-    skipGolden: true,
   });
   const all = await Promise.all(prompts.map((p) => engine.one(p, { maxTokens, logprobs: 3, promptLogprobs: 0 })));
   const { numericsId } = engine.engine.info;

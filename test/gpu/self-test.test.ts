@@ -8,7 +8,7 @@ describe.each([
   { name: 'one layer recomputed on the CPU', folder: oracle('qwen3') },
 ])('self-test: $name', ({ folder }) => {
   const create = (options: Parameters<typeof TestEngine.create>[0] = {}) =>
-    TestEngine.create({ folder, numGpuBlocksOverride: 64, maxNumSeqs: 2, maxModelLen: 128, ...options });
+    TestEngine.create({ folder, golden: true, numGpuBlocksOverride: 64, maxNumSeqs: 2, maxModelLen: 128, ...options });
 
   test('passes on a working adapter', async () => {
     const engine = await create();

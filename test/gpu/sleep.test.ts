@@ -111,7 +111,7 @@ it('an engine in the middle of its steps ends them, and frees the same', async (
 });
 
 it.each([1, 2] as const)('level %d: a wrong upload does not serve', async (level) => {
-  const { engine, device } = await setUp();
+  const { engine, device } = await setUp({ golden: true });
   const asleep = await engine.sleep(level);
   const write = device.queue.writeBuffer.bind(device.queue);
   let spoiledBytes = 0;

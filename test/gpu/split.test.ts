@@ -65,6 +65,6 @@ describe('a model whose weights are in parts says the same, bit for bit', () => 
   test('a GGUF file whose q, k and v are of several types', async () => {
     const parts = convertFolder(PICO, (name) => (/attn_v|token_embd/.test(name) ? 'Q6_K' : 'Q4_0'));
     const files = memoryFiles({ 'model.gguf': ggufFile(parts) });
-    await expectSame({ files, skipGolden: true }, 30_000, DENSE, PROMPTS);
+    await expectSame({ files }, 30_000, DENSE, PROMPTS);
   });
 });

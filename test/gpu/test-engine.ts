@@ -18,7 +18,7 @@ import type { KvEvent } from '../../src/protocol/kv-events.ts';
 import type { SleepLevel } from '../../src/protocol/messages.ts';
 import { GREEDY, type SamplingParams } from '../../src/protocol/sampling.ts';
 import { folderFiles } from '../support/folder-files.ts';
-import { openDawn, shaders } from './dawn.ts';
+import { shaders, sharedDawn } from './dawn.ts';
 
 export const PICO = fileURLToPath(new URL('../../models/quire-pico', import.meta.url));
 export const oracle = (name: string): string => fileURLToPath(new URL(`../fixtures/oracles/${name}`, import.meta.url));
@@ -48,9 +48,10 @@ export interface TestEngineOptions extends Partial<EngineOptions> {
   readonly folder?: string;
   readonly files?: ModelFiles;
   readonly shaders?: ShaderLibrary;
-  /** Default: one of its own. */
+  /** Default: the one that the engines of a file share. */
   readonly gpu?: Gpu;
-  readonly skipGolden?: boolean;
+  /** The self-test asks the model's known answers, which takes longer than one layer on the CPU. */
+  readonly golden?: boolean;
   readonly grammars?: GrammarMatcher;
   readonly dtype?: DtypeOption;
   readonly quantization?: QuantizationOption;
@@ -107,7 +108,7 @@ export class TestEngine {
   private constructor(public engine: Engine) {}
 
   static async create(options: TestEngineOptions = {}): Promise<TestEngine> {
-    const dawn = options.gpu ?? (await openDawn());
+    const dawn = options.gpu ?? (await sharedDawn());
     const gpu = options.wide ? { ...dawn, adapter: { ...dawn.adapter, software: false } } : dawn;
     const files = options.files ?? folderFiles(options.folder ?? PICO);
     const spec = await readModelSpec(files);
@@ -116,7 +117,7 @@ export class TestEngine {
     const load = () => loadWeights(gpu.device, spec, files, held);
     const weights = await load();
     const hasGolden =
-      !options.skipGolden &&
+      options.golden === true &&
       dtype === 'auto' &&
       quantization === 'none' &&
       files.offer.files.some((f) => f.path === 'self-test.json');
