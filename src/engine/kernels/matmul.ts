@@ -19,7 +19,7 @@ export function matmul(a: MatmulArgs): KernelCall {
   const { kind, tile, ...p } = product(a, 1);
   const norm = normedInput(a, a.bias ? 5 : 4);
   // Whole matrices go straight to `out`.
-  const direct = kind === 'matrix' && p.constants['PARTS'] === 1 && a.bias === undefined && a.n % tile.columns === 0;
+  const direct = kind === 'matrix' && p.constants.PARTS === 1 && a.bias === undefined && a.n % tile.columns === 0;
   return {
     ...p,
     label: a.label,
