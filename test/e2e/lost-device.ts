@@ -14,6 +14,9 @@ GPUAdapter.prototype.requestDevice = async function (...args) {
 export const losablePage = (folder: string): Promise<string> =>
   changedPage(folder, (script) => `${KEEP_DEVICES}\n${script}`);
 
-/** Destroys the device that the page's worker opened last. */
-export const loseDevice = (page: Page): Promise<void> =>
-  page.workers()[0]!.evaluate(() => (globalThis as unknown as { devices: GPUDevice[] }).devices.at(-1)!.destroy());
+/** Destroys the device that the page's node opened last. (A page has a worker for grammars too.) */
+export async function loseDevice(page: Page): Promise<void> {
+  const node = page.workers().find((worker) => /\/worker-[^/]*$/.test(worker.url()));
+  if (node === undefined) throw new Error(`The page's node has no worker among ${page.workers().length}.`);
+  await node.evaluate(() => (globalThis as unknown as { devices: GPUDevice[] }).devices.at(-1)!.destroy());
+}
