@@ -15,8 +15,7 @@ enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
 diagnostic(off, chromium.subgroup_matrix_uniformity);
-#include "lib/dtype.wgsl"
-#include "lib/kv.wgsl"
+#include "lib/kv_read.wgsl"
 #include "lib/softcap.wgsl"
 #include "lib/attention_merge.wgsl"
 #include "lib/window.wgsl"
@@ -26,8 +25,6 @@ diagnostic(off, chromium.subgroup_matrix_uniformity);
 @group(0) @binding(0) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> k_pool: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> v_pool: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 
 const QUERIES = SUBGROUPS * MATRIX;
@@ -42,32 +39,24 @@ const UNSEEN = -1.0e30;
 var<workgroup> staged: array<vec4<u32>, 64 * STRIDE>;
 /// In turn: [query][position] scores in f32, [query][position] weights in f16; [query][16 dimensions] sums in f32.
 var<workgroup> scores: array<vec4<u32>, QUERIES * SCORE_STRIDE>;
-/// First word of the KV head at each position of a tile, for this tile and the next; positions that no row of the block sees stand in
-/// by its first row's.
-var<workgroup> words: array<u32, 2 * TILE>;
+/// Where the KV head lies at each position of a tile, for this tile and the next; positions that no row of the block sees stand in by its
+/// first row's.
+var<workgroup> kv_heads: array<KvHead, 2 * TILE>;
 var<workgroup> exceeded: atomic<u32>;
 
-fn key_halves(word: u32, eight: u32) -> vec4<u32> {
+fn key_halves(head: KvHead, eight: u32) -> vec4<u32> {
 #if DTYPE == 2
-  return k_pool[word / 4 + eight];
+  return key_words(head, eight);
 #else
-#if DTYPE == 0
-  return halves(unpack_eight(k_pool[word / 4 + 2 * eight], k_pool[word / 4 + 2 * eight + 1]));
-#else
-  return halves(unpack_eight(k_pool[word / 4 + eight]));
-#endif
+  return halves(key_eight(head, eight));
 #endif
 }
 
-fn value_halves(word: u32, eight: u32) -> vec4<u32> {
+fn value_halves(head: KvHead, eight: u32) -> vec4<u32> {
 #if DTYPE == 2
-  return v_pool[word / 4 + eight];
+  return value_words(head, eight);
 #else
-#if DTYPE == 0
-  return halves(unpack_eight(v_pool[word / 4 + 2 * eight], v_pool[word / 4 + 2 * eight + 1]));
-#else
-  return halves(unpack_eight(v_pool[word / 4 + eight]));
-#endif
+  return halves(value_eight(head, eight));
 #endif
 }
 
@@ -104,7 +93,7 @@ fn main(
     staged[slot * STRIDE + i % EIGHTS] = halves(Eight(q[at] * f32(SCALE), q[at + 1] * f32(SCALE)));
   }
   for (var i = thread; i < TILE; i += THREADS) {
-    words[first_tile % 2 * TILE + i] = word_of(place, first_tile * TILE + i, first, row, count, group.x);
+    kv_heads[first_tile % 2 * TILE + i] = head_at(place, first_tile * TILE + i, first, row, count, group.x);
   }
   workgroupBarrier();
 #for d in 0..HEAD_DIM / 16
@@ -115,7 +104,7 @@ fn main(
 #for l in 0..64 * HEAD_DIM / 8 / THREADS
   let slot_${l} = (thread + ${l} * THREADS) / EIGHTS;
   let eight_${l} = (thread + ${l} * THREADS) % EIGHTS;
-  var next_${l} = key_halves(words[first_tile % 2 * TILE + slot_${l}], eight_${l});
+  var next_${l} = key_halves(kv_heads[first_tile % 2 * TILE + slot_${l}], eight_${l});
 #endfor
   workgroupBarrier();
   for (var tile = first_tile; tile <= last_tile; tile++) {
@@ -127,11 +116,11 @@ fn main(
       atomicStore(&exceeded, 0u);
     }
     for (var i = thread; i < TILE; i += THREADS) {
-      words[TILE - here + i] = word_of(place, (tile + 1) * TILE + i, first, row, count, group.x);
+      kv_heads[TILE - here + i] = head_at(place, (tile + 1) * TILE + i, first, row, count, group.x);
     }
     workgroupBarrier();
 #for l in 0..64 * HEAD_DIM / 8 / THREADS
-    next_${l} = value_halves(words[here + slot_${l}], eight_${l});
+    next_${l} = value_halves(kv_heads[here + slot_${l}], eight_${l});
 #endfor
 #for c in 0..4
     {
@@ -192,7 +181,7 @@ fn main(
     workgroupBarrier();
     // The last tile reads past the block, at places that are there.
 #for l in 0..64 * HEAD_DIM / 8 / THREADS
-    next_${l} = key_halves(words[TILE - here + slot_${l}], eight_${l});
+    next_${l} = key_halves(kv_heads[TILE - here + slot_${l}], eight_${l});
 #endfor
 #for c in 0..4
     {
@@ -224,7 +213,7 @@ fn softcapped(score: vec4<f32>) -> vec4<f32> {
   return vec4(softcap(score.x), softcap(score.y), softcap(score.z), softcap(score.w));
 }
 
-fn word_of(place: vec4<u32>, position: u32, first: u32, row: u32, count: u32, head: u32) -> u32 {
+fn head_at(place: vec4<u32>, position: u32, first: u32, row: u32, count: u32, head: u32) -> KvHead {
   let seen = position >= first && (position <= place.y || in_block(row, position - place.y, count));
-  return kv_place(place.x, select(place.y, position, seen), head).word;
+  return kv_head(place.x, select(place.y, position, seen), head);
 }

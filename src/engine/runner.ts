@@ -41,6 +41,8 @@ const PLAIN: HeadWishes = { logprobs: false, masks: false, drafts: false };
 /** Rows beyond which a step is cut into several submissions, so that none holds the GPU for long. */
 const NEVER = Number.POSITIVE_INFINITY;
 
+type Programs = Map<string, Promise<PreparedCall[][]>>;
+
 /**
  * Turns step plans into GPU work: one descriptor write, one encoder, prepared programs, one readback a step.
  * Programs are prepared once per bucket of rows (powers of two) and kind of rows; all that varies from step to step lies in buffers.
@@ -48,9 +50,11 @@ const NEVER = Number.POSITIVE_INFINITY;
 export class Runner {
   private readonly ring: ReadbackRing;
   private readonly descriptor: Uint32Array<ArrayBuffer>;
-  private readonly programs = new Map<string, Promise<PreparedCall[][]>>();
+  private readonly programs: Programs = new Map();
+  /** Those of rows with adapters, whose buffers they are bound to. */
+  private readonly loraPrograms: Programs = new Map();
   private rowsPerSubmit = NEVER;
-  /** Of the adapters' buffers that programs were prepared with. */
+  /** Of the adapters' buffers that `loraPrograms` were prepared with. */
   private loraGeneration = 0;
   private pulse: GPUBuffer | null = null;
 
@@ -147,7 +151,11 @@ export class Runner {
       this.program(`begin ${bucket} ${admitting} ${wishes.drafts}`, () => [
         beginCalls(p, bucket, admitting, wishes.drafts),
       ]),
-      this.program(`layers ${bucket} ${chunks} ${loras}`, () => layerCalls(p, rows)),
+      this.program(
+        `layers ${bucket} ${chunks} ${loras}`,
+        () => layerCalls(p, rows),
+        loras > 0 ? this.loraPrograms : this.programs,
+      ),
       logitRows === 0 ? [] : this.program(`head ${head} ${Object.values(wishes)}`, () => [headCalls(p, head, wishes)]),
     ]);
     return [...start, ...layers, ...end];
@@ -158,18 +166,20 @@ export class Runner {
     const any = rows.some(({ sequence }) => sequence.lora !== null);
     if (loras && any && loras.generation !== this.loraGeneration) {
       this.loraGeneration = loras.generation;
-      for (const key of this.programs.keys()) {
-        if (key.startsWith('layers ') && !key.endsWith(' 0')) this.programs.delete(key);
-      }
+      this.loraPrograms.clear();
     }
     return { bucket: bucketOf(numRows), chunks: numDecodeRows < numRows, loras: any ? (loras?.sites ?? 0) : 0 };
   }
 
-  private program(key: string, calls: () => ReturnType<typeof layerCalls>): Promise<PreparedCall[][]> {
-    const known = this.programs.get(key);
+  private program(
+    key: string,
+    calls: () => ReturnType<typeof layerCalls>,
+    kept = this.programs,
+  ): Promise<PreparedCall[][]> {
+    const known = kept.get(key);
     if (known) return known;
     const program = Promise.all(calls().map((segment) => this.pipelines.prepare(segment)));
-    if (!this.options.enforceEager) this.programs.set(key, program);
+    if (!this.options.enforceEager) kept.set(key, program);
     return program;
   }
 
