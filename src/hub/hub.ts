@@ -86,7 +86,8 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       now: Date.now,
       log,
     }));
-  const index = new KvIndex(await createBlockHasher(config.hashAlgo, config.hashSeed), config.blockSize, publisher);
+  const index = new KvIndex(await createBlockHasher(config.hashAlgo, config.hashSeed), config.blockSize);
+  if (publisher !== null) index.follow(publisher);
   const router = new Router({ config: config.router, index, clock, random: Math.random });
   const { limits } = config;
   const happenings = new HappeningLog(Date.now);

@@ -1,5 +1,5 @@
 import { Encoder } from '@msgpack/msgpack';
-import type { KvChange } from '../router/kv-follower.ts';
+import type { KvChange } from '../../protocol/kv-follower.ts';
 
 /** vLLM's word for blocks that are in the engine's own pool. */
 const MEDIUM = 'GPU';

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Publisher, Router } from 'zeromq';
-import type { KvChange, KvFollower } from '../router/kv-follower.ts';
+import type { KvChange, KvFollower } from '../../protocol/kv-follower.ts';
 import { HubStartError } from '../start-error.ts';
 import { type Batch, BatchLog } from './batch-log.ts';
 import { encodeBatch } from './vllm-batch.ts';

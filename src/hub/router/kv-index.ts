@@ -1,8 +1,8 @@
 import type { GenerateRequest } from '../../protocol/generate.ts';
 import type { BlockHasher } from '../../protocol/hashes.ts';
+import type { KvFollower } from '../../protocol/kv-follower.ts';
 import type { Card } from '../../protocol/messages.ts';
 import type { Place } from './choice.ts';
-import type { KvFollower } from './kv-follower.ts';
 import { KvRank } from './kv-rank.ts';
 import { KvTree } from './kv-tree.ts';
 
@@ -26,18 +26,22 @@ export class KvIndex {
   readonly #ranks = new Map<string, Map<number, KvRank>>();
   /** By their names in the trees. */
   readonly #places = new Map<number, Place>();
+  readonly #followers: KvFollower[] = [];
   #lastHolder = 0;
 
   constructor(
     private readonly hasher: BlockHasher,
     readonly blockSize: number,
-    private readonly follower: KvFollower | null = null,
   ) {}
+
+  /** From now on `follower` hears of all changes. Before the first node is there, so that it misses nothing. */
+  follow(follower: KvFollower): void {
+    this.#followers.push(follower);
+  }
 
   /** A rank of a node begins, empty; what was known of it is forgotten. */
   open(node: string, rank: number, card: Card): KvRank {
     this.#lastHolder += 1;
-    const { follower } = this;
     const { fingerprint } = card;
     const opened = new KvRank({
       tree: this.#tree(fingerprint),
@@ -45,7 +49,9 @@ export class KvIndex {
       hasher: this.hasher,
       blockSize: this.blockSize,
       maxBlocks: Math.min(card.totalBlocks, MAX_RANK_BLOCKS),
-      ...(follower && { changed: (changes) => follower.changed(node, rank, fingerprint, changes) }),
+      changed: (changes) => {
+        for (const follower of this.#followers) follower.changed(node, rank, fingerprint, changes);
+      },
     });
     const ranks = this.#ranks.get(node) ?? new Map<number, KvRank>();
     this.#close(ranks.get(rank));

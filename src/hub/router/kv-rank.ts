@@ -1,7 +1,7 @@
 import { type HashScope, sameScope, scopeOf } from '../../protocol/hash-scope.ts';
 import type { BlockHasher } from '../../protocol/hashes.ts';
 import type { KvEvent, KvSnapshotPart, StoredBlock } from '../../protocol/kv-events.ts';
-import type { KvChange } from './kv-follower.ts';
+import type { KvChange } from '../../protocol/kv-follower.ts';
 import { KvLedger } from './kv-ledger.ts';
 import type { KvTree } from './kv-tree.ts';
 

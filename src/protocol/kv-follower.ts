@@ -1,4 +1,4 @@
-import type { KvEvent } from '../../protocol/kv-events.ts';
+import type { KvEvent } from './kv-events.ts';
 
 type Stored = Extract<KvEvent, { type: 'stored' }>;
 type Removed = Extract<KvEvent, { type: 'removed' }>;
