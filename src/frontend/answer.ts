@@ -16,7 +16,6 @@ export interface AnswerOptions {
   /** What the request asked to be told in `nvext`. */
   readonly extraFields: Nvext['extra_fields'];
   readonly stream: boolean;
-  readonly includeUsage: boolean;
   /** Each chunk tells the usage so far (vLLM's `continuous_usage_stats`). */
   readonly continuousUsage: boolean;
   /** Its `x-request-id`. */
@@ -47,7 +46,7 @@ export async function answer(options: AnswerOptions): Promise<Response> {
   const run = new Run(options, generation(plan, routes, signal), metrics, signal);
   if (stream) {
     const { keepAliveSeconds, after, failed } = options;
-    const response = await sseResponse(run.chunks(), { left, failed }, { keepAliveSeconds, after, signal });
+    const response = await sseResponse(run.chunks(), shape, { left, failed }, { keepAliveSeconds, after, signal });
     for (const [name, value] of Object.entries(routes.headers())) response.headers.set(name, value);
     return response;
   }
@@ -92,15 +91,19 @@ class Run {
   async *chunks(): AsyncGenerator<object, void, void> {
     let status: RequestOutcome['status'] = 'cancelled';
     const { shape } = this.#options;
+    const { deltas, tally } = this.generation;
+    let begun = false;
     try {
-      for await (const delta of this.generation.deltas) {
+      for await (const delta of deltas) {
         this.observer.see(delta);
         if (this.#signal.aborted) break;
+        if (!begun) yield* shape.start(tally.usage());
+        begun = true;
         for (const chunk of shape.chunks(delta)) yield this.#withMore(chunk, delta);
       }
       const cancelled = cancelError(this.#signal);
       if (cancelled !== null) throw cancelled;
-      if (this.#options.includeUsage) yield this.#options.shape.usageChunk(this.generation.tally.usage());
+      yield* shape.end(tally.usage());
       status = 'success';
     } catch (error) {
       status = 'error';

@@ -1,9 +1,11 @@
 import type { ChatReading } from './chat-reading.ts';
 import { ChoiceMessage, wholeMessage } from './choice-message.ts';
 import type { ChoiceDelta, OutputToken } from './choice-stream.ts';
+import type { ApiError } from './errors.ts';
 import { chatLogprobs, promptLogprobs, type TokenNames } from './logprobs.ts';
 import type { ReasoningTokens } from './reasoning-tokens.ts';
 import { type CollectedChoice, type ResponseHead, type ResponseShape, tokenIds } from './response.ts';
+import { PLAIN_CHUNKS } from './sse.ts';
 import type { Usage } from './usage.ts';
 
 export interface ChatShapeOptions {
@@ -18,12 +20,17 @@ export interface ChatShapeOptions {
 
 /** Chunks and whole answers of /v1/chat/completions, with vLLM's `stop_reason`, `token_ids` and `prompt_logprobs`. */
 export class ChatShape implements ResponseShape {
+  readonly style = PLAIN_CHUNKS;
   readonly #options: ChatShapeOptions;
   readonly #streamed = new Map<number, ChoiceMessage>();
   readonly #reasoning = new Map<number, ReasoningTokens | null>();
 
   constructor(options: ChatShapeOptions) {
     this.#options = options;
+  }
+
+  start(): Iterable<object> {
+    return [];
   }
 
   *chunks(delta: ChoiceDelta): Generator<object> {
@@ -57,8 +64,12 @@ export class ChatShape implements ResponseShape {
     ]);
   }
 
-  usageChunk(usage: Usage): object {
-    return { ...this.#chunk([]), usage: this.#usage(usage) };
+  end(usage: Usage): Iterable<object> {
+    return this.#options.includeUsage ? [{ ...this.#chunk([]), usage: this.#usage(usage) }] : [];
+  }
+
+  failure(error: ApiError): object {
+    return error.body();
   }
 
   whole(choices: readonly CollectedChoice[], usage: Usage): object {

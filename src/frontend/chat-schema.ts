@@ -4,7 +4,7 @@ import type { TemplateMessage } from './chat-template.ts';
 import { dropNulls } from './drop-nulls.ts';
 import { badRequest } from './errors.ts';
 import { refusedChatFields, refusedTemplateFields } from './refused-fields.ts';
-import { parseFields, sharedFields } from './request-fields.ts';
+import { checkStreaming, parseFields, sharedFields } from './request-fields.ts';
 
 const MAX_MESSAGES = 4096;
 const MAX_PARTS = 1024;
@@ -124,6 +124,7 @@ export type ChatRequest = Omit<z.infer<typeof ChatRequest>, 'messages'> & {
 /** Checks the body of /v1/chat/completions. Throws `ApiError` 400 that names the field at fault. */
 export function parseChatRequest(body: unknown): ChatRequest {
   const request = parseFields(ChatRequest, body);
+  checkStreaming(request);
   if (request.top_logprobs !== undefined && request.logprobs !== true) {
     throw badRequest("'top_logprobs' needs 'logprobs': true.", 'top_logprobs');
   }

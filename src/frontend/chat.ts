@@ -1,5 +1,5 @@
 import type { ServedModel } from './backend.ts';
-import { chatReading } from './chat-reading.ts';
+import { type ChatReading, chatReading } from './chat-reading.ts';
 import { ChatShape } from './chat-response.ts';
 import type { ChatRequest } from './chat-schema.ts';
 import { badRequest } from './errors.ts';
@@ -8,8 +8,9 @@ import { forcedCallsGrammar } from './grammar/forced-calls.ts';
 import { structuredGrammar } from './grammar/structured-output.ts';
 import { tokenNames } from './logprobs.ts';
 import { chatPrompt } from './prompt.ts';
-import type { ResponseHead, ResponseShape } from './response.ts';
+import type { ResponseHead } from './response.ts';
 import { outputOptions, samplingParams } from './sampling-params.ts';
+import type { Plan } from './serve.ts';
 
 /** What a chat request computes and how its answer is written. Throws `ApiError` 400. */
 export function planChat(
@@ -17,7 +18,26 @@ export function planChat(
   model: ServedModel,
   head: ResponseHead,
   drawSeed: () => [number, number],
-): { plan: GenerationPlan; shape: ResponseShape } {
+): Plan {
+  const { plan, reading, promptIds } = chatPlan(request, model, head.id, drawSeed);
+  const shape = new ChatShape({
+    head,
+    reading,
+    names: tokenNames(model.tokenizer, request.return_tokens_as_token_ids ?? false),
+    logprobs: request.logprobs ?? false,
+    includeUsage: request.stream_options?.include_usage ?? false,
+    promptIds: request.return_token_ids === true ? promptIds : null,
+  });
+  return { plan, shape };
+}
+
+/** What a chat computes and how its text is read, for whichever API asks. Throws `ApiError` 400 that names fields of `ChatRequest`. */
+export function chatPlan(
+  request: ChatRequest,
+  model: ServedModel,
+  id: string,
+  drawSeed: () => [number, number],
+): { readonly plan: GenerationPlan; readonly reading: ChatReading; readonly promptIds: readonly number[] } {
   const { text, ids } = chatPrompt(request, model);
   const reading = chatReading(request, text, model);
   const grammar = chatGrammar(request, model);
@@ -42,7 +62,7 @@ export function planChat(
   );
   return {
     plan: {
-      id: head.id,
+      id,
       model,
       prompts: [{ ids, sampling }],
       n: request.n ?? 1,
@@ -51,14 +71,8 @@ export function planChat(
       priority: request.priority,
       grammar,
     },
-    shape: new ChatShape({
-      head,
-      reading,
-      names: tokenNames(model.tokenizer, request.return_tokens_as_token_ids ?? false),
-      logprobs: request.logprobs ?? false,
-      includeUsage: request.stream_options?.include_usage ?? false,
-      promptIds: request.return_token_ids === true ? ids : null,
-    }),
+    reading,
+    promptIds: ids,
   };
 }
 

@@ -1,7 +1,9 @@
 import type { ChoiceDelta } from './choice-stream.ts';
 import { type EchoedPrompt, withEcho } from './echo.ts';
+import type { ApiError } from './errors.ts';
 import { completionLogprobs, promptLogprobs, type TokenNames } from './logprobs.ts';
 import { type CollectedChoice, type ResponseHead, type ResponseShape, tokenIds } from './response.ts';
+import { PLAIN_CHUNKS } from './sse.ts';
 import type { Usage } from './usage.ts';
 
 export interface CompletionShapeOptions {
@@ -19,11 +21,16 @@ export interface CompletionShapeOptions {
 
 /** Chunks and whole answers of /v1/completions, with vLLM's `stop_reason`, `token_ids`, `prompt_token_ids` and `prompt_logprobs`. */
 export class CompletionShape implements ResponseShape {
+  readonly style = PLAIN_CHUNKS;
   readonly #options: CompletionShapeOptions;
   readonly #begun = new Set<number>();
 
   constructor(options: CompletionShapeOptions) {
     this.#options = options;
+  }
+
+  start(): Iterable<object> {
+    return [];
   }
 
   *chunks(delta: ChoiceDelta): Generator<object> {
@@ -48,8 +55,12 @@ export class CompletionShape implements ResponseShape {
     ]);
   }
 
-  usageChunk(usage: Usage): object {
-    return { ...this.#body([]), usage };
+  end(usage: Usage): Iterable<object> {
+    return this.#options.includeUsage ? [{ ...this.#body([]), usage }] : [];
+  }
+
+  failure(error: ApiError): object {
+    return error.body();
   }
 
   whole(choices: readonly CollectedChoice[], usage: Usage): object {

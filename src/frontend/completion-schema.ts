@@ -3,7 +3,7 @@ import { MAX_IDS } from '../protocol/generate.ts';
 import { SamplingParams, TokenId } from '../protocol/sampling.ts';
 import { checkEmbedsSize } from './embeds/read-embeds.ts';
 import { badRequest } from './errors.ts';
-import { MAX_CHOICES, parseFields, sharedFields } from './request-fields.ts';
+import { checkStreaming, MAX_CHOICES, parseFields, sharedFields } from './request-fields.ts';
 
 const Ids = z.array(TokenId).min(1).max(MAX_IDS);
 /** One prompt: its text, or its token ids. */
@@ -63,6 +63,7 @@ export function parseCompletionRequest(body: unknown, promptEmbeds: boolean): Co
   const texts = embeds.length > 0 && prompt.length === 1 && prompt[0] === '' ? [] : prompt;
   const request = { ...rest, prompt: texts, prompt_embeds: embeds };
   if (texts.length + embeds.length === 0) throw badRequest("The field 'prompt' is missing.", 'prompt');
+  checkStreaming(request);
   checkEmbedsFields(request);
   const { best_of: bestOf, n = 1 } = request;
   if (bestOf !== undefined && bestOf !== n) {

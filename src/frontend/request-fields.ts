@@ -104,6 +104,21 @@ export function parseFields<T>(schema: z.ZodType<T>, body: unknown): T {
   throw fieldError(result.error.issues);
 }
 
+/** Throws `ApiError` 400 where fields contradict `stream`. */
+export function checkStreaming(request: SharedFields): void {
+  const stream = request.stream ?? false;
+  if (!stream && request.stream_options !== undefined) {
+    throw badRequest("'stream_options' needs 'stream': true.", 'stream_options');
+  }
+  if (request.stream_options?.continuous_usage_stats === true && request.stream_options.include_usage !== true) {
+    const field = 'stream_options.continuous_usage_stats';
+    throw badRequest(`'${field}' needs 'stream_options.include_usage': true.`, field);
+  }
+  if (stream && request.prompt_logprobs !== undefined) {
+    throw badRequest("'prompt_logprobs' cannot be streamed: send 'stream': false.", 'prompt_logprobs');
+  }
+}
+
 function fieldError(issues: readonly Issue[]): ApiError {
   const { issue, path } = innermost({ issue: issues[0] as Issue, path: (issues[0] as Issue).path });
   if (issue.code === 'unrecognized_keys') {

@@ -2,6 +2,7 @@ import type { TokenLogprob } from '../protocol/generate.ts';
 import type { ChoiceDelta, Finish, OutputToken } from './choice-stream.ts';
 import { ApiError } from './errors.ts';
 import { cancelError } from './running.ts';
+import type { StreamStyle } from './sse.ts';
 import type { Usage } from './usage.ts';
 
 /** What every chunk and answer begins with. */
@@ -23,10 +24,15 @@ export interface CollectedChoice {
 
 /** How an endpoint writes what was computed. */
 export interface ResponseShape {
+  readonly style: StreamStyle;
+  /** What a stream begins with, once the first delta is there. */
+  start(usage: Usage): Iterable<object>;
   /** The chunks of a stream that a delta gives: none while nothing can be shown yet. */
   chunks(delta: ChoiceDelta): Iterable<object>;
-  /** The last chunk, where `stream_options.include_usage` asks for it. */
-  usageChunk(usage: Usage): object;
+  /** What a stream ends with, unless it fails. */
+  end(usage: Usage): Iterable<object>;
+  /** The last chunk of a stream that failed. */
+  failure(error: ApiError): object;
   whole(choices: readonly CollectedChoice[], usage: Usage): object;
 }
 

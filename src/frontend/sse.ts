@@ -1,5 +1,5 @@
 import type { Clock } from '../protocol/clock.ts';
-import { toApiError } from './errors.ts';
+import { type ApiError, toApiError } from './errors.ts';
 
 const SSE_HEADERS = {
   'content-type': 'text/event-stream; charset=utf-8',
@@ -9,9 +9,23 @@ const SSE_HEADERS = {
 } as const;
 
 const encoder = new TextEncoder();
-const event = (data: string) => encoder.encode(`data: ${data}\n\n`);
+
+/** How an API writes its streams. */
+export interface StreamStyle {
+  /** Each event is named by its object's `type`. */
+  readonly named: boolean;
+  /** Data of the last event where nothing failed; null = there is none beside the chunks. */
+  readonly done: string | null;
+  /** What is sent into a silence: whole lines that clients skip. */
+  readonly keepAlive: string;
+}
+
 /** Readers of server-sent events skip lines that begin with a colon. */
-const COMMENT = encoder.encode(': keep-alive\n\n');
+const COMMENT = ': keep-alive\n\n';
+/** As OpenAI streams /v1/chat/completions and /v1/completions. */
+export const PLAIN_CHUNKS: StreamStyle = { named: false, done: '[DONE]', keepAlive: COMMENT };
+/** As OpenAI streams /v1/responses. */
+export const NAMED_EVENTS: StreamStyle = { named: true, done: null, keepAlive: COMMENT };
 
 export interface KeepAlive {
   /** A stream in which nothing was sent for so long, and at most twice as long, gets a comment; null = it does not. */
@@ -21,6 +35,11 @@ export interface KeepAlive {
   readonly signal: AbortSignal;
 }
 
+/** What the API makes of a stream. */
+interface StreamForm {
+  readonly style: StreamStyle;
+  failure(error: ApiError): object;
+}
 interface Hooks {
   left(): void;
   failed(error: unknown): void;
@@ -28,12 +47,13 @@ interface Hooks {
 type Chunk = IteratorResult<object, void>;
 
 /**
- * Server-sent events as OpenAI streams them: `data: {json}` for each chunk, then `data: [DONE]`. Waits for the first chunk, so that what
+ * Server-sent events: `data: {json}` for each chunk, in the style of `form`. Waits for the first chunk, so that what
  * fails before it throws here and is answered with its own status; but not for longer than `keepAliveSeconds`. What fails later is the
  * stream's last event. `left` is called when the reader goes away.
  */
 export async function sseResponse(
   chunks: AsyncGenerator<object, void, void>,
+  form: StreamForm,
   hooks: Hooks,
   keepAlive: KeepAlive,
 ): Promise<Response> {
@@ -43,7 +63,7 @@ export async function sseResponse(
   const begun = await Promise.race([first, silence]).finally(() => timer.stop());
   // So that a failure that nobody waits for yet is none of the process.
   first.catch(() => {});
-  const body = new ReadableStream(new EventBody(chunks, hooks, timer, { first, late: begun === 'silence' }));
+  const body = new ReadableStream(new EventBody(chunks, form, hooks, timer, { first, late: begun === 'silence' }));
   return new Response(body, { headers: SSE_HEADERS });
 }
 
@@ -77,22 +97,25 @@ class EventBody implements UnderlyingDefaultSource<Uint8Array> {
   #ahead: Promise<Chunk> | null;
   /** Whether anything was sent since the last look. */
   #sent = false;
+  readonly #keepAlive: Uint8Array;
 
   constructor(
     private readonly chunks: AsyncGenerator<object, void, void>,
+    private readonly form: StreamForm,
     private readonly hooks: Hooks,
     private readonly timer: Silence,
     private readonly begun: { readonly first: Promise<Chunk>; readonly late: boolean },
   ) {
     this.#ahead = begun.first;
+    this.#keepAlive = encoder.encode(form.style.keepAlive);
   }
 
   start(controller: ReadableStreamDefaultController<Uint8Array>): void {
     this.#controller = controller;
-    if (this.begun.late) controller.enqueue(COMMENT);
+    if (this.begun.late) controller.enqueue(this.#keepAlive);
     this.timer.start(() => {
       // A reader that does not read needs no comments.
-      if (!this.#sent && (controller.desiredSize ?? 0) > 0) controller.enqueue(COMMENT);
+      if (!this.#sent && (controller.desiredSize ?? 0) > 0) controller.enqueue(this.#keepAlive);
       this.#sent = false;
     });
   }
@@ -112,18 +135,25 @@ class EventBody implements UnderlyingDefaultSource<Uint8Array> {
 
   readonly #put = (result: Chunk): void => {
     this.#sent = true;
-    if (result.done === true) this.#end('[DONE]');
-    else this.#controller?.enqueue(event(JSON.stringify(result.value)));
+    if (result.done === true) this.#end(doneEvent(this.form.style));
+    else this.#controller?.enqueue(encoder.encode(event(result.value, this.form.style)));
   };
 
   readonly #fail = (error: unknown): void => {
     this.hooks.failed(error);
-    this.#end(JSON.stringify(toApiError(error).body()));
+    this.#end(event(this.form.failure(toApiError(error)), this.form.style));
   };
 
-  #end(data: string): void {
+  #end(last: string): void {
     this.timer.stop();
-    this.#controller?.enqueue(event(data));
+    if (last !== '') this.#controller?.enqueue(encoder.encode(last));
     this.#controller?.close();
   }
 }
+
+function event(chunk: object, { named }: StreamStyle): string {
+  const data = `data: ${JSON.stringify(chunk)}\n\n`;
+  return named && 'type' in chunk ? `event: ${chunk.type}\n${data}` : data;
+}
+
+const doneEvent = ({ done }: StreamStyle) => (done === null ? '' : `data: ${done}\n\n`);

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import type { MiddlewareHandler } from 'hono';
 import { cors } from 'hono/cors';
-import type { ApiEnv } from '../frontend/api.ts';
+import type { ApiEnv } from '../frontend/api-options.ts';
 import { ApiError } from '../frontend/errors.ts';
 import type { CorsConfig, HubConfig } from './config.ts';
 import { sameSecret } from './ticket.ts';

@@ -2,7 +2,7 @@ import { Hono, type MiddlewareHandler } from 'hono';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import type { Logger } from 'pino';
-import type { ApiEnv } from '../frontend/api.ts';
+import type { ApiEnv } from '../frontend/api-options.ts';
 import { ApiError, notFound, toApiError } from '../frontend/errors.ts';
 import { type AccessPolicy, guard, listedOrigins, requireApiKey } from './access.ts';
 import { type AdminActions, adminRoutes, requireAdmin } from './admin.ts';
