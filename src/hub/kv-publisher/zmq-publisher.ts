@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Publisher, Router } from 'zeromq';
 import type { KvChange, KvFollower } from '../../protocol/kv-follower.ts';
+import { SendQueue } from '../../protocol/send-queue.ts';
 import { HubStartError } from '../start-error.ts';
 import { type Batch, BatchLog } from './batch-log.ts';
 import { encodeBatch } from './vllm-batch.ts';
@@ -82,7 +83,7 @@ export async function startZmqPublisher({
     throw new HubStartError(`--kv-events-config: the endpoints cannot be opened: ${why}. Name others.`);
   }
   const batches = new BatchLog(config.bufferSteps, MAX_KEPT_BYTES);
-  const queue = new SendQueue(publisher, config.maxQueueSize, log);
+  const queue = sendQueue(publisher, config.maxQueueSize, log);
   const served = replay === null ? null : serveReplay(replay, batches, log);
   return {
     endpoint: publisher.lastEndpoint ?? config.endpoint,
@@ -114,50 +115,18 @@ function numbered(seq: number): Buffer {
   return bytes;
 }
 
-/** A socket takes one message at a time; what comes meanwhile waits here, or is left out: its number shows the hole, and replay fills it. */
-class SendQueue {
-  #waiting: Batch[] = [];
-  #bytes = 0;
-  #sending: Promise<void> | null = null;
-  #leftOut = 0;
-
-  constructor(
-    private readonly publisher: Publisher,
-    private readonly maxSize: number,
-    private readonly log: Logger,
-  ) {}
-
-  add(batch: Batch): void {
-    const bytes = this.#bytes + batch.payload.length;
-    if (this.#waiting.length >= this.maxSize || bytes > MAX_QUEUED_BYTES) {
-      if (this.#leftOut === 0) this.log.warn('KV events come faster than they can be published; batches are left out');
-      this.#leftOut += 1;
-      return;
-    }
-    this.#waiting.push(batch);
-    this.#bytes = bytes;
-    this.#sending ??= this.#send();
-  }
-
-  /** Resolves when all was given to the socket. Never rejects. */
-  async drained(): Promise<void> {
-    await this.#sending;
-  }
-
-  async #send(): Promise<void> {
-    try {
-      while (this.#waiting.length > 0) {
-        const batches = this.#waiting;
-        this.#waiting = [];
-        this.#bytes = 0;
-        for (const { topic, seq, payload } of batches) await this.publisher.send([topic, numbered(seq), payload]);
-      }
-    } catch (error) {
-      this.log.error({ err: error }, 'KV events cannot be published');
-    } finally {
-      this.#sending = null;
-    }
-  }
+/** A socket takes one message at a time. The number of a batch that is left out shows the hole, and replay fills it. */
+function sendQueue(publisher: Publisher, maxItems: number, log: Logger): SendQueue<Batch> {
+  return new SendQueue<Batch>({
+    send: ({ topic, seq, payload }) => publisher.send([topic, numbered(seq), payload]),
+    bytes: ({ payload }) => payload.length,
+    maxItems,
+    maxBytes: MAX_QUEUED_BYTES,
+    leftOut(first) {
+      if (first) log.warn('KV events come faster than they can be published; batches are left out');
+    },
+    failed: (error) => log.error({ err: error }, 'KV events cannot be published'),
+  });
 }
 
 /**
