@@ -1,0 +1,27 @@
+import { Encoder } from '@msgpack/msgpack';
+import { parseJson, writeJson } from '../json.ts';
+import { WireError } from './incoming.ts';
+import { decodeMsgpack } from './msgpack.ts';
+
+/** How bodies are written: a request names it, and its answer has the same. */
+export type CodecName = 'json' | 'msgpack';
+
+export interface Codec {
+  /** Plain data; integers beyond ±(2^53 - 1) as bigints. Throws `WireError`. */
+  decode(bytes: Buffer): unknown;
+  /** Of plain data with bigints. */
+  encode(value: unknown): Uint8Array;
+}
+
+export const CODECS: Readonly<Record<CodecName, Codec>> = {
+  json: { decode: decodeJson, encode: (value) => Buffer.from(writeJson(value)) },
+  msgpack: { decode: decodeMsgpack, encode: (value) => new Encoder({ useBigInt64: true }).encode(value) },
+};
+
+function decodeJson(bytes: Buffer): unknown {
+  try {
+    return parseJson(bytes.toString());
+  } catch (error) {
+    throw new WireError(`a body that is no JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
