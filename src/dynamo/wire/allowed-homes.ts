@@ -1,12 +1,13 @@
 import { BlockList, isIP } from 'node:net';
 import os from 'node:os';
+import { BridgeStartError } from '../start-error.ts';
 
 /** Says whether an answer may go to `host` (numeric) when `peer` sent the request: a frontend must not make us connect to just anybody. */
 export type AllowedHomes = (peer: string, host: string) => boolean;
 
 /**
  * The requesting peer's own address, all addresses of this machine where the peer is on it (a frontend names its first routable one, whatever
- * way it came), and what `networks` has: addresses and `address/prefix`. Throws an `Error` that names a wrong one.
+ * way it came), and what `networks` has: addresses and `address/prefix`. Throws `BridgeStartError` that names a wrong one.
  */
 export function allowedHomes(
   networks: readonly string[],
@@ -32,7 +33,9 @@ function networkList(networks: readonly string[]): BlockList {
       rest.length > 0 ||
       (prefix !== undefined && !(/^\d{1,3}$/.test(prefix) && Number(prefix) <= bits))
     )
-      throw new Error(`'${network}' is no network. Write an address, or an address and a prefix, as 10.1.0.0/16.`);
+      throw new BridgeStartError(
+        `'${network}' is no network (--dynamo-allow). Write an address, or an address and a prefix, as 10.1.0.0/16.`,
+      );
     list.addSubnet(address, Number(prefix ?? bits), family(address));
   }
   return list;

@@ -1,6 +1,7 @@
 import { type AddressInfo, createServer, isIP, type Server, type Socket } from 'node:net';
 import type { Logger } from 'pino';
 import type { Handler, RequestObserver, RequestPlane } from '../ports.ts';
+import { BridgeStartError } from '../start-error.ts';
 import type { AllowedHomes } from './allowed-homes.ts';
 import { type AnswerStream, type CallHomeTimes, callHome, type Outcome } from './call-home.ts';
 import { CODECS } from './codec.ts';
@@ -51,11 +52,11 @@ interface Taken extends Endpoint {
   readonly body: Buffer;
 }
 
-/** Listens for requests. Rejects with an `Error` (one line: what to do) where it cannot. */
+/** Listens for requests. Rejects with `BridgeStartError` where it cannot. */
 export async function startRequestPlane(options: RequestPlaneOptions): Promise<RequestPlane> {
   const { host, port } = options;
   if (isIP(host) === 0 || host === '0.0.0.0' || host === '::')
-    throw new Error(
+    throw new BridgeStartError(
       `DYN_TCP_RPC_HOST is '${host}'. Name the numeric address that Dynamo's frontends reach this machine at.`,
     );
   const plane = new Plane(options);
@@ -102,7 +103,7 @@ class Plane implements RequestPlane {
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', (error) => {
         const message = `Dynamo's requests cannot be taken at ${host}:${port} (DYN_TCP_RPC_HOST, DYN_TCP_RPC_PORT): ${error.message}.`;
-        reject(new Error(message, { cause: error }));
+        reject(new BridgeStartError(message, { cause: error }));
       });
       this.#server.listen(port, host, resolve);
     });
