@@ -6,7 +6,7 @@ import { nvextOf } from './nvext.ts';
 import { collect, type ResponseShape } from './response.ts';
 import type { KvTransfer, Migration, Nvext, RouteReport } from './routing.ts';
 import { cancelCause, cancelError, type RunningRequest } from './running.ts';
-import { sseResponse } from './sse.ts';
+import { type ChunkSource, type Chunks, sseResponse } from './sse.ts';
 
 export interface AnswerOptions {
   readonly plan: GenerationPlan;
@@ -31,6 +31,8 @@ export interface AnswerOptions {
   readonly failed: (error: unknown) => void;
 }
 
+const DONE = { done: true, value: undefined } as const;
+
 /** Computes a plan and answers with it, streaming or whole. Computing stops when the client leaves, the request is cancelled or its time is over. Throws what fails before the answer began. */
 export async function answer(options: AnswerOptions): Promise<Response> {
   const { plan, routes, shape, stream } = options;
@@ -46,7 +48,7 @@ export async function answer(options: AnswerOptions): Promise<Response> {
   const run = new Run(options, generation(plan, routes, signal), metrics, signal);
   if (stream) {
     const { keepAliveSeconds, after, failed } = options;
-    const response = await sseResponse(run.chunks(), shape, { left, failed }, { keepAliveSeconds, after, signal });
+    const response = await sseResponse(run, shape, { left, failed }, { keepAliveSeconds, after, signal });
     for (const [name, value] of Object.entries(routes.headers())) response.headers.set(name, value);
     return response;
   }
@@ -60,13 +62,15 @@ export async function answer(options: AnswerOptions): Promise<Response> {
   });
 }
 
-class Run {
+class Run implements ChunkSource {
   readonly #options: AnswerOptions;
   readonly #metrics: RequestMetrics;
   readonly #signal: AbortSignal;
   readonly observer: Observer;
   /** Migrations that chunks have told of. */
   #told = 0;
+  #begun = false;
+  #over = false;
 
   constructor(
     options: AnswerOptions,
@@ -88,29 +92,54 @@ class Run {
     return nvextOf(prompt === null ? undefined : extraFields, way, times, migrations);
   }
 
-  async *chunks(): AsyncGenerator<object, void, void> {
-    let status: RequestOutcome['status'] = 'cancelled';
-    const { shape } = this.#options;
-    const { deltas, tally } = this.generation;
-    let begun = false;
+  /** The chunks of the next delta. Asked again only once the answer is there. */
+  next(): Promise<Chunks> {
+    if (this.#over) return Promise.resolve(DONE);
+    return this.generation.deltas.next().then(this.#take, this.#fail);
+  }
+
+  /** Nobody reads it any more. */
+  return(): void {
+    this.#end('cancelled');
+  }
+
+  readonly #take = (result: IteratorResult<ChoiceDelta, void>): Chunks => {
+    if (this.#over) return DONE;
     try {
-      for await (const delta of deltas) {
-        this.observer.see(delta);
-        if (this.#signal.aborted) break;
-        if (!begun) yield* shape.start(tally.usage());
-        begun = true;
-        for (const chunk of shape.chunks(delta)) yield this.#withMore(chunk, delta);
-      }
-      const cancelled = cancelError(this.#signal);
-      if (cancelled !== null) throw cancelled;
-      yield* shape.end(tally.usage());
-      status = 'success';
+      return { done: false, value: result.done === true ? this.#last() : this.#chunks(result.value) };
     } catch (error) {
-      status = 'error';
-      throw error;
-    } finally {
-      this.#finished(status);
+      return this.#fail(error);
     }
+  };
+
+  readonly #fail = (error: unknown): never => {
+    this.#end('error');
+    throw error;
+  };
+
+  #chunks(delta: ChoiceDelta): readonly object[] {
+    this.observer.see(delta);
+    if (this.#signal.aborted) return this.#last();
+    const { shape } = this.#options;
+    const chunks: object[] = this.#begun ? [] : [...shape.start(this.generation.tally.usage())];
+    this.#begun = true;
+    for (const chunk of shape.chunks(delta)) chunks.push(this.#withMore(chunk, delta));
+    return chunks;
+  }
+
+  #last(): readonly object[] {
+    const cancelled = cancelError(this.#signal);
+    if (cancelled !== null) throw cancelled;
+    const chunks = [...this.#options.shape.end(this.generation.tally.usage())];
+    this.#end('success');
+    return chunks;
+  }
+
+  #end(status: RequestOutcome['status']): void {
+    if (this.#over) return;
+    this.#over = true;
+    void this.generation.deltas.return?.();
+    this.#finished(status);
   }
 
   /** A chunk, with the usage so far and the way of the answer, where there is something to tell of them. */

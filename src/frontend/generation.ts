@@ -1,4 +1,4 @@
-import type { GenerateRequest } from '../protocol/generate.ts';
+import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { PromptEmbeds } from '../protocol/prompt-embeds.ts';
 import type { SamplingParams } from '../protocol/sampling.ts';
 import type { ServedModel } from './backend.ts';
@@ -37,8 +37,11 @@ export interface Generation {
   readonly plan: GenerationPlan;
   readonly tally: Tally;
   /** Deltas of all choices as they come; ends when all have. Read it once. */
-  readonly deltas: AsyncGenerator<ChoiceDelta, void, void>;
+  readonly deltas: AsyncIterableIterator<ChoiceDelta, void>;
 }
+
+type Result = IteratorResult<ChoiceDelta, void>;
+const DONE = { done: true, value: undefined } as const;
 
 /** Throws `ApiError` 400 when prompts times `n` are too many. */
 export function checkChoices(prompts: number, n: number): void {
@@ -55,7 +58,7 @@ export function generation(plan: GenerationPlan, routes: RouteReport, signal: Ab
   const tally = new Tally(plan.prompts.reduce((sum, prompt) => sum + prompt.ids.length, 0));
   // Nearly all requests have one prompt, and each generator that a token passes costs time.
   const one = plan.prompts.length === 1;
-  const deltas = one ? runPrompt(plan, routes, 0, tally, signal) : runAll(plan, routes, tally, signal);
+  const deltas = one ? new PromptDeltas(plan, routes, 0, tally, signal) : runAll(plan, routes, tally, signal);
   return { plan, tally, deltas };
 }
 
@@ -68,53 +71,128 @@ async function* runAll(
   const stop = new AbortController();
   const either = AbortSignal.any([signal, stop.signal]);
   try {
-    yield* merge(plan.prompts.map((_, at) => runPrompt(plan, routes, at, tally, either)));
+    yield* merge(plan.prompts.map((_, at) => new PromptDeltas(plan, routes, at, tally, either)));
   } finally {
     stop.abort();
   }
 }
 
-async function* runPrompt(
-  plan: GenerationPlan,
-  routes: RouteReport,
-  at: number,
-  tally: Tally,
-  signal: AbortSignal,
-): AsyncGenerator<ChoiceDelta, void, void> {
-  const { ids, embeds, sampling } = plan.prompts[at] as PlannedPrompt;
-  const choices = Array.from(
-    { length: plan.n },
-    (_, choice) => new ChoiceStream(at * plan.n + choice, plan.model.tokenizer, plan.output),
-  );
-  const request: GenerateRequest = {
-    request: `${plan.id}-${at}`,
-    prompt: [...ids],
-    ...(embeds === undefined ? {} : { embeds }),
-    choices: choices.map((_, choice) => ({ choice, generated: [] })),
-    sampling,
-    ...(plan.cacheSalt === undefined ? {} : { cacheSalt: plan.cacheSalt }),
-    ...(plan.traceparent === undefined ? {} : { traceparent: plan.traceparent }),
-    ...(plan.priority === undefined ? {} : { priority: plan.priority }),
-    ...(plan.grammar === null ? {} : { grammar: plan.grammar }),
-  };
-  const own = new AbortController();
-  try {
-    const either = AbortSignal.any([signal, own.signal]);
-    for await (const frame of plan.model.backend.generate(request, either, routes.of(at))) {
-      const choice = choices[frame.choice];
-      if (choice === undefined) throw new Error(`${request.request} has no choice ${frame.choice}`);
-      if (choice.ended) continue;
-      const delta = choice.push(frame);
-      tally.completionTokens += delta.tokens.length;
-      // Of n choices the first one shows what the cache had; the others may share what it computed.
-      if (frame.choice === 0) tally.cachedTokens += delta.cachedTokens ?? 0;
-      yield delta;
-      if (choice.ended && choices.every((each) => each.ended)) return;
+/** The deltas of one prompt. Written out, since an async generator would take several turns of the microtask queue for each token. */
+class PromptDeltas implements AsyncIterableIterator<ChoiceDelta, void> {
+  readonly #plan: GenerationPlan;
+  readonly #routes: RouteReport;
+  readonly #at: number;
+  readonly #tally: Tally;
+  readonly #signal: AbortSignal;
+  /** After a stop string the engine is still at it. */
+  readonly #stop = new AbortController();
+  readonly #choices: readonly ChoiceStream[];
+  /** Choices that have not ended. */
+  #open: number;
+  #frames: AsyncIterator<TokensFrame> | null = null;
+  #over = false;
+
+  constructor(plan: GenerationPlan, routes: RouteReport, at: number, tally: Tally, signal: AbortSignal) {
+    this.#plan = plan;
+    this.#routes = routes;
+    this.#at = at;
+    this.#tally = tally;
+    this.#signal = signal;
+    this.#choices = Array.from(
+      { length: plan.n },
+      (_, choice) => new ChoiceStream(at * plan.n + choice, plan.model.tokenizer, plan.output),
+    );
+    this.#open = plan.n;
+  }
+
+  /** Asked again only once the answer is there. */
+  next(): Promise<Result> {
+    if (this.#over) return Promise.resolve(DONE);
+    try {
+      this.#frames ??= this.#begin();
+      return this.#frames.next().then(this.#take, this.#fail);
+    } catch (error) {
+      return Promise.reject(this.#ended(error));
     }
-    if (!signal.aborted) throw new Error(`${request.request} ended before all of its choices had`);
-  } finally {
-    // After a stop string the engine is still at it.
-    own.abort();
+  }
+
+  return(): Promise<Result> {
+    this.#end();
+    return Promise.resolve(DONE);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #begin(): AsyncIterator<TokensFrame> {
+    const either = AbortSignal.any([this.#signal, this.#stop.signal]);
+    const { backend } = this.#plan.model;
+    return backend.generate(this.#request(), either, this.#routes.of(this.#at))[Symbol.asyncIterator]();
+  }
+
+  #request(): GenerateRequest {
+    const plan = this.#plan;
+    const { ids, embeds, sampling } = plan.prompts[this.#at] as PlannedPrompt;
+    return {
+      request: `${plan.id}-${this.#at}`,
+      prompt: [...ids],
+      ...(embeds === undefined ? {} : { embeds }),
+      choices: this.#choices.map((_, choice) => ({ choice, generated: [] })),
+      sampling,
+      ...(plan.cacheSalt === undefined ? {} : { cacheSalt: plan.cacheSalt }),
+      ...(plan.traceparent === undefined ? {} : { traceparent: plan.traceparent }),
+      ...(plan.priority === undefined ? {} : { priority: plan.priority }),
+      ...(plan.grammar === null ? {} : { grammar: plan.grammar }),
+    };
+  }
+
+  readonly #take = (result: IteratorResult<TokensFrame>): Result | Promise<Result> => {
+    if (this.#over) return DONE;
+    if (result.done === true) {
+      this.#end();
+      if (this.#signal.aborted) return DONE;
+      throw new Error(`${this.#plan.id}-${this.#at} ended before all of its choices had`);
+    }
+    try {
+      const delta = this.#push(result.value);
+      return delta === null ? this.next() : { done: false, value: delta };
+    } catch (error) {
+      throw this.#ended(error);
+    }
+  };
+
+  /** null: the choice had ended before. */
+  #push(frame: TokensFrame): ChoiceDelta | null {
+    const choice = this.#choices[frame.choice];
+    if (choice === undefined) throw new Error(`${frame.request} has no choice ${frame.choice}`);
+    if (choice.ended) return null;
+    const delta = choice.push(frame);
+    this.#tally.completionTokens += delta.tokens.length;
+    // Of n choices the first one shows what the cache had; the others may share what it computed.
+    if (frame.choice === 0) this.#tally.cachedTokens += delta.cachedTokens ?? 0;
+    if (delta.finish !== null) {
+      this.#open -= 1;
+      if (this.#open === 0) this.#end();
+    }
+    return delta;
+  }
+
+  readonly #fail = (error: unknown): never => {
+    throw this.#ended(error);
+  };
+
+  #ended(error: unknown): unknown {
+    this.#end();
+    return error;
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#stop.abort();
+    // Not awaited: a generator in the middle of waiting returns only after that.
+    this.#frames?.return?.().catch(() => {});
   }
 }
 

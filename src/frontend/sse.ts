@@ -44,15 +44,23 @@ interface Hooks {
   left(): void;
   failed(error: unknown): void;
 }
-type Chunk = IteratorResult<object, void>;
+export type Chunks = IteratorResult<readonly object[], void>;
+
+/** The chunks of a stream as they come: all that one delta gives at once. */
+export interface ChunkSource {
+  /** Asked again only once the answer is there. */
+  next(): Promise<Chunks>;
+  /** Nobody reads it any more. */
+  return(): void;
+}
 
 /**
  * Server-sent events: `data: {json}` for each chunk, in the style of `form`. Waits for the first chunk, so that what
  * fails before it throws here and is answered with its own status; but not for longer than `keepAliveSeconds`. What fails later is the
- * stream's last event. `left` is called when the reader goes away.
+ * stream's last event. `left` is called when the reader goes away. The body is an `EventStream`.
  */
 export async function sseResponse(
-  chunks: AsyncGenerator<object, void, void>,
+  chunks: ChunkSource,
   form: StreamForm,
   hooks: Hooks,
   keepAlive: KeepAlive,
@@ -63,8 +71,8 @@ export async function sseResponse(
   const begun = await Promise.race([first, silence]).finally(() => timer.stop());
   // So that a failure that nobody waits for yet is none of the process.
   first.catch(() => {});
-  const body = new ReadableStream(new EventBody(chunks, form, hooks, timer, { first, late: begun === 'silence' }));
-  return new Response(body, { headers: SSE_HEADERS });
+  const events = new Events(chunks, form, hooks, timer, { first, late: begun === 'silence' });
+  return new Response(new EventStream(events), { headers: SSE_HEADERS });
 }
 
 /** Calls back once every `keepAliveSeconds`, from `start` until `stop` or the request's end. */
@@ -91,63 +99,142 @@ class Silence {
   }
 }
 
-/** The bytes of a stream. What every token passes makes no closures and no async functions of its own. */
-class EventBody implements UnderlyingDefaultSource<Uint8Array> {
-  #controller: ReadableStreamDefaultController<Uint8Array> | null = null;
-  #ahead: Promise<Chunk> | null;
+/** Where the text of a stream goes. */
+export interface EventSink {
+  /** Takes whole events, and whether it wants more now; else it asks for them by `more`. */
+  write(text: string): boolean;
+  /** Whether all that it took went on, so that it is known to be read. */
+  readonly empty: boolean;
+  end(): void;
+}
+
+/** The body of an answer in events: bytes for whoever reads it, or the events' text for a server that has a quicker way than a Web stream. */
+export class EventStream extends ReadableStream<Uint8Array> {
+  readonly #events: Events;
+
+  constructor(events: Events) {
+    super(
+      {
+        start: (controller) => events.writeTo(new ControllerSink(controller)),
+        pull: () => events.more(),
+        cancel: () => events.left(),
+      },
+      // Nothing is asked for ahead of the reader.
+      { highWaterMark: 0 },
+    );
+    this.#events = events;
+  }
+
+  /** From now on the events go to `sink`. Only for a stream that nobody has read from. */
+  writeTo(sink: EventSink): Pick<Events, 'more' | 'left'> {
+    this.#events.writeTo(sink);
+    return this.#events;
+  }
+}
+
+class ControllerSink implements EventSink {
+  constructor(private readonly controller: ReadableStreamDefaultController<Uint8Array>) {}
+
+  write(text: string): boolean {
+    this.controller.enqueue(encoder.encode(text));
+    return false;
+  }
+
+  get empty(): boolean {
+    return this.controller.desiredSize === 0;
+  }
+
+  end(): void {
+    this.controller.close();
+  }
+}
+
+/** The text of a stream. What every token passes makes no closures and no async functions of its own. */
+class Events {
+  #sink: EventSink | null = null;
+  #ahead: Promise<Chunks> | null;
+  /** Whether it begins with a comment: nothing else was there in time. */
+  #late: boolean;
+  #asking = false;
+  #over = false;
   /** Whether anything was sent since the last look. */
   #sent = false;
-  readonly #keepAlive: Uint8Array;
 
   constructor(
-    private readonly chunks: AsyncGenerator<object, void, void>,
+    private readonly chunks: ChunkSource,
     private readonly form: StreamForm,
     private readonly hooks: Hooks,
     private readonly timer: Silence,
-    private readonly begun: { readonly first: Promise<Chunk>; readonly late: boolean },
+    begun: { readonly first: Promise<Chunks>; readonly late: boolean },
   ) {
     this.#ahead = begun.first;
-    this.#keepAlive = encoder.encode(form.style.keepAlive);
-  }
-
-  start(controller: ReadableStreamDefaultController<Uint8Array>): void {
-    this.#controller = controller;
-    if (this.begun.late) controller.enqueue(this.#keepAlive);
-    this.timer.start(() => {
+    this.#late = begun.late;
+    timer.start(() => {
       // A reader that does not read needs no comments.
-      if (!this.#sent && (controller.desiredSize ?? 0) > 0) controller.enqueue(this.#keepAlive);
+      if (!this.#sent && this.#sink?.empty === true) this.#sink.write(form.style.keepAlive);
       this.#sent = false;
     });
   }
 
-  pull(): Promise<void> {
+  writeTo(sink: EventSink): void {
+    this.#sink = sink;
+  }
+
+  /** The sink has room. */
+  more(): void {
+    if (this.#asking || this.#over) return;
+    if (this.#late) {
+      this.#late = false;
+      if (this.#sink?.write(this.form.style.keepAlive) !== true) return;
+    }
+    this.#asking = true;
     const next = this.#ahead ?? this.chunks.next();
     this.#ahead = null;
-    return next.then(this.#put, this.#fail);
+    next.then(this.#put, this.#fail);
   }
 
-  cancel(): void {
+  /** The reader is gone. */
+  left(): void {
+    if (this.#over) return;
+    this.#over = true;
     this.timer.stop();
     this.hooks.left();
-    // Not awaited: a generator in the middle of waiting returns only after that.
-    void this.chunks.return().catch(() => {});
+    this.chunks.return();
   }
 
-  readonly #put = (result: Chunk): void => {
-    this.#sent = true;
-    if (result.done === true) this.#end(doneEvent(this.form.style));
-    else this.#controller?.enqueue(encoder.encode(event(result.value, this.form.style)));
+  readonly #put = (result: Chunks): void => {
+    this.#asking = false;
+    if (this.#over) return;
+    try {
+      this.#write(result);
+    } catch (error) {
+      this.#fail(error);
+    }
   };
 
   readonly #fail = (error: unknown): void => {
+    if (this.#over) return;
     this.hooks.failed(error);
     this.#end(event(this.form.failure(toApiError(error)), this.form.style));
   };
 
+  #write(result: Chunks): void {
+    this.#sent = true;
+    const { style } = this.form;
+    if (result.done === true) {
+      this.#end(doneEvent(style));
+      return;
+    }
+    let text = '';
+    for (const chunk of result.value) text += event(chunk, style);
+    if (text === '' || this.#sink?.write(text) === true) this.more();
+  }
+
   #end(last: string): void {
+    this.#over = true;
     this.timer.stop();
-    if (last !== '') this.#controller?.enqueue(encoder.encode(last));
-    this.#controller?.close();
+    if (last !== '') this.#sink?.write(last);
+    this.#sink?.end();
   }
 }
 

@@ -9,6 +9,7 @@ import { CLOSE } from '../protocol/close-codes.ts';
 import { VERSIONS } from '../protocol/messages.ts';
 import { type AccessPolicy, wrongHost, wrongOrigin } from './access.ts';
 import type { HubConfig } from './config.ts';
+import { writingEvents } from './event-writer.ts';
 import { listen } from './listen.ts';
 import { closeWebSocket } from './websocket.ts';
 
@@ -45,7 +46,7 @@ const LAST_WRITES_MS = 1000;
 
 /** One port for page, API and node sockets. Throws `HubStartError` when the port is taken. */
 export async function startServer({ config, policy, app, cluster, bulk }: ServerParts): Promise<HubServer> {
-  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const listener = getRequestListener(writingEvents(app.fetch), { overrideGlobalObjects: false });
   const server: Server = config.tls ? createTlsServer({ ...config.tls }, listener) : createServer(listener);
   server.headersTimeout = HEADERS_MS;
   server.requestTimeout = REQUEST_MS;
