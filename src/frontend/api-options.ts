@@ -2,6 +2,7 @@ import type { Clock } from '../protocol/clock.ts';
 import type { ServedModel } from './backend.ts';
 import { toApiError } from './errors.ts';
 import type { FrontendMetrics } from './metrics.ts';
+import type { StoreBounds } from './responses/response-store.ts';
 
 export interface ApiOptions {
   /** The models served now; asked on every request. */
@@ -21,6 +22,8 @@ export interface ApiOptions {
   readonly metrics: FrontendMetrics;
   /** Whether requests may have another `priority` than 0 (`--scheduling-policy priority`). */
   readonly priorities: boolean;
+  /** Bounds of the responses that are kept, in memory, for `previous_response_id`. */
+  readonly storedResponses: StoreBounds;
   /** Told of every error that is answered as a 500, for the log; must not throw. */
   internalError(error: unknown): void;
 }

@@ -9,6 +9,7 @@ import { parseChatRequest } from './chat-schema.ts';
 import { parseCompletionRequest } from './completion-schema.ts';
 import { planCompletion } from './completions.ts';
 import { ApiError, notFound, toApiError } from './errors.ts';
+import { responsesRoutes } from './responses/routes.ts';
 import { RunningRequests } from './running.ts';
 import { serve } from './serve.ts';
 import { detokenize, tokenize } from './tokenize.ts';
@@ -34,6 +35,7 @@ export function createApi(options: ApiOptions): Hono<ApiEnv> {
       plan: planCompletion,
     }),
   );
+  responsesRoutes(api, running, options);
   api.get('/v1/models', (c) => c.json({ object: 'list', data: options.models().map(modelCard) }));
   // The name of a model may hold slashes (`org/name`).
   api.get('/v1/models/:name{.+}', (c) => c.json(modelCard(findModel(options.models(), c.req.param('name')))));

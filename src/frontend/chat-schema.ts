@@ -6,9 +6,12 @@ import { badRequest } from './errors.ts';
 import { refusedChatFields, refusedTemplateFields } from './refused-fields.ts';
 import { checkStreaming, parseFields, sharedFields } from './request-fields.ts';
 
-const MAX_MESSAGES = 4096;
-const MAX_PARTS = 1024;
-const MAX_TOOLS = 128;
+/** Most messages of a chat. */
+export const MAX_MESSAGES = 4096;
+/** Most parts of one message. */
+export const MAX_PARTS = 1024;
+/** Most tools of a request, and calls of a message. */
+export const MAX_TOOLS = 128;
 
 const TextPart = z.strictObject({
   type: z.literal('text', 'only parts of type "text" can be read here'),
@@ -27,20 +30,22 @@ const Content = z.union(
 );
 const Name = z.string().max(256).optional();
 
+/** A JSON text in the API, a value in templates (HF transformers' convention). */
+export const CallArguments = z.string().transform((text, context) => {
+  try {
+    return text === '' ? {} : (JSON.parse(text) as unknown);
+  } catch {
+    context.addIssue('is no valid JSON');
+    return z.NEVER;
+  }
+});
+
 const ToolCall = z.strictObject({
   id: z.string().max(256).optional(),
   type: z.literal('function').default('function'),
   function: z.strictObject({
     name: z.string().min(1).max(256),
-    // A JSON text in the API, a value in templates (HF transformers' convention).
-    arguments: z.string().transform((text, context) => {
-      try {
-        return text === '' ? {} : (JSON.parse(text) as unknown);
-      } catch {
-        context.addIssue('is no valid JSON');
-        return z.NEVER;
-      }
-    }),
+    arguments: CallArguments,
   }),
 });
 
@@ -137,7 +142,8 @@ export function parseChatRequest(body: unknown): ChatRequest {
   return request;
 }
 
-function checkToolChoice({ tools = [], tool_choice: choice = 'auto' }: ChatRequest): void {
+/** Throws `ApiError` 400 where tools and `tool_choice` contradict each other. */
+export function checkToolChoice({ tools = [], tool_choice: choice = 'auto' }: ChatRequest): void {
   if (choice !== 'auto' && choice !== 'none') {
     if (tools.length === 0) throw badRequest("'tool_choice' needs 'tools' to choose from.", 'tool_choice');
     return;

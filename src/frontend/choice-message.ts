@@ -77,6 +77,6 @@ export function wholeMessage({ content, reasoning_content, tool_calls: calls }: 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
 
 /** Nine letters and digits: templates of Mistral's models take no other id. */
-function callId(): string {
+export function callId(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => ALPHABET[byte % ALPHABET.length]).join('');
 }

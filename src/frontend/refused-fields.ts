@@ -1,7 +1,7 @@
 import * as z from 'zod';
 
 /** A field that other servers know and this one does not. `reason`: a clause, for the error's message and docs/api.md. */
-const refused = (reason: string) => z.never(reason).optional();
+export const refused = (reason: string) => z.never(reason).optional();
 /** The same for a field that some clients always send, with the one value that asks for nothing. */
 const only = <const T extends boolean | number>(neutral: T, reason: string) =>
   z.literal(neutral, `only ${neutral} is supported: ${reason}`).optional();

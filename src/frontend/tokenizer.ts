@@ -79,7 +79,7 @@ export class ChatTokenizer {
   render(input: TemplateInput): string {
     if (this.#template === null) {
       throw badRequest(
-        'This model has no chat template, so it cannot answer /v1/chat/completions. Use /v1/completions, or start the server with --chat-template.',
+        'This model has no chat template, so it cannot answer chats. Use /v1/completions, or start the server with --chat-template.',
         'messages',
       );
     }

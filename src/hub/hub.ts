@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
 import { modelParsers } from '../frontend/parsers/model-parsers.ts';
+import { STORE_BOUNDS } from '../frontend/responses/response-store.ts';
 import { type Clock, systemClock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { ClusterNode, ClusterState } from '../protocol/cluster-state.ts';
@@ -189,6 +190,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     now: Date.now,
     after: (ms, task) => clock.after(ms, task),
     timeoutSeconds: config.requestTimeoutSeconds,
+    storedResponses: STORE_BOUNDS,
     priorities: config.priorities,
     promptEmbeds: config.promptEmbeds,
     keepAliveSeconds: config.keepAliveSeconds,

@@ -10,6 +10,7 @@ import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
 import { NO_METRICS } from '../frontend/metrics.ts';
 import { modelParsers } from '../frontend/parsers/model-parsers.ts';
+import { STORE_BOUNDS } from '../frontend/responses/response-store.ts';
 import { loadChatTokenizer, type TokenizerFiles } from '../frontend/tokenizer.ts';
 import { systemClock } from '../protocol/clock.ts';
 import { generationDefaults } from '../protocol/generation-config.ts';
@@ -58,6 +59,7 @@ export async function createSoloApi(
     after: systemClock.after,
     timeoutSeconds: null,
     promptEmbeds: options.promptEmbeds,
+    storedResponses: STORE_BOUNDS,
     priorities: false,
     keepAliveSeconds: null,
     metrics: NO_METRICS,

@@ -8,7 +8,8 @@ import { type Regex, regexGrammar } from './regex.ts';
 
 const MAX_CHOICES = 1024;
 
-const Schema = z.union([z.record(z.string(), z.unknown()), z.boolean()], 'must be a JSON Schema: an object');
+/** A JSON Schema. */
+export const Schema = z.union([z.record(z.string(), z.unknown()), z.boolean()], 'must be a JSON Schema: an object');
 /** A schema, or its text, as vLLM takes it. */
 const SchemaOrText = z.union(
   [

@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { createApi } from '../../../src/frontend/api.ts';
 import type { Backend, ServedModel } from '../../../src/frontend/backend.ts';
 import { type FrontendMetrics, NO_METRICS } from '../../../src/frontend/metrics.ts';
+import type { StoreBounds } from '../../../src/frontend/responses/response-store.ts';
 import { type ChatTokenizer, loadChatTokenizer } from '../../../src/frontend/tokenizer.ts';
 import { type Clock, systemClock } from '../../../src/protocol/clock.ts';
 import { GenerateRequest, type TokenLogprob, type TokensFrame } from '../../../src/protocol/generate.ts';
@@ -155,6 +156,7 @@ export function testApi(
     timeoutSeconds?: number;
     promptEmbeds?: boolean;
     priorities?: boolean;
+    storedResponses?: StoreBounds;
     keepAliveSeconds?: number;
   } = {},
 ): TestApi {
@@ -167,6 +169,7 @@ export function testApi(
     after: change.after ?? systemClock.after,
     timeoutSeconds: change.timeoutSeconds ?? null,
     promptEmbeds: change.promptEmbeds ?? false,
+    storedResponses: change.storedResponses ?? { most: 16, mostBytes: 1 << 20 },
     priorities: change.priorities ?? false,
     keepAliveSeconds: change.keepAliveSeconds ?? null,
     metrics: change.metrics ?? NO_METRICS,
