@@ -1,3 +1,4 @@
+import { ENDPOINT_TYPES } from './endpoint-types.ts';
 import { choice, decimal, list, matching, onOff, optionalPort, optionalText, text, whole } from './kinds.ts';
 import { only, option } from './option.ts';
 
@@ -42,11 +43,11 @@ export const runtimeOptions = {
   }),
   'endpoint-types': option({
     group: 'Runtime',
-    kind: list(choice('chat', 'completions'), ','),
-    default: ['chat', 'completions'],
+    kind: list(choice(...ENDPOINT_TYPES), ','),
+    default: [...ENDPOINT_TYPES],
     env: 'DYN_ENDPOINT_TYPES',
     where: 'hub',
-    help: 'OpenAI endpoints that the hub serves, separated by commas.',
+    help: 'Endpoints that the hub serves, separated by commas.',
   }),
   'http-host': option({
     group: 'Runtime',

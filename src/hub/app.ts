@@ -2,6 +2,7 @@ import { Hono, type MiddlewareHandler } from 'hono';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import type { Logger } from 'pino';
+import { ENDPOINT_TYPES, type EndpointType } from '../config/endpoint-types.ts';
 import type { ApiEnv } from '../frontend/api-options.ts';
 import { ApiError, notFound, toApiError } from '../frontend/errors.ts';
 import { type AccessPolicy, guard, listedOrigins, requireApiKey } from './access.ts';
@@ -25,7 +26,11 @@ export interface AppParts {
   readonly log: Logger;
 }
 
-const ENDPOINTS = { chat: '/v1/chat/completions', completions: '/v1/completions' } as const;
+const ENDPOINTS: Readonly<Record<EndpointType, string>> = {
+  chat: '/v1/chat/completions',
+  completions: '/v1/completions',
+  responses: '/v1/responses',
+};
 
 /** All that the hub answers over HTTP, in the order in which a request meets it. */
 export function createApp({ config, policy, api, models, status, admin, loras, log }: AppParts): Hono {
@@ -38,8 +43,8 @@ export function createApp({ config, policy, api, models, status, admin, loras, l
   // Before the API keys: an admin shows another one.
   app.route('/', loraRoutes(requireAdmin(config.adminKey, policy), loras));
   for (const path of ['/v1/*', '/tokenize', '/detokenize']) app.use(path, requireApiKey(config.apiKeys));
-  for (const type of ['chat', 'completions'] as const) {
-    if (!config.endpointTypes.includes(type)) app.all(ENDPOINTS[type], () => closedEndpoint(type));
+  for (const type of ENDPOINT_TYPES) {
+    if (!config.endpointTypes.includes(type)) app.all(`${ENDPOINTS[type]}/*`, () => closedEndpoint(type));
   }
   app.route('/', api);
   app.route('/', adminRoutes(config.adminKey, policy, admin));
@@ -54,7 +59,7 @@ export function createApp({ config, policy, api, models, status, admin, loras, l
   return app;
 }
 
-function closedEndpoint(type: keyof typeof ENDPOINTS): Response {
+function closedEndpoint(type: EndpointType): Response {
   const message = `This hub does not serve ${ENDPOINTS[type]}. Start it with "${type}" among --endpoint-types.`;
   return Response.json(new ApiError(404, 'not_found_error', message, { code: 'not_found' }).body(), { status: 404 });
 }

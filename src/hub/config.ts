@@ -1,3 +1,4 @@
+import type { EndpointType } from '../config/endpoint-types.ts';
 import type { AskedParsers } from '../frontend/parsers/model-parsers.ts';
 import type { TransportName } from '../protocol/transfer.ts';
 import type { CanaryPayload } from './health/payload.ts';
@@ -155,7 +156,7 @@ export interface HubConfig {
   /** `auto` takes default sampling from the model's `generation_config.json`; `vllm` uses neutral defaults. */
   readonly generationConfig: 'auto' | 'vllm';
   /** Which of the API's endpoints are there. */
-  readonly endpointTypes: readonly ('chat' | 'completions')[];
+  readonly endpointTypes: readonly EndpointType[];
   /** Built page; null = no page (API only). */
   readonly staticDir: string | null;
   /** Probes of idle nodes; null = none. */

@@ -232,8 +232,10 @@ describe('endpoints', () => {
     hub = await startTestHub({ endpointTypes: ['completions'] });
     await ScriptedNode.join(hub.url);
     await complete(1);
-    const response = await fetch(`${hub.url}/v1/chat/completions`, { method: 'POST', body: '{}' });
-    expect(response.status).toBe(404);
-    expect(await response.json()).toMatchObject({ error: { message: expect.stringContaining('--endpoint-types') } });
+    for (const path of ['chat/completions', 'responses', 'responses/resp_1/cancel']) {
+      const response = await fetch(`${hub.url}/v1/${path}`, { method: 'POST', body: '{}' });
+      expect(response.status).toBe(404);
+      expect(await response.json()).toMatchObject({ error: { message: expect.stringContaining('--endpoint-types') } });
+    }
   });
 });

@@ -1,3 +1,5 @@
+import type { EndpointType } from '../../config/endpoint-types.ts';
+
 /** All that the banner tells; the hub is up, its nodes are ready or there are none. */
 export interface BannerFacts {
   /** Origin as this machine reaches the hub. */
@@ -7,7 +9,7 @@ export interface BannerFacts {
   /** Names of the models in the API, and the one to ask first. */
   readonly models: readonly string[];
   readonly model: string;
-  readonly endpointTypes: readonly ('chat' | 'completions')[];
+  readonly endpointTypes: readonly EndpointType[];
   /** Of the hub's own nodes that are ready: what each computes on. */
   readonly adapters: readonly string[];
   readonly apiKey: string | null;

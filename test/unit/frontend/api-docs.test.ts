@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { ChatRequest } from '../../../src/frontend/chat-schema.ts';
 import { CompletionRequest } from '../../../src/frontend/completion-schema.ts';
 import { sharedFields } from '../../../src/frontend/request-fields.ts';
+import { ResponsesRequest } from '../../../src/frontend/responses/schema.ts';
 import { DetokenizeRequest, TokenizeRequest } from '../../../src/frontend/tokenize.ts';
 
 const page = readFileSync(new URL('../../../docs/api.md', import.meta.url), 'utf8');
@@ -66,6 +67,9 @@ describe('docs/api.md tells every field of the schemas, and no other', () => {
   });
   test('/v1/completions', () => {
     expectTold(own(CompletionRequest), tableOf('`POST /v1/completions`'));
+  });
+  test('/v1/responses', () => {
+    expectTold(ResponsesRequest, tableOf('`POST /v1/responses`'));
   });
   test('/tokenize', () => {
     expectTold(TokenizeRequest, tableOf('`POST /tokenize`'));
