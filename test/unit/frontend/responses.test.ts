@@ -3,7 +3,6 @@ import type OpenAI from 'openai';
 import { accumulateResponse } from 'openai/lib/responses/ResponseAccumulator';
 import { describe, expect, test } from 'vitest';
 import { ResponsesShape } from '../../../src/frontend/responses/response-shape.ts';
-import { ResponseStore } from '../../../src/frontend/responses/response-store.ts';
 import { Tally } from '../../../src/frontend/usage.ts';
 import type { GenerateRequest } from '../../../src/protocol/generate.ts';
 import { answers, cut, cuts, READING } from './cut-answers.ts';
@@ -380,83 +379,4 @@ describe('kept responses', () => {
     expect(store).toBe(false);
     await expect(client.responses.retrieve(id)).rejects.toMatchObject({ status: 404 });
   });
-
-  test('make room by count and by bytes, those first that nobody asked for longest, and belong to a key', () => {
-    const stored = (id: string, text = '') => ({
-      response: { id, status: 'completed' as const, output: [] },
-      items: [{ type: 'message' as const, role: 'user' as const, content: text }],
-    });
-    const store = new ResponseStore({ most: 3, mostBytes: 4000 });
-    for (const id of ['a', 'b', 'c']) store.put('key', stored(id));
-    expect(store.get('a', 'other')).toBeNull();
-    expect(store.delete('a', null)).toBe(false);
-    expect(store.get('a', 'key')).not.toBeNull();
-    store.put('key', stored('d'));
-    const there = () => ['a', 'b', 'c', 'd', 'e', 'f'].filter((id) => store.get(id, 'key') !== null).join('');
-    expect(there()).toBe('acd');
-    store.put('key', stored('e', 'x'.repeat(1500)));
-    expect(there()).toBe('cde');
-    store.put('key', stored('f', 'x'.repeat(1500)));
-    expect(there()).toBe('f');
-    // Deleting frees its bytes.
-    expect(store.delete('f', 'key')).toBe(true);
-    store.put('key', stored('a', 'x'.repeat(1500)));
-    store.put('key', stored('b'));
-    expect(there()).toBe('ab');
-    // Larger than everything may be: nothing else goes for it.
-    store.put('key', stored('c', 'x'.repeat(3000)));
-    expect(there()).toBe('ab');
-  });
-});
-
-test.each<[Record<string, unknown>, string]>([
-  [{ background: true }, 'background'],
-  [{ truncation: 'auto' }, 'truncation'],
-  [{ conversation: 'conv_1' }, 'conversation'],
-  [{ prompt: { id: 'x' } }, 'prompt'],
-  [{ max_tool_calls: 1 }, 'max_tool_calls'],
-  [{ max_tokens: 5 }, 'max_tokens'],
-  [{ n: 2 }, 'n'],
-  [{ include: ['reasoning.encrypted_content'] }, 'include[0]'],
-  [{ top_logprobs: 2 }, 'top_logprobs'],
-  [{ include: ['message.output_text.logprobs'], tools }, 'include'],
-  [{ stream_options: { include_obfuscation: false } }, 'stream_options'],
-  [{ reasoning: { summary: 'detailed' } }, 'reasoning.summary'],
-  [{ reasoning: { effort: 'vast' } }, 'reasoning.effort'],
-  [{ text: { verbosity: 'low' } }, 'text.verbosity'],
-  [{ text: { format: { type: 'json_schema', name: 'a', schema: { type: 'string', minLength: -1 } } } }, 'text.format'],
-  [{ tools: [{ type: 'web_search' }] }, 'tools[0].type'],
-  [{ tools: [{ ...tools[0], strict: true }] }, 'tools[0].strict'],
-  [{ tools, tool_choice: { type: 'allowed_tools', mode: 'auto', tools: [] } }, 'tool_choice.type'],
-  [{ tool_choice: 'required' }, 'tool_choice'],
-  [
-    { tools: [{ ...tools[0], parameters: { type: 'array', minItems: -1 } }], tool_choice: 'required' },
-    'tools[0].parameters',
-  ],
-  [{ max_output_tokens: 4096 }, 'max_output_tokens'],
-  [{ input: undefined }, 'input'],
-  [{ input: [] }, 'input'],
-  [{ input: [{ type: 'item_reference', id: 'x' }] }, 'input[0].type'],
-  [{ input: [{ role: 'tool', content: 'x' }] }, 'input[0].role'],
-  [{ input: [{ role: 'user', content: [{ type: 'input_image', image_url: 'x' }] }] }, 'input[0].content[0].type'],
-  [{ input: [{ type: 'function_call', call_id: 'a', name: 'b', arguments: '{' }] }, 'input[0].arguments'],
-  [
-    { input: [{ type: 'reasoning', summary: [{ type: 'summary_text', text: 'x' }], content: [] }] },
-    'input[0].summary[0]',
-  ],
-  [{ stream: 'yes' }, 'stream'],
-])('refuses %j and names %s', async (fields, param) => {
-  const { post, backend } = api(saying('x'));
-  const response = await post('/v1/responses', { ...base, ...fields });
-  const { error } = (await response.json()) as { error: { param: string; message: string } };
-  expect(response.status).toBe(400);
-  expect(error.param).toBe(param);
-  expect(error.message).toContain(`'${param}`);
-  expect(backend.requests).toHaveLength(0);
-});
-
-test('an input that does not fit is named', async () => {
-  const { client } = api(saying('x'));
-  const refused = { status: 400, param: 'input', code: 'context_length_exceeded' };
-  await expect(client.responses.create({ ...base, input: 'x '.repeat(200_000) })).rejects.toMatchObject(refused);
 });
