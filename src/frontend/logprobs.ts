@@ -18,7 +18,7 @@ export function tokenNames(tokenizer: ChatTokenizer | null, asTokenIds: boolean)
 }
 
 /** JSON has no -Infinity; vLLM's floor for tokens that cannot be. */
-const finite = (logprob: number) => Math.max(logprob, -9999);
+export const finite = (logprob: number) => Math.max(logprob, -9999);
 
 /** `logprobs.content` of /v1/chat/completions. */
 export function chatLogprobs(tokens: readonly OutputToken[], names: TokenNames) {
