@@ -98,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
   }
   if (row.y + 1u < slots[at + SLOT_MIN_LENGTH]) {
-    for (var s = 0u; s < slots[at + SLOT_NUM_STOPS]; s++) {
+    for (var s = 0u; s < slots[at + SLOT_NUM_BARRED]; s++) {
       let id = slots[at + SLOT_STOPS + s];
       if (owns(id, first, lane)) {
         scores[i * VOCAB + id] = MASKED;

@@ -1,3 +1,4 @@
+import type { GenerateRequest } from '../protocol/generate.ts';
 import { EngineError } from './api.ts';
 import type { GrammarMatch, GrammarMatcher } from './grammar.ts';
 import type { Sequence } from './sequence.ts';
@@ -21,14 +22,20 @@ export class Constraints {
       throw new EngineError('invalid_request', 'This engine matches no grammars. Ask without structured output.');
   }
 
-  begin(sequences: readonly Sequence[], grammar: string | undefined): void {
+  /** For sequences of this request that begin, or go on. */
+  begin(sequences: readonly Sequence[], { grammar, grammarEnds = [] }: GenerateRequest): void {
     if (grammar === undefined || this.matcher === null) return;
     for (const sequence of sequences) {
-      const { request, promptLength, tokens, sampling } = sequence;
-      const wish = { grammar, generated: tokens.slice(promptLength), stopIds: sampling.stopIds };
+      const { request, tokens, sampling, constraint } = sequence;
+      if (constraint === null || constraint.over) continue;
+      const wish = {
+        grammar,
+        generated: tokens.slice(tokens.length - constraint.length),
+        stopIds: [...sampling.stopIds, ...grammarEnds],
+      };
       const match = this.matcher.open(wish, {
         mask: (mask) => {
-          sequence.mask = mask;
+          constraint.mask = mask;
           this.wake();
         },
         failed: (error) => this.failed(request, error),
@@ -40,7 +47,10 @@ export class Constraints {
   /** Tokens that a sequence sampled and goes on after. */
   accept(sequence: Sequence, tokens: readonly number[]): void {
     const match = this.#matches.get(sequence);
-    for (const token of tokens) match?.accept(token);
+    const { constraint } = sequence;
+    if (match === undefined || constraint === null) return;
+    if (constraint.over) this.forget(sequence);
+    else for (const token of tokens.slice(Math.max(0, tokens.length - constraint.length))) match.accept(token);
   }
 
   forget(sequence: Sequence): void {

@@ -118,7 +118,7 @@ export class StepLoop implements Engine {
         new Sequence(request, choice, generated, this.info.maxModelLen, false, this.takeLora(request), embeds),
     );
     this.schedule(sequences);
-    this.constraints.begin(sequences, request.grammar);
+    this.constraints.begin(sequences, request);
   }
 
   cancel(request: string): void {

@@ -194,9 +194,9 @@ export class Runner {
   private uploadAdmitted(plan: StepPlan): void {
     const { buffers, sizes, gpu } = this.inputs;
     for (const { sequence, slot } of plan.admitted) {
-      const { sampling, choice, promptLength, maxLength, tokens, lora } = sequence;
+      const { sampling, stops, choice, promptLength, maxLength, tokens, lora } = sequence;
       const shape = { choice, promptLength, length: tokens.length, maxLength };
-      const words = packSlot({ ...shape, sampling, lora: lora === null ? 0 : lora.place + 1 });
+      const words = packSlot({ ...shape, sampling, stops, lora: lora === null ? 0 : lora.place + 1 });
       gpu.device.queue.writeBuffer(buffers.slots, slot * T.SLOT_STRIDE * 4, words);
       gpu.device.queue.writeBuffer(buffers.history, slot * sizes.maxLen * 4, Uint32Array.from(tokens));
       if (sampling.logitBias.length > 0) {

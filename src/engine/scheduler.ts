@@ -1,6 +1,7 @@
 import type { FinishReason } from '../protocol/generate.ts';
 import { MAX_EVENT_BLOCKS } from '../protocol/kv-events.ts';
 import { EngineError } from './api.ts';
+import { endsAt } from './constraint.ts';
 import { drafted, rested, wantedDrafts } from './drafting.ts';
 import type { BlockManager } from './kv/block-manager.ts';
 import type { Sequence, SequenceUpdate } from './sequence.ts';
@@ -31,8 +32,9 @@ export interface SchedulerOptions extends StepLimits {
  * In a step: decodes in admission order, then chunks of running prefills, then new sequences, first come first served.
  * Out of blocks, the newest running sequence is preempted: it goes to the front of the queue and is computed again.
  * Each order is one of priorities first (vLLM's: lower goes first), so that those of the highest number are preempted first.
- * A sequence under a grammar samples once the mask of the token after its last one is there (`Sequence.mask`): it sits out
- * the steps until then, before its admission too.
+ * A sequence under a grammar samples once the mask of the token after its last one is there (`Constraint.mask`): it sits out
+ * the steps until then, before its admission too. Where reasoning before the grammar begins or ends, the GPU needs other rules of it: the
+ * sequence gives its slot back, as one that is preempted, and is the first to get one.
  * Held sequences (whose prompt's KV another engine waits for) need no more blocks once admitted, and are not preempted:
  * that would free nothing that was promised.
  */
@@ -157,9 +159,13 @@ export class Scheduler {
     this.#consumedSteps++;
     const updates: SequenceUpdate[] = [];
     for (const rows of plan.rows) {
-      const { sequence, run, start, count, decode } = rows;
+      const { sequence, run, start, count, decode, sample } = rows;
       if (sequence.status === 'finished') continue;
       const end = start + count;
+      if (run < sequence.validRun) {
+        if (sample !== null) taken(rows);
+        continue;
+      }
       if (sequence.scoring) sequence.scored = Math.max(sequence.scored, Math.min(end, sequence.promptLength - 1));
       const update = this.#append(rows, samples);
       if (sequence.run === run) {
@@ -168,6 +174,10 @@ export class Scheduler {
         this.#blocks.register(sequence);
       }
       if (update?.finish) this.#end(sequence);
+      else if (update && follows(sequence, update.tokens)) {
+        if (sequence.status === 'running') this.#requeue(sequence);
+        sequence.validRun = sequence.run;
+      }
       if (update) updates.push(update);
     }
     return updates;
@@ -284,21 +294,21 @@ export class Scheduler {
   }
 
   /** Takes the tokens that a step sampled for a sequence: one, and one more for each draft that was right. */
-  #append({ sequence, count, decode, sample }: SequenceRows, samples: ArrayLike<number>): SequenceUpdate | null {
+  #append(rows: SequenceRows, samples: ArrayLike<number>): SequenceUpdate | null {
+    const { sequence, sample } = rows;
     if (sample === null) return null;
-    const drafts = decode ? count - 1 : 0;
+    const drafts = taken(rows);
     const sampled = Array.from({ length: 1 + drafts }, (_, i) => samples[sample + i]!);
     const accepted = sampled.findIndex((token) => token === NO_TOKEN || token === REJECTED);
     if (accepted === 0) throw stopsDiffer(sequence, 'ended it at');
     const tokens = accepted < 0 ? sampled : sampled.slice(0, accepted);
-    sequence.pending--;
-    sequence.drafts -= drafts;
     if (drafts > 0) sequence.drafting = drafted(sequence.drafting, tokens.length - 1);
-    const { stopIds, minTokens } = sequence.sampling;
+    const { stopIds } = sequence.sampling;
+    const rules = sequence.stops;
     let finish: FinishReason | null = null;
     for (const token of tokens) {
       if (finish !== null) throw stopsDiffer(sequence, 'went on at');
-      const stops = sequence.generated >= minTokens && stopIds.includes(token);
+      const stops = endsAt(rules, token, sequence.generated) && stopIds.includes(token);
       sequence.tokens.push(token);
       finish = stops ? 'stop' : sequence.tokens.length >= sequence.maxLength ? 'length' : null;
     }
@@ -313,6 +323,12 @@ export class Scheduler {
   }
 
   #preempt(sequence: Sequence): void {
+    this.#requeue(sequence);
+    this.#preemptions++;
+  }
+
+  /** Takes a running sequence's slot and blocks: it is computed again as soon as there are others. */
+  #requeue(sequence: Sequence): void {
     this.#stop(sequence);
     sequence.status = 'waiting';
     sequence.run++;
@@ -322,7 +338,6 @@ export class Scheduler {
     sequence.admittedLength = 0;
     const first = this.#waiting.findIndex(({ priority }) => priority >= sequence.priority);
     this.#waiting.splice(first < 0 ? this.#waiting.length : first, 0, sequence);
-    this.#preemptions++;
   }
 
   #end(sequence: Sequence): void {
@@ -343,6 +358,19 @@ export class Scheduler {
     this.#freeSlots.push(sequence.slot!);
     sequence.slot = null;
   }
+}
+
+/** A step that sampled for a sequence is read back; returns how many drafts it had. */
+function taken({ sequence, count, decode }: SequenceRows): number {
+  const drafts = decode ? count - 1 : 0;
+  sequence.pending--;
+  sequence.drafts -= drafts;
+  return drafts;
+}
+
+/** Whether these tokens, the last ones of the sequence, begin or end reasoning before its grammar. */
+function follows({ constraint }: Sequence, tokens: readonly number[]): boolean {
+  return constraint !== null && tokens.map((token) => constraint.follow(token)).includes(true);
 }
 
 /** Puts a sequence behind those of its priority. */

@@ -1,5 +1,6 @@
 import type { FinishReason, GenerateRequest } from '../protocol/generate.ts';
 import { GREEDY, type SamplingParams } from '../protocol/sampling.ts';
+import { Constraint, type StopRules } from './constraint.ts';
 import { DRAFTING, type Drafting } from './drafting.ts';
 import type { LoraAdapter } from './lora/adapters.ts';
 
@@ -33,8 +34,8 @@ export class Sequence {
   readonly scorePrompt: boolean;
   /** It is computed for its prompt's KV: its blocks are all taken at admission, and kept from its end until it is cancelled. It is never preempted. */
   readonly held: boolean;
-  /** Its tokens are those of a grammar: it samples only where a mask says which may come next. */
-  readonly constrained: boolean;
+  /** The grammar that its tokens are held to; null = free. */
+  readonly constraint: Constraint | null;
   /** The prompt and all generated tokens that the host knows; `NO_ID` for each embedding of the prompt. */
   readonly tokens: number[];
 
@@ -54,8 +55,8 @@ export class Sequence {
   /** Drafts scheduled and not yet consumed. */
   drafts = 0;
   drafting: Drafting = DRAFTING;
-  /** The ids that its grammar allows next; null until that is known, and once a step samples by it. */
-  mask: Uint32Array<ArrayBuffer> | null = null;
+  /** Samples of runs before this one count no more: what it may end at has changed since. */
+  validRun = 0;
   /** Prompt positions whose logprob rows have been consumed. */
   scored = 0;
   /** Prompt tokens that came from the prefix cache at the first admission; null before it. */
@@ -93,7 +94,7 @@ export class Sequence {
     // Prompt logprobs come with a choice's first frame (rule G5): after that they were delivered.
     this.scorePrompt = request.sampling.promptLogprobs !== null && generated.length === 0;
     this.held = held;
-    this.constrained = request.grammar !== undefined;
+    this.constraint = request.grammar === undefined ? null : new Constraint(request, generated);
     this.tokens = [...request.prompt, ...generated];
   }
 
@@ -132,7 +133,18 @@ export class Sequence {
 
   /** What it may sample next is known. */
   get canSample(): boolean {
-    return !this.constrained || this.mask !== null;
+    return this.constraint?.ready ?? true;
+  }
+
+  /** Its next sample needs a mask. */
+  get constrained(): boolean {
+    return this.constraint?.masked ?? false;
+  }
+
+  get stops(): StopRules {
+    if (this.constraint) return this.constraint.stops;
+    const { stopIds, minTokens } = this.sampling;
+    return { ids: stopIds, barred: stopIds.length, minTokens };
   }
 
   /** The next sample can be scheduled, be its input token known or not. */

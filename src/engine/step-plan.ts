@@ -127,12 +127,11 @@ export class PlanBuilder {
     const samples = end >= sequence.admittedLength;
     const sample = samples ? this.#logitRows.length : null;
     if (samples) {
-      const { mask } = sequence;
+      const mask = sequence.constraint?.take(sequence.generated) ?? null;
       const masked = mask === null ? 0 : LOGIT_MASKED;
       const kind = LOGIT_SAMPLE | (sampling.logprobs === null ? 0 : LOGIT_LOGPROBS) | masked;
       for (let p = decode ? start : end - 1; p < end; p++) logit(p, kind);
       if (mask !== null) this.#masks.push({ slot, mask });
-      sequence.mask = null;
       sequence.pending++;
     }
     this.#rows.push({ sequence, run, slot, firstRow, start, count, decode, sample });

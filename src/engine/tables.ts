@@ -1,3 +1,4 @@
+import { MAX_MARKS } from '../protocol/generate.ts';
 import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS } from '../protocol/sampling.ts';
 
 /**
@@ -61,8 +62,10 @@ export const SLOT_NUM_BIAS = 16;
 export const SLOT_NUM_TOP = 17;
 /** Which LoRA adapter the slot's rows go through: its place in the adapters' buffers plus 1; 0 = none. */
 export const SLOT_LORA = 18;
+/** How many of SLOT_STOPS, from the first on, are not sampled below SLOT_MIN_LENGTH. */
+export const SLOT_NUM_BARRED = 19;
 export const SLOT_STOPS = 32;
-export const SLOT_STRIDE = SLOT_STOPS + MAX_STOP_IDS;
+export const SLOT_STRIDE = SLOT_STOPS + MAX_STOP_IDS + MAX_MARKS;
 
 export const LOGPROB_STRIDE = 2 + 2 * MAX_TOP_LOGPROBS;
 
@@ -144,6 +147,7 @@ export function tableConstants(s: TableSizes): Record<string, number> {
     SLOT_NUM_BIAS,
     SLOT_NUM_TOP,
     SLOT_LORA,
+    SLOT_NUM_BARRED,
     SLOT_STOPS,
     SLOT_STRIDE,
     LOGPROB_STRIDE,

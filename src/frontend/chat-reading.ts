@@ -1,3 +1,4 @@
+import type { Thought } from '../protocol/generate.ts';
 import type { ServedModel } from './backend.ts';
 import type { ChatRequest } from './chat-schema.ts';
 import { badRequest } from './errors.ts';
@@ -5,7 +6,7 @@ import { type CallFormat, callParser, type Tools } from './parsers/call-scanner.
 import { namedCall, requiredCalls } from './parsers/forced-calls.ts';
 import { CALL_FORMATS, THOUGHT_FORMATS } from './parsers/model-parsers.ts';
 import { OutputParser } from './parsers/output-parser.ts';
-import { promptThought, thoughtParser } from './parsers/thought.ts';
+import { type PromptThought, promptThought, thoughtParser } from './parsers/thought.ts';
 import { ReasoningTokens } from './reasoning-tokens.ts';
 
 /** How the answers to one request are read. */
@@ -16,19 +17,24 @@ export interface ChatReading {
   counter(): ReasoningTokens | null;
   /** Marks that are special tokens, which the parser must see. */
   readonly shownTokenIds: ReadonlySet<number>;
-  /** The answer begins within reasoning. */
-  readonly begun: boolean;
+  /** Reasoning that comes, or may come, before what a grammar holds; null = the grammar begins with the answer. */
+  readonly thought: Thought | null;
 }
 
-/** What reads the answers to `request`, whose prompt is `prompt`. Throws `ApiError` 400 for tools whose calls nobody could read. */
-export function chatReading(request: ChatRequest, prompt: string, model: ServedModel): ChatReading {
+/**
+ * What reads the answers to `request`, whose prompt is `prompt`. `held`: what follows the reasoning is held to a grammar. Throws `ApiError` 400 for
+ * tools whose calls nobody could read, and where nobody could tell from its tokens when the reasoning before a grammar ends.
+ */
+export function chatReading(request: ChatRequest, prompt: string, model: ServedModel, held: boolean): ChatReading {
   const format = callFormat(request, model);
   const tools: Tools = new Map(request.tools?.map((tool) => [tool.function.name, tool.function.parameters]));
-  const thought = model.parsers.reasoning === null ? null : THOUGHT_FORMATS[model.parsers.reasoning];
+  const written = model.parsers.reasoning === null ? null : THOUGHT_FORMATS[model.parsers.reasoning];
+  // Before a grammar reasoning ends with its mark and nothing else: what follows that is held.
+  const thought = written && held ? { ...written, cutBy: [] } : written;
   const continued = request.continue_final_message === true ? String(request.messages.at(-1)?.content) : null;
   const start = thought === null ? 'unsaid' : promptThought(thought, prompt, continued);
   const ids = (texts: readonly string[]) => model.tokenizer?.tokenIds(texts) ?? new Set<number>();
-  const ends = ids(thought?.ends ?? []);
+  const [starts, ends] = [ids(thought?.starts ?? []), ids(thought?.ends ?? [])];
   const begun = thought !== null && (start === 'open' || (thought.assumed && start === 'unsaid'));
   return {
     parser: () =>
@@ -41,10 +47,21 @@ export function chatReading(request: ChatRequest, prompt: string, model: ServedM
     counter: () =>
       thought === null || model.tokenizer === null || ends.size === 0
         ? null
-        : new ReasoningTokens({ starts: ids(thought.starts), ends, begun }, model.tokenizer),
-    begun,
-    shownTokenIds: ids([...(format?.special ?? []), ...(thought?.starts ?? []), ...(thought?.ends ?? [])]),
+        : new ReasoningTokens({ starts, ends, begun }, model.tokenizer),
+    thought: held ? thoughtBefore(request, start, { begun, starts: [...starts], ends: [...ends] }) : null,
+    shownTokenIds: new Set([...ids(format?.special ?? []), ...starts, ...ends]),
   };
+}
+
+/** The reasoning that a grammar begins after. Where the prompt does not say that it has begun or is over, the model chooses, unless the request turns it off. */
+function thoughtBefore(request: ChatRequest, start: PromptThought, thought: Thought): Thought | null {
+  const { begun, starts, ends } = thought;
+  if (begun && ends.length === 0)
+    throw badRequest(
+      'This model begins with reasoning, and its vocabulary has no token that ends it: what a grammar could begin after. Turn it off where the template knows how, as by \'chat_template_kwargs\': {"enable_thinking": false}.',
+    );
+  const may = start === 'unsaid' && request.chat_template_kwargs?.enable_thinking !== false;
+  return begun || (may && starts.length > 0 && ends.length > 0) ? thought : null;
 }
 
 /** How the request's calls are written; null = there are none. The one place that knows of forced ones. */

@@ -1,11 +1,11 @@
+import type { HeldTo } from '../protocol/generate.ts';
 import type { ServedModel } from './backend.ts';
 import { type ChatReading, chatReading } from './chat-reading.ts';
 import { ChatShape } from './chat-response.ts';
 import type { ChatRequest } from './chat-schema.ts';
-import { badRequest } from './errors.ts';
 import type { GenerationPlan } from './generation.ts';
 import { forcedCallsGrammar } from './grammar/forced-calls.ts';
-import { structuredGrammar } from './grammar/structured-output.ts';
+import { structuredOutput } from './grammar/structured-output.ts';
 import { tokenNames } from './logprobs.ts';
 import { chatPrompt } from './prompt.ts';
 import type { ResponseHead } from './response.ts';
@@ -39,13 +39,8 @@ export function chatPlan(
   drawSeed: () => [number, number],
 ): { readonly plan: GenerationPlan; readonly reading: ChatReading; readonly promptIds: readonly number[] } {
   const { text, ids } = chatPrompt(request, model);
-  const reading = chatReading(request, text, model);
-  const grammar = chatGrammar(request, model);
-  if (grammar !== null && reading.begun) {
-    throw badRequest(
-      'This model begins with reasoning, which cannot be held to a grammar. Turn it off where the template knows how, as by \'chat_template_kwargs\': {"enable_thinking": false}.',
-    );
-  }
+  const held = chatGrammar(request, model);
+  const reading = chatReading(request, text, model, held.grammar !== undefined);
   const field = request.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
   const tokens = request[field];
   const sampling = samplingParams(
@@ -69,19 +64,19 @@ export function chatPlan(
       output: { ...outputOptions(request, model), shownTokenIds: reading.shownTokenIds },
       cacheSalt: request.cache_salt,
       priority: request.priority,
-      grammar,
+      heldTo: held.grammar === undefined || reading.thought === null ? held : { ...held, thought: reading.thought },
     },
     reading,
     promptIds: ids,
   };
 }
 
-/** What the answer is held to: calls that are forced, or what the request says it must be; null for nothing. Throws `ApiError` 400. */
-function chatGrammar(request: ChatRequest, model: ServedModel): string | null {
+/** What the answer is held to: calls that are forced, or what the request says it must be. Throws `ApiError` 400. */
+function chatGrammar(request: ChatRequest, model: ServedModel): HeldTo {
   const { tools = [], tool_choice: choice = 'auto', parallel_tool_calls: parallel = true } = request;
   const field = 'tool_choice';
-  if (choice === 'auto' || choice === 'none') return structuredGrammar(request, model);
-  return structuredGrammar(request, model, {
+  if (choice === 'auto' || choice === 'none') return structuredOutput(request, model);
+  return structuredOutput(request, model, {
     field,
     grammar: () => forcedCallsGrammar(tools, choice === 'required' ? null : choice.function.name, parallel),
   });

@@ -3,7 +3,7 @@ import { CompletionShape } from './completion-response.ts';
 import type { CompletionRequest } from './completion-schema.ts';
 import { type EchoedPrompt, echoedPrompt } from './echo.ts';
 import { checkChoices, type GenerationPlan, type PlannedPrompt } from './generation.ts';
-import { structuredGrammar } from './grammar/structured-output.ts';
+import { structuredOutput } from './grammar/structured-output.ts';
 import { tokenNames } from './logprobs.ts';
 import { completionPrompt, embedsPrompt } from './prompt.ts';
 import type { ResponseHead, ResponseShape } from './response.ts';
@@ -23,7 +23,7 @@ export async function planCompletion(
   const { prompt_embeds: embeds, prompt: texts } = request;
   checkChoices(embeds.length + texts.length, n);
   const output = outputOptions(request, model);
-  const grammar = structuredGrammar(request, model);
+  const heldTo = structuredOutput(request, model);
   const { echo = false, logprobs = null, max_tokens: tokens } = request;
   const prompts: PlannedPrompt[] = [];
   const echoes: EchoedPrompt[] = [];
@@ -66,7 +66,7 @@ export async function planCompletion(
       output,
       cacheSalt: request.cache_salt,
       priority: request.priority,
-      grammar,
+      heldTo,
     },
     shape: new CompletionShape({
       head,

@@ -1,4 +1,4 @@
-import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
+import type { GenerateRequest, HeldTo, TokensFrame } from '../protocol/generate.ts';
 import type { PromptEmbeds } from '../protocol/prompt-embeds.ts';
 import type { SamplingParams } from '../protocol/sampling.ts';
 import type { ServedModel } from './backend.ts';
@@ -29,8 +29,7 @@ export interface GenerationPlan {
   readonly priority: number | undefined;
   /** Of the client's trace. */
   readonly traceparent?: string | undefined;
-  /** Each choice is held to it; null = free. */
-  readonly grammar: string | null;
+  readonly heldTo: HeldTo;
 }
 
 export interface Generation {
@@ -143,7 +142,7 @@ class PromptDeltas implements AsyncIterableIterator<ChoiceDelta, void> {
       ...(plan.cacheSalt === undefined ? {} : { cacheSalt: plan.cacheSalt }),
       ...(plan.traceparent === undefined ? {} : { traceparent: plan.traceparent }),
       ...(plan.priority === undefined ? {} : { priority: plan.priority }),
-      ...(plan.grammar === null ? {} : { grammar: plan.grammar }),
+      ...plan.heldTo,
     };
   }
 

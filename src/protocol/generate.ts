@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { PromptEmbeds } from './prompt-embeds.ts';
-import { MAX_TOP_LOGPROBS, SamplingParams, TokenId } from './sampling.ts';
+import { MAX_STOP_IDS, MAX_TOP_LOGPROBS, SamplingParams, TokenId } from './sampling.ts';
 import { Traceparent } from './traceparent.ts';
 
 /** Longest list of ids in one message; far above any context this engine serves. */
@@ -32,6 +32,19 @@ export const MAX_GRAMMAR_LENGTH = 1 << 18;
 /** A grammar in xgrammar's EBNF (https://www.w3.org/TR/xml/#sec-notation with regular repetition); it begins at the rule `root`. */
 export const Grammar = z.string().min(1).max(MAX_GRAMMAR_LENGTH);
 
+/** Marks of reasoning, as `Thought` has them, at most. */
+export const MAX_MARKS = 4;
+const marks = z.array(TokenId).max(MAX_MARKS);
+
+/** Reasoning that comes, or may come, before what a grammar holds: the ids that begin it, if the prompt has not, and those that end it. */
+export const Thought = z.object({
+  /** The answer begins within it. */
+  begun: z.boolean(),
+  starts: marks,
+  ends: marks.min(1),
+});
+export type Thought = z.infer<typeof Thought>;
+
 /** What an engine computes: the ids of a prompt, continued for each choice. */
 export const GenerateRequest = z.object({
   request: RequestId,
@@ -50,10 +63,17 @@ export const GenerateRequest = z.object({
   traceparent: Traceparent.optional(),
   /** Each choice is a sentence of it, or the beginning of one where `maxTokens` ended it (rule G14). */
   grammar: Grammar.optional(),
+  /** The grammar begins after it. */
+  thought: Thought.optional(),
+  /** Ids that stand for no text, and come where the grammar can end: it is over then, and the choice goes on free of it (vLLM's `ignore_eos`). */
+  grammarEnds: z.array(TokenId).max(MAX_STOP_IDS).optional(),
   /** `false`: it neither reads nor fills the prefix cache, and no KV event tells of it (rule H3). */
   cache: z.literal(false).optional(),
 });
 export type GenerateRequest = z.infer<typeof GenerateRequest>;
+
+/** What the choices of a request are held to; nothing where `grammar` is left out. */
+export type HeldTo = Pick<GenerateRequest, 'grammar' | 'thought' | 'grammarEnds'>;
 
 /** Logprob of one token (natural log of the raw softmax, before penalties and temperature, as vLLM's `raw_logprobs`). */
 export const TokenLogprob = z.object({

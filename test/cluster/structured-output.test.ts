@@ -65,6 +65,87 @@ it('G13: a node that dies in the middle: the next one gets the same grammar and 
   expect(generated).toEqual(ANSWER.slice(0, generated.length));
 });
 
+const THINKING = { chat_template_kwargs: { enable_thinking: true } };
+const MARKS = tokenizer.encode('<think></think>', false) as [number, number];
+const thoughtful = (begun: boolean) => [
+  ...tokenizer.encode(`${begun ? '' : '<think>'}\nNot {"city": 5}, but\n</think>\n\n`, false),
+  ...ANSWER,
+];
+
+it.each([true, false])(
+  'reasoning comes before the grammar, and is told apart from what it holds; begun by the prompt: %s',
+  async (begun) => {
+    const node = await join({ reply: () => thoughtful(begun) });
+    const request = { ...base, response_format: zodResponseFormat(Visit, 'visit'), ...(begun ? THINKING : {}) };
+    const answer = await client.chat.completions.parse(request);
+    const { message, finish_reason } = answer.choices[0]!;
+    expect(message.parsed).toEqual({ city: 'Oslo', days: 3 });
+    expect(message).toMatchObject({ reasoning_content: 'Not {"city": 5}, but' });
+    expect(finish_reason).toBe('stop');
+    const [start, end] = MARKS;
+    const thought = { begun, starts: [start], ends: [end] };
+    expect(node.of('generate')[0]?.generate).toMatchObject({ thought, grammar: expect.stringContaining('Rome') });
+    // Not where nothing is held, nor where the request turns it off.
+    await client.chat.completions.create({ ...base, ...THINKING } as typeof base);
+    await client.chat.completions.create({
+      ...request,
+      chat_template_kwargs: { enable_thinking: false },
+    } as typeof request);
+    for (const { generate } of node.of('generate').slice(1)) expect(generate).not.toHaveProperty('thought');
+  },
+);
+
+it.each(['required', { type: 'function', function: { name: 'visit' } }] as const)(
+  'reasoning comes before calls that are forced: %j',
+  async (tool_choice) => {
+    const said = tool_choice === 'required' ? `[{"name": "visit", "parameters": ${TEXT}}]` : TEXT;
+    const node = await join({ reply: () => [...tokenizer.encode(`Hm.</think>\n\n${said}`, false), EOS] });
+    const tools = [{ type: 'function' as const, function: { name: 'visit', parameters: z.toJSONSchema(Visit) } }];
+    const request = { ...base, ...THINKING, tools, tool_choice };
+    const answer = await client.chat.completions.create(request as typeof base & { tools: typeof tools });
+    expect(answer.choices[0]?.message).toMatchObject({
+      reasoning_content: 'Hm.',
+      tool_calls: [{ function: { name: 'visit', arguments: TEXT } }],
+    });
+    expect(node.of('generate')[0]?.generate.thought).toMatchObject({ begun: true });
+  },
+);
+
+it('a node that dies while it reasons: the next one gets the same reasoning to go on from, and the client one answer', async () => {
+  const nodes = [await join({ reply: () => thoughtful(true) }), await join({ reply: () => thoughtful(true) })];
+  const response_format = zodResponseFormat(Visit, 'visit');
+  const request = { ...base, ...THINKING, response_format, stream: true as const };
+  let [text, reasoning, killed] = ['', '', 0];
+  for await (const chunk of await client.chat.completions.create(request)) {
+    const delta = chunk.choices[0]?.delta as { content?: string; reasoning_content?: string } | undefined;
+    text += delta?.content ?? '';
+    reasoning += delta?.reasoning_content ?? '';
+    const serving = nodes.find((node) => node.of('generate').length > 0);
+    if (killed > 0 || reasoning.length < 5 || serving === undefined) continue;
+    expect(text).toBe('');
+    killed += 1;
+    serving.socket.terminate();
+  }
+  expect(killed).toBe(1);
+  expect([reasoning, text]).toEqual(['Not {"city": 5}, but', TEXT]);
+  const [first, second] = nodes.flatMap((node) => node.of('generate')).sort((a, b) => a.attempt - b.attempt);
+  expect(second?.generate.thought).toEqual(first?.generate.thought);
+  expect(second?.generate.choices[0]?.generated.length).toBeGreaterThan(0);
+});
+
+it('min_tokens and ignore_eos go with the grammar', async () => {
+  const node = await join();
+  const request = { ...base, guided_regex: 'a+', min_tokens: 3 };
+  await client.chat.completions.create(request as typeof base);
+  await client.chat.completions.create({ ...request, ignore_eos: true } as typeof base);
+  const [least, endless] = node.of('generate').map(({ generate }) => generate);
+  expect(least).toMatchObject({ sampling: { minTokens: 3 }, grammar: expect.stringContaining('root') });
+  expect(least).not.toHaveProperty('grammarEnds');
+  expect(least?.sampling.stopIds).toContain(EOS);
+  expect(endless?.grammarEnds).toEqual(least?.sampling.stopIds);
+  expect(endless?.sampling.stopIds).toEqual([]);
+});
+
 it.each([{ stream: false }, { stream: true }])(
   'a grammar that a node cannot match is a 400 with its reason: %j',
   async ({ stream }) => {

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import * as z from 'zod';
 import type { StepRecord } from '../../src/engine/api.ts';
 import { Detokenizer } from '../../src/frontend/detokenizer.ts';
 import { jsonSchemaGrammar } from '../../src/frontend/grammar/json-schema.ts';
@@ -12,6 +11,7 @@ import type { SamplingParams } from '../../src/protocol/sampling.ts';
 import { folderFiles } from '../support/folder-files.ts';
 import { startGrammarThread } from '../support/grammar-thread.ts';
 import { SCHEMAS } from '../support/schemas.ts';
+import { validated } from '../support/validated.ts';
 import { PICO, TestEngine } from './test-engine.ts';
 
 const VOCAB = 4096;
@@ -43,12 +43,6 @@ function textOf(tokens: readonly number[]): string {
 }
 
 const prompt = () => tokenizer.encode('Tell me something about the sea.', false);
-
-function validated(schema: object, text: string): void {
-  const value: unknown = JSON.parse(text);
-  const result = z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]).safeParse(value);
-  if (!result.success) throw new Error(`${text}\n${z.prettifyError(result.error)}`);
-}
 
 describe('outputs at temperature 1.5', () => {
   it('are valid by their schemas, all of them in one crowd', async () => {
@@ -107,7 +101,7 @@ it('an attempt that goes on from the tokens of another gives what that one would
   const whole = (await engine.generate(prompt(), hot(7), 1, 'whole', undefined, { grammar }))[0]!;
   expect(whole.finish).toBe('stop');
   for (const cut of [1, Math.floor(whole.tokens.length / 2), whole.tokens.length - 1]) {
-    const rest = await engine.resume(prompt(), whole.tokens.slice(0, cut), hot(7), grammar);
+    const rest = await engine.resume(prompt(), whole.tokens.slice(0, cut), hot(7), { grammar });
     expect(rest.tokens).toEqual(whole.tokens.slice(cut));
   }
 });

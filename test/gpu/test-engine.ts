@@ -181,7 +181,7 @@ export class TestEngine {
     prompt: readonly number[],
     generated: readonly number[],
     sampling: Partial<SamplingParams>,
-    grammar: string,
+    more: Partial<GenerateRequest>,
   ): Promise<Collected> {
     const request = `r${this.number++}`;
     const collected = { tokens: [], logprobs: [], promptLogprobs: null, cachedTokens: -1, finish: '' };
@@ -194,7 +194,7 @@ export class TestEngine {
         before: generated.length,
       });
       const choices = [{ choice: 0, generated: [...generated] }];
-      this.engine.add({ request, prompt: [...prompt], choices, sampling: { ...GREEDY, ...sampling }, grammar });
+      this.engine.add({ request, prompt: [...prompt], choices, sampling: { ...GREEDY, ...sampling }, ...more });
     });
     return choice!;
   }

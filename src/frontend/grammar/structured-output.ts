@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { Grammar, MAX_GRAMMAR_LENGTH } from '../../protocol/generate.ts';
+import { Grammar, type HeldTo, MAX_GRAMMAR_LENGTH } from '../../protocol/generate.ts';
 import type { ServedModel } from '../backend.ts';
 import { badRequest } from '../errors.ts';
 import { choice, GrammarError, Rules, text } from './ebnf.ts';
@@ -67,28 +67,23 @@ export interface GrammarWish {
 }
 
 /**
- * The grammar that a request holds its answer to; null for none. Throws `ApiError` 400: several of them, a schema or pattern that cannot be
- * held to, fields beside it that contradict it.
+ * The grammar that a request holds its answer to, if any; with `ignore_eos` it may end, and the answer does not. Throws `ApiError` 400: several of
+ * them, a schema or pattern that cannot be held to.
  */
-export function structuredGrammar(
-  fields: StructuredFields & { readonly min_tokens?: number | undefined; readonly ignore_eos?: boolean | undefined },
+export function structuredOutput(
+  fields: StructuredFields & { readonly ignore_eos?: boolean | undefined },
   model: Pick<ServedModel, 'tokenizer' | 'eosIds'>,
   /** That of another field. */
   forced: GrammarWish | null = null,
-): string | null {
+): HeldTo {
   const [wish, other] = [...(forced ? [forced] : []), ...wishes(fields)];
-  if (wish === undefined) return null;
+  if (wish === undefined) return {};
   const { field } = wish;
   if (other)
     throw badRequest(
       `'${field}' and '${other.field}' both say what the answer must be: send one of them.`,
       other.field,
     );
-  const refuse = (name: string, why: string) => {
-    throw badRequest(`'${name}' and '${field}' contradict each other: ${why} Leave one of them out.`, name);
-  };
-  if ((fields.min_tokens ?? 0) > 0) refuse('min_tokens', 'the answer ends where what it is held to ends.');
-  if (fields.ignore_eos) refuse('ignore_eos', 'the answer ends where what it is held to ends.');
   if (model.tokenizer === null)
     throw badRequest(`'${field}' needs text, and this server runs without a tokenizer (--skip-tokenizer-init).`, field);
   if (model.eosIds.length === 0)
@@ -97,7 +92,8 @@ export function structuredGrammar(
       field,
     );
   try {
-    return wish.grammar();
+    const grammar = wish.grammar();
+    return fields.ignore_eos ? { grammar, grammarEnds: [...model.eosIds] } : { grammar };
   } catch (error) {
     if (error instanceof GrammarError)
       throw badRequest(`Cannot hold the answer to '${field}': ${error.message}.`, field);

@@ -93,6 +93,13 @@ it.each<[string, Partial<SamplingParams>, (x: number) => number]>([
   expect(got![8]).toBe(logits[8]);
 });
 
+it('bars the first ids that end a slot, and not the others', async () => {
+  const logits = normals(1023, 4, 5);
+  const stops = { ids: [7, 9, 8], barred: 2, minTokens: Number.POSITIVE_INFINITY };
+  const [got] = await scoresOf(worlds.get(1023)!, [{ prompt: [3], generated: [1, 2], stops }], [logits]);
+  expect([...got!.slice(7, 10)]).toEqual([Number.NEGATIVE_INFINITY, logits[8], Number.NEGATIVE_INFINITY]);
+});
+
 it('takes the largest bias list there is, every place of the vocabulary, and the last entry of an id', async () => {
   const logits = normals(4097, 4, 6);
   const borders = [0, 1023, 1024, 2047, 2048, 4095, 4096].map((id): [number, number] => [id, 7]);

@@ -1,3 +1,4 @@
+import type { StopRules } from '../../../src/engine/constraint.ts';
 import type { KernelCall } from '../../../src/engine/gpu/kernel.ts';
 import { accept } from '../../../src/engine/kernels/accept.ts';
 import { adjustLogits } from '../../../src/engine/kernels/adjust-logits.ts';
@@ -18,6 +19,8 @@ export interface SlotSpec {
   readonly generated?: readonly number[];
   readonly sampling?: Partial<SamplingParams>;
   readonly choice?: number;
+  /** Default: those of `sampling`. */
+  readonly stops?: StopRules;
   /** Default: prompt + maxTokens. */
   readonly maxLength?: number;
 }
@@ -108,6 +111,7 @@ export class World {
       length: tokens.length,
       maxLength: spec.maxLength ?? promptLength + sampling.maxTokens,
       sampling,
+      stops: spec.stops ?? { ids: sampling.stopIds, barred: sampling.stopIds.length, minTokens: sampling.minTokens },
     });
     queue.writeBuffer(b.slots, slot * T.SLOT_STRIDE * 4, words);
     queue.writeBuffer(b.history, slot * s.maxLen * 4, Uint32Array.from(tokens));

@@ -1,3 +1,4 @@
+import type { StopRules } from '../../../src/engine/constraint.ts';
 import type { Sequence } from '../../../src/engine/sequence.ts';
 import type { StepPlan } from '../../../src/engine/step-plan.ts';
 import { LOGIT_SAMPLE, NO_TOKEN, REJECTED } from '../../../src/engine/tables.ts';
@@ -22,11 +23,11 @@ function loraShift(name = ''): number {
 function choose(
   state: number,
   offset: number,
-  { stopIds, minTokens }: SamplingParams,
+  { ids, barred, minTokens }: StopRules,
   mask: Uint32Array = EVERY_ID,
 ): number {
   let token = state % VOCAB;
-  while ((offset < minTokens && stopIds.includes(token)) || ((mask[0]! >> token) & 1) === 0)
+  while ((offset < minTokens && ids.slice(0, barred).includes(token)) || ((mask[0]! >> token) & 1) === 0)
     token = (token + 1) % VOCAB;
   return token;
 }
@@ -43,8 +44,9 @@ export function reference(
   for (const token of prompt) states.push(attend(token + shift, states));
   const tokens: number[] = [];
   for (;;) {
-    const token = choose(states.at(-1)!, tokens.length, sampling);
-    const stops = tokens.length >= sampling.minTokens && sampling.stopIds.includes(token);
+    const { stopIds: ids, minTokens } = sampling;
+    const token = choose(states.at(-1)!, tokens.length, { ids, barred: ids.length, minTokens });
+    const stops = tokens.length >= minTokens && ids.includes(token);
     tokens.push(token);
     if (stops) return { tokens, finish: 'stop' };
     if (tokens.length >= sampling.maxTokens || prompt.length + tokens.length >= maxModelLen)
@@ -65,6 +67,7 @@ interface Slot {
   readonly history: number[];
   readonly promptLength: number;
   readonly maxLength: number;
+  readonly stops: StopRules;
   done: boolean;
 }
 
@@ -87,8 +90,8 @@ export class SimulatedGpu {
   /** Runs a step in queue order; returns one sample per logit row. */
   run(plan: StepPlan): number[] {
     for (const { sequence, slot } of plan.admitted) {
-      const { tokens, promptLength, maxLength } = sequence;
-      this.#slots[slot] = { sequence, history: [...tokens], promptLength, maxLength, done: false };
+      const { tokens, promptLength, maxLength, stops } = sequence;
+      this.#slots[slot] = { sequence, history: [...tokens], promptLength, maxLength, stops, done: false };
       this.#tables[slot] = [];
     }
     for (const { slot, index, block } of plan.deltas) this.#tables[slot]![index] = block;
@@ -134,13 +137,13 @@ export class SimulatedGpu {
   }
 
   #sample(slot: Slot, state: number, mask: Uint32Array | undefined): number {
-    const { sampling, constrained } = slot.sequence;
-    if (constrained !== (mask !== undefined)) throw new Error('a mask too many or too few');
+    if (slot.sequence.constrained !== (mask !== undefined)) throw new Error('a mask too many or too few');
+    const { ids, barred, minTokens } = slot.stops;
     const offset = slot.history.length - slot.promptLength;
-    const token = choose(state, offset, sampling, mask);
+    const token = choose(state, offset, slot.stops, mask);
     slot.history.push(token);
-    slot.done =
-      (offset >= sampling.minTokens && sampling.stopIds.includes(token)) || slot.history.length >= slot.maxLength;
+    // Below minTokens only those are sampled that are not barred.
+    slot.done = ids.slice(offset < minTokens ? barred : 0).includes(token) || slot.history.length >= slot.maxLength;
     return token;
   }
 

@@ -158,8 +158,6 @@ describe('fields', () => {
     [{ structured_outputs: { json: '{' } }, 'structured_outputs.json'],
     [{ structured_outputs: { structural_tag: 'x' } }, 'structured_outputs.structural_tag'],
     [{ guided_choice: [] }, 'guided_choice'],
-    [{ guided_json: { type: 'string' }, min_tokens: 3 }, 'min_tokens'],
-    [{ guided_grammar: 'root ::= "a"', ignore_eos: true }, 'ignore_eos'],
     [{ tools: [{ type: 'function', function: { name: 'f', strict: true } }] }, 'tools[0].function.strict'],
     [{ tool_choice: 'required' }, 'tool_choice'],
     [{ store: true }, 'store'],
