@@ -13,6 +13,8 @@ const Visit = z.object({
   onward: z.union([z.object({ kind: z.literal('train'), hours: z.number().min(0).max(9.5) }), z.null()]),
 });
 const HOT = { model: 'quire-pico', temperature: 1.5, max_tokens: 300 } as const;
+/** The answer begins at once: this model would reason as it likes, at this temperature for long. */
+const CHAT = { ...HOT, chat_template_kwargs: { enable_thinking: false } } as const;
 const messages = [{ role: 'user' as const, content: 'Plan a visit.' }];
 
 test('answers of a page are valid at temperature 1.5: schemas, patterns, choices and forced calls, free answers beside them', async ({
@@ -26,14 +28,14 @@ test('answers of a page are valid at temperature 1.5: schemas, patterns, choices
   page.on('request', (request) => fetched.push(request.url()));
   const client = clientOf(url);
   // The grammar engine comes with the first grammar, not with the page.
-  await client.chat.completions.create({ ...HOT, messages, max_tokens: 4 });
+  await client.chat.completions.create({ ...CHAT, messages, max_tokens: 4 });
   expect(fetched.filter((address) => /assets.*\.js/.test(address))).toEqual([]);
 
   const response_format = zodResponseFormat(Visit, 'visit');
   const [parsed, free, picked, plate, streamed] = await Promise.all([
-    client.chat.completions.parse({ ...HOT, messages, response_format, n: 4, seed: 5 }),
-    client.chat.completions.create({ ...HOT, messages, max_tokens: 120 }),
-    client.chat.completions.create({ ...HOT, messages, n: 4, guided_choice: ['yes', 'no, thanks'] } as typeof HOT & {
+    client.chat.completions.parse({ ...CHAT, messages, response_format, n: 4, seed: 5 }),
+    client.chat.completions.create({ ...CHAT, messages, max_tokens: 120 }),
+    client.chat.completions.create({ ...CHAT, messages, n: 4, guided_choice: ['yes', 'no, thanks'] } as typeof HOT & {
       messages: typeof messages;
       n: number;
     }),
@@ -46,7 +48,13 @@ test('answers of a page are valid at temperature 1.5: schemas, patterns, choices
     }),
     (async () => {
       let text = '';
-      const stream = await client.chat.completions.create({ ...HOT, messages, stream: true, response_format, seed: 6 });
+      const stream = await client.chat.completions.create({
+        ...CHAT,
+        messages,
+        stream: true,
+        response_format,
+        seed: 6,
+      });
       for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? '';
       return text;
     })(),
@@ -70,7 +78,7 @@ test('answers of a page are valid at temperature 1.5: schemas, patterns, choices
     zodFunction({ name: 'stop', parameters: z.object({}) }),
   ];
   const named = await client.chat.completions.create({
-    ...{ ...HOT, messages, tools },
+    ...{ ...CHAT, messages, tools },
     tool_choice: { type: 'function', function: { name: 'get_weather' } },
   });
   const [call] = named.choices[0]?.message.tool_calls ?? [];
@@ -78,14 +86,14 @@ test('answers of a page are valid at temperature 1.5: schemas, patterns, choices
   expect(call.function.name).toBe('get_weather');
   expect(['Rome', 'Oslo']).toContain(JSON.parse(call.function.arguments).city);
   const required = await client.chat.completions.create({
-    ...{ ...HOT, messages, tools, parallel_tool_calls: false },
+    ...{ ...CHAT, messages, tools, parallel_tool_calls: false },
     tool_choice: 'required',
   });
   expect(required.choices[0]?.message.tool_calls).toHaveLength(1);
 
   const refusal = async (fields: object) => {
     const error = await client.chat.completions
-      .create({ ...HOT, messages, ...fields } as never)
+      .create({ ...CHAT, messages, ...fields } as never)
       .catch((e: unknown) => e);
     if (!(error instanceof OpenAI.APIError)) throw new Error('it was not refused');
     return `${error.status} ${error.param} ${error.message}`;

@@ -74,7 +74,7 @@ it.each([
   if (temperature < 1) expect(steps.some(({ draftRows }) => draftRows > 0)).toBe(true);
   // An attempt goes on from anywhere: within the reasoning, at its end, within the answer.
   const { tokens } = first!;
-  for (const cut of [1, thought.length - 1, thought.length, thought.length + 2, tokens.length - 1]) {
+  for (const cut of [thought.length - 1, thought.length, thought.length + 2]) {
     const rest = await engine.resume(prompt, tokens.slice(0, cut), sampling(temperature), more);
     expect(rest.tokens).toEqual(tokens.slice(cut));
   }

@@ -94,6 +94,49 @@ export const SCHEMAS: Readonly<Record<string, object>> = {
     required: ['ab'],
     additionalProperties: { type: 'boolean' },
   },
+  'integers of a factor': {
+    type: 'object',
+    properties: {
+      dozen: { type: 'integer', multipleOf: 12, minimum: -40, maximum: 1000 },
+      seven: { type: 'number', multipleOf: 7 },
+      hundred: { type: 'integer', multipleOf: 100, exclusiveMinimum: 300 },
+    },
+    required: ['dozen', 'seven', 'hundred'],
+    additionalProperties: false,
+  },
+  'names by patterns': {
+    type: 'object',
+    properties: { id: { type: 'integer', minimum: 0, maximum: 9 } },
+    patternProperties: {
+      '^s_': { type: 'boolean' },
+      '^n[0-9]{1,2}$': { type: 'integer', multipleOf: 5, minimum: 0, maximum: 50 },
+    },
+    required: ['id'],
+    additionalProperties: false,
+  },
+  'all of several': {
+    allOf: [
+      {
+        type: 'object',
+        properties: { name: { type: 'string', maxLength: 6 }, size: { type: 'number', minimum: 1 } },
+        required: ['name'],
+      },
+      { properties: { size: { type: 'integer', maximum: 12 }, on: { type: 'boolean' } }, required: ['size'] },
+      { required: ['on'] },
+    ],
+  },
+  'a choice beside properties': {
+    type: 'object',
+    properties: { a: { type: 'integer', minimum: 0, maximum: 9 }, b: { enum: ['x', 'y'] } },
+    anyOf: [{ required: ['a'] }, { required: ['b'] }],
+  },
+  'a reference with more beside it': {
+    $defs: { count: { type: 'integer', minimum: 3, multipleOf: 4 } },
+    type: 'array',
+    items: { $ref: '#/$defs/count', maximum: 40, multipleOf: 6 },
+    minItems: 3,
+    maxItems: 3,
+  },
   references: {
     $defs: {
       color: { enum: ['red', 'blue'] },

@@ -8,6 +8,9 @@ const DATE = `\\d{4}-${DAY}`;
 const TIME = '(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:Z|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)';
 const LABEL = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?';
 
+// RFC 6901, of characters that need no escape in JSON; ~ stands before 0 or 1 alone.
+const POINTER = '(?:/(?:[ !#-.0-\\[\\]-}]|~[01]){0,40}){0,8}';
+
 /** Formats of strings (JSON Schema 2020-12, validation, section 7.3), as patterns that allow nothing else; they need not allow all of it. */
 const FORMATS: Readonly<Record<string, string>> = {
   date: DATE,
@@ -20,6 +23,9 @@ const FORMATS: Readonly<Record<string, string>> = {
   ipv4: `${OCTET}(?:\\.${OCTET}){3}`,
   ipv6: `${HEX}{1,4}(?::${HEX}{1,4}){7}`,
   uri: `https?://${LABEL}(?:\\.${LABEL}){0,2}(?::[1-9]\\d{0,3})?(?:/[a-zA-Z0-9._~-]{0,40}){0,8}(?:\\?[a-zA-Z0-9._~&=-]{0,80})?(?:#[a-zA-Z0-9._~-]{0,40})?`,
+  'uri-reference': '(?:/[a-zA-Z0-9._~-]{1,40}){1,8}(?:\\?[a-zA-Z0-9._~&=-]{0,80})?(?:#[a-zA-Z0-9._~-]{0,40})?',
+  'json-pointer': POINTER,
+  'relative-json-pointer': `(?:0|[1-9]\\d{0,8})(?:#|${POINTER})`,
   uuid: `${HEX}{8}-${HEX}{4}-[1-5]${HEX}{3}-[89abAB]${HEX}{3}-${HEX}{12}`,
 };
 

@@ -14,10 +14,13 @@ const UNESCAPED = without(
   ],
 );
 
+/** Any more characters of a key. */
+export const keyRest = (rules: Rules): Node => rules.shared('key_rest', () => repeat(stringSet(UNESCAPED), 0, null));
+
 /** A key that is none of `names`: the complement of the tree of their characters. */
 export function otherKeys(rules: Rules, names: readonly string[]): Node {
   if (names.length === 0) return anyString(rules);
-  const any = rules.shared('key_rest', () => repeat(stringSet(UNESCAPED), 0, null));
+  const any = keyRest(rules);
   const from = (rests: readonly string[]): Node => {
     const heads = [...new Set(rests.filter((rest) => rest !== '').map((rest) => [...rest][0] as string))];
     const taken = heads.map((head): [number, number] => [head.codePointAt(0)!, head.codePointAt(0)!]);

@@ -11,6 +11,11 @@ export interface Regex {
   readonly longest: number | null;
 }
 
+/** A whole expression: whether each of its alternatives begins with '^', and ends with '$'. */
+export interface WholeRegex extends Regex {
+  readonly anchored: readonly [begin: boolean, end: boolean];
+}
+
 /** How a character of a set is written: as it is, or as in a JSON string. */
 export type WriteSet = (chars: CharSet) => Node;
 
@@ -19,13 +24,15 @@ export type WriteSet = (chars: CharSet) => Node;
  * Schema prescribes. What is not regular or asserts something about its surroundings is refused by name.
  * Throws `GrammarError`.
  */
-export function regexGrammar(source: string, write: WriteSet): Regex {
+export function regexGrammar(source: string, write: WriteSet): WholeRegex {
   return new RegexParser([...source], source, write).parse();
 }
 
 class RegexParser {
   #at = 0;
   #depth = 0;
+  #begins = true;
+  #ends = true;
 
   constructor(
     private readonly chars: readonly string[],
@@ -33,10 +40,10 @@ class RegexParser {
     private readonly write: WriteSet,
   ) {}
 
-  parse(): Regex {
+  parse(): WholeRegex {
     const whole = this.#alternatives();
     if (this.#at < this.chars.length) this.#refuse(`'${this.chars[this.#at]}' without its partner`);
-    return whole;
+    return { ...whole, anchored: [this.#begins, this.#ends] };
   }
 
   #alternatives(): Regex {
@@ -59,13 +66,19 @@ class RegexParser {
   #terms(): Regex {
     const top = this.#depth === 1;
     const parts: Regex[] = [];
-    if (top) this.#take('^');
+    const begins = top && this.#take('^');
+    let ends = false;
     while (this.#at < this.chars.length && !'|)'.includes(this.#peek())) {
       if (top && this.#peek() === '$' && (this.#at + 1 === this.chars.length || this.chars[this.#at + 1] === '|')) {
         this.#at++;
+        ends = true;
         break;
       }
       parts.push(this.#quantified(this.#atom()));
+    }
+    if (top) {
+      this.#begins &&= begins;
+      this.#ends &&= ends;
     }
     return {
       node: parts.length === 0 ? EMPTY : sequence(...parts.map(({ node }) => node)),

@@ -11,9 +11,8 @@ export function isRecord(value: unknown): value is SchemaObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** The types that a `type` names, or, of an example, those that it is of. Throws `GrammarError`. */
-export function kindsOf(type: unknown, at: string, example?: unknown): Kind[] {
-  if (type === undefined) return [kindOf(example)];
+/** The types that a `type` names. Throws `GrammarError`. */
+export function kindsOf(type: unknown, at: string): Kind[] {
   const list = Array.isArray(type) ? type : [type];
   const strange = list.find((each) => !(KINDS as readonly unknown[]).includes(each));
   if (strange !== undefined || list.length === 0)
@@ -21,6 +20,16 @@ export function kindsOf(type: unknown, at: string, example?: unknown): Kind[] {
       `the schema at ${at} has the type ${JSON.stringify(strange ?? type)?.slice(0, 80)}; there are ${KINDS.join(', ')}`,
     );
   return [...new Set(list as Kind[])];
+}
+
+/** Those of `values` that are of one of the types; an integer is a number. */
+export function ofTypes(values: readonly unknown[], type: unknown, at: string): readonly unknown[] {
+  if (type === undefined) return values;
+  const kinds = kindsOf(type, at);
+  return values.filter((value) => {
+    const kind = kindOf(value);
+    return kinds.includes(kind) || (kind === 'integer' && kinds.includes('number'));
+  });
 }
 
 function kindOf(value: unknown): Kind {
