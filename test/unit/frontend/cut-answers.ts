@@ -16,7 +16,7 @@ export const READING: ChatReading = {
       parallel: true,
     }),
   counter: () => null,
-  begun: false,
+  thought: null,
   shownTokenIds: new Set(),
 };
 
