@@ -6,8 +6,9 @@ import { type CallFormat, callParser, type Tools } from './parsers/call-scanner.
 import { namedCall, requiredCalls } from './parsers/forced-calls.ts';
 import { CALL_FORMATS, THOUGHT_FORMATS } from './parsers/model-parsers.ts';
 import { OutputParser } from './parsers/output-parser.ts';
-import { type PromptThought, promptThought, thoughtParser } from './parsers/thought.ts';
+import { promptThought, thoughtParser } from './parsers/thought.ts';
 import { ReasoningTokens } from './reasoning-tokens.ts';
+import { beginsWithThought, thoughtBefore } from './thought-before.ts';
 
 /** How the answers to one request are read. */
 export interface ChatReading {
@@ -35,7 +36,8 @@ export function chatReading(request: ChatRequest, prompt: string, model: ServedM
   const start = thought === null ? 'unsaid' : promptThought(thought, prompt, continued);
   const ids = (texts: readonly string[]) => model.tokenizer?.tokenIds(texts) ?? new Set<number>();
   const [starts, ends] = [ids(thought?.starts ?? []), ids(thought?.ends ?? [])];
-  const begun = thought !== null && (start === 'open' || (thought.assumed && start === 'unsaid'));
+  const begun = thought !== null && beginsWithThought(thought, start);
+  const chooses = request.chat_template_kwargs?.enable_thinking !== false;
   return {
     parser: () =>
       new OutputParser({
@@ -48,20 +50,9 @@ export function chatReading(request: ChatRequest, prompt: string, model: ServedM
       thought === null || model.tokenizer === null || ends.size === 0
         ? null
         : new ReasoningTokens({ starts, ends, begun }, model.tokenizer),
-    thought: held ? thoughtBefore(request, start, { begun, starts: [...starts], ends: [...ends] }) : null,
+    thought: thought !== null && held ? thoughtBefore(thought, start, chooses, model.tokenizer) : null,
     shownTokenIds: new Set([...ids(format?.special ?? []), ...starts, ...ends]),
   };
-}
-
-/** The reasoning that a grammar begins after. Where the prompt does not say that it has begun or is over, the model chooses, unless the request turns it off. */
-function thoughtBefore(request: ChatRequest, start: PromptThought, thought: Thought): Thought | null {
-  const { begun, starts, ends } = thought;
-  if (begun && ends.length === 0)
-    throw badRequest(
-      'This model begins with reasoning, and its vocabulary has no token that ends it: what a grammar could begin after. Turn it off where the template knows how, as by \'chat_template_kwargs\': {"enable_thinking": false}.',
-    );
-  const may = start === 'unsaid' && request.chat_template_kwargs?.enable_thinking !== false;
-  return begun || (may && starts.length > 0 && ends.length > 0) ? thought : null;
 }
 
 /** How the request's calls are written; null = there are none. The one place that knows of forced ones. */

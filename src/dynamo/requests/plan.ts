@@ -3,11 +3,13 @@ import type { ServedModel } from '../../frontend/backend.ts';
 import { Detokenizer } from '../../frontend/detokenizer.ts';
 import { badRequest } from '../../frontend/errors.ts';
 import type { GenerationPlan } from '../../frontend/generation.ts';
-import { structuredGrammar } from '../../frontend/grammar/structured-output.ts';
+import { structuredOutput } from '../../frontend/grammar/structured-output.ts';
 import { THOUGHT_FORMATS } from '../../frontend/parsers/model-parsers.ts';
 import { promptThought } from '../../frontend/parsers/thought.ts';
 import type { SharedFields } from '../../frontend/request-fields.ts';
 import { knownId, outputOptions, samplingParams } from '../../frontend/sampling-params.ts';
+import { thoughtBefore } from '../../frontend/thought-before.ts';
+import type { HeldTo } from '../../protocol/generate.ts';
 import type { PreprocessedRequest } from './preprocessed-request.ts';
 
 /** What a request computes, and how it is answered. */
@@ -63,34 +65,22 @@ export function planRequest(request: PreprocessedRequest, model: ServedModel): R
     output: outputOptions(fields, model),
     cacheSalt: routing.cache_salt,
     priority: undefined,
-    grammar: grammarOf(request, model),
+    heldTo: heldTo(request, model),
   };
   return { plan, withText, logprobs: output_options.logprobs !== undefined };
 }
 
-/** What the answer is held to; null = nothing. */
-function grammarOf(
-  { token_ids, stop_conditions, sampling_options }: PreprocessedRequest,
-  model: ServedModel,
-): string | null {
-  const { min_tokens, ignore_eos } = stop_conditions;
+/** What the answer is held to. Where the prompt does not begin reasoning none comes before a grammar: the frontend need not be one that takes it out. */
+function heldTo({ token_ids, stop_conditions, sampling_options }: PreprocessedRequest, model: ServedModel): HeldTo {
   const { backend: _, ...structured_outputs } = sampling_options.guided_decoding ?? {};
-  const grammar = structuredGrammar({ structured_outputs, min_tokens, ignore_eos }, model);
-  if (grammar !== null && beginsWithReasoning(token_ids, model))
-    throw badRequest(
-      'This model begins with reasoning, which cannot be held to a grammar. Turn it off where the template knows how, as by \'chat_template_kwargs\': {"enable_thinking": false}.',
-    );
-  return grammar;
-}
-
-/** Whether an answer to the prompt is reasoning first. */
-function beginsWithReasoning(ids: readonly number[], { parsers, tokenizer }: ServedModel): boolean {
-  if (parsers.reasoning === null || tokenizer === null) return false;
+  const held = structuredOutput({ structured_outputs, ignore_eos: stop_conditions.ignore_eos }, model);
+  const { parsers, tokenizer } = model;
+  if (held.grammar === undefined || parsers.reasoning === null || tokenizer === null) return held;
   const format = THOUGHT_FORMATS[parsers.reasoning];
   const detokenizer = new Detokenizer(tokenizer, false);
-  const end = ids.slice(-LAST_TOKENS).map((id) => detokenizer.push(id));
-  const thought = promptThought(format, end.join(''), null);
-  return thought === 'open' || (format.assumed && thought === 'unsaid');
+  const end = token_ids.slice(-LAST_TOKENS).map((id) => detokenizer.push(id));
+  const thought = thoughtBefore(format, promptThought(format, end.join(''), null), false, tokenizer);
+  return thought === null ? held : { ...held, thought };
 }
 
 /** For requests that bring no seed. */

@@ -270,12 +270,22 @@ describe('guided decoding', () => {
     expect(asked(backend).grammar).toMatch(grammar);
   });
 
+  it('begins after reasoning that the prompt begins, and goes on after its end with ignore_eos', async () => {
+    const backend = says([7, EOS]);
+    await ask(guided({ regex: 'a' }, { token_ids: [1, ...ids('<think>\n')] }), backend);
+    const [start] = ids('<think>');
+    const [end] = ids('</think>');
+    expect(asked(backend)).toMatchObject({ thought: { begun: true, starts: [start], ends: [end] } });
+    const free = says([7, EOS]);
+    await ask(guided({ regex: 'a' }, { stop_conditions: { ignore_eos: true } }), free);
+    expect(asked(free)).toMatchObject({ grammarEnds: expect.arrayContaining([EOS]) });
+    expect(asked(free)).not.toHaveProperty('thought');
+  });
+
   it.each<[string, Body, string]>([
     ['a schema that nothing can be held to', guided({ json: { type: 'object', not: {} } }), 'structured_outputs.json'],
     ['two of them', guided({ json: { type: 'object' }, regex: 'a' }), 'both say what the answer must be'],
     ['a structural tag', guided({ structural_tag: {} }), 'sampling_options.guided_decoding.structural_tag'],
-    ['one that may not end', guided({ regex: 'a' }, { stop_conditions: { ignore_eos: true } }), 'ignore_eos'],
-    ['one after reasoning', guided({ regex: 'a' }, { token_ids: [1, ...ids('<think>\n')] }), 'begins with reasoning'],
   ])('by %s is a bad request, and computes nothing', async (_what, body, message) => {
     const backend = says([7]);
     const { error, items } = await ask(body, backend);
