@@ -18,14 +18,14 @@ const MIDDLE = ['frontend', 'engine', ...BASE];
 /** Neither sockets nor files: what runs in a page as well as in Node. */
 const ISOMORPHIC = ['zod', 'hash-wasm'];
 
-/** Who may import whom, one way: `ui, hub, dynamo, node -> frontend, engine -> config -> protocol`. The page shows its node, so `ui` sees `node`; fixtures start a hub. */
+/** Who may import whom, one way: `ui, hub, dynamo, node -> frontend, engine -> config -> protocol`. A hub starts its bridge (dynamo), which knows no hub. The page shows its node, so `ui` sees `node`; fixtures start a hub. */
 const LAYERS: Readonly<Record<string, Layer>> = {
   protocol: { layers: [], packages: ISOMORPHIC },
   config: { layers: ['protocol'], packages: ['zod'] },
   engine: { layers: BASE, packages: ISOMORPHIC },
   frontend: { layers: BASE, packages: [...ISOMORPHIC, 'hono', '@huggingface/jinja', '@huggingface/tokenizers'] },
   node: { layers: MIDDLE, packages: [...ISOMORPHIC, 'hono', 'comlink', 'idb', '@mlc-ai/web-xgrammar'] },
-  hub: { layers: MIDDLE, packages: null },
+  hub: { layers: ['dynamo', ...MIDDLE], packages: null },
   dynamo: { layers: MIDDLE, packages: null },
   playwright: { layers: ['hub', ...MIDDLE], packages: null },
   ui: { layers: ['node', ...MIDDLE], packages: ['preact', '@preact/signals', 'comlink', 'idb', 'zod'] },
@@ -39,6 +39,9 @@ const HUB_SEES = [
   'src/engine/lora/check.ts',
   'src/engine/lora/peft.ts',
 ];
+
+/** The one file of the hub that knows the bridge to Dynamo. */
+const HUB_BRIDGE = 'src/hub/dynamo-bridge.ts';
 
 const MAX_LINES = 400;
 const SPECIFIER =
@@ -89,6 +92,7 @@ function wrongFile(file: string, specifier: string, isImport: boolean): string |
   if (!layer) return `src/${from} has no place among the layers; give it one in scripts/code-rules.ts.`;
   if (from === 'hub' && to === 'engine' && !HUB_SEES.some((seen) => target.startsWith(seen)))
     return `a hub knows no WebGPU; of src/engine it may import ${HUB_SEES.join(' and ')} only.`;
+  if (from === 'hub' && to === 'dynamo' && file !== HUB_BRIDGE) return `of src/hub only ${HUB_BRIDGE} knows it.`;
   if (layer.layers.includes(to)) return null;
   return `src/${from} may import ${layer.layers.map((l) => `src/${l}`).join(', ') || 'nothing of the other folders'} only.`;
 }

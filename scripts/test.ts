@@ -1,6 +1,7 @@
 /**
- * `npm test [-- unit gpu cluster e2e [arguments of the runner]]`: all parts, or those that are named. Installs Chromium where
- * there is none, and ends with the line `N passed, N failed`. A part that crashes or runs nothing counts as one failure.
+ * `npm test [-- unit gpu cluster interop e2e [arguments of the runner]]`: all parts, or those that are named. Installs Chromium where
+ * there is none, and ends with the line `N passed, N failed`. A part that crashes or runs nothing counts as one failure. `interop` needs
+ * NVIDIA Dynamo, which is installed into .cache; where that cannot be it is left out, unless it is named.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
@@ -8,6 +9,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureChromium } from '../src/hub/launch/install-chromium.ts';
 import { thisInstaller } from '../src/hub/launch/installer.ts';
+import { installDynamo } from './dynamo-venv.ts';
 import { type Counts, playwrightCounts, summary, verdict, vitestCounts } from './test-counts.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -17,20 +19,23 @@ interface Part {
   readonly name: string;
   readonly command: readonly string[];
   readonly needsChromium: boolean;
+  readonly needsDynamo: boolean;
   readonly count: (report: unknown) => Counts;
 }
 
 const vitest = (name: string, ...prefix: string[]): Part => {
   const report = `--outputFile.json=test-results/${name}.json`;
   const command = [...prefix, 'vitest', 'run', '--project', name, '--reporter=default', '--reporter=json', report];
-  return { name, command, needsChromium: prefix.length > 0, count: vitestCounts };
+  const needsDynamo = name === 'interop';
+  return { name, command, needsChromium: prefix.length > 0 || needsDynamo, needsDynamo, count: vitestCounts };
 };
 
 const PARTS: readonly Part[] = [
   vitest('unit'),
   vitest('cluster'),
   vitest('gpu', 'tsx', 'scripts/with-gpu.ts'),
-  { name: 'e2e', command: ['playwright', 'test'], needsChromium: true, count: playwrightCounts },
+  vitest('interop'),
+  { name: 'e2e', command: ['playwright', 'test'], needsChromium: true, needsDynamo: false, count: playwrightCounts },
 ];
 
 const args = process.argv.slice(2);
@@ -41,7 +46,12 @@ if (rest.length > 0 && named.length !== 1) {
   console.error(`${rest.join(' ')}: arguments of a runner go with one part by name: ${names}.`);
   process.exit(2);
 }
-const parts = named.length > 0 ? named : PARTS;
+const dynamoMissing = (named.length > 0 ? named : PARTS).some((part) => part.needsDynamo) ? missingDynamo() : null;
+if (dynamoMissing !== null) {
+  console.error(`interop ${named.length > 0 ? 'cannot run' : 'is left out'}: ${dynamoMissing}`);
+  if (named.length > 0) process.exit(2);
+}
+const parts = named.length > 0 ? named : PARTS.filter((part) => dynamoMissing === null || !part.needsDynamo);
 if (parts.some((part) => part.needsChromium)) {
   const choice = { named: process.env.QUIRE_CHROMIUM || null, yes: process.env.CI === 'true' };
   if ((await ensureChromium(thisInstaller, choice)) === null) {
@@ -70,6 +80,16 @@ for (const { name, command, count } of parts) {
 const total = summary(all);
 console.log(`\n${total.line}`);
 process.exit(total.failed > 0 ? 1 : 0);
+
+/** Why Dynamo cannot be had; null = it is there now. */
+function missingDynamo(): string | null {
+  try {
+    installDynamo();
+    return null;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
 
 function read(file: string, count: (report: unknown) => Counts): Counts | null {
   try {

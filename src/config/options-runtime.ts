@@ -1,8 +1,9 @@
 import { ENDPOINT_TYPES } from './endpoint-types.ts';
 import { choice, decimal, list, matching, onOff, optionalPort, optionalText, text, whole } from './kinds.ts';
-import { only, option } from './option.ts';
+import { option } from './option.ts';
 
-const BRIDGE = 'it comes with the bridge to a Dynamo deployment';
+const NETWORK = matching('NETWORK', 'an address or a network such as 10.1.0.0/16', /^[\da-f.:]+(\/\d{1,3})?$/i);
+const ENDPOINT = matching('URL', 'the address of etcd, such as http://127.0.0.1:2379', /^https?:\/\/[^\s/?#@]+\/?$/);
 
 /** Dynamo's own options, by Dynamo's names and `DYN_*` variables. */
 export const runtimeOptions = {
@@ -14,14 +15,46 @@ export const runtimeOptions = {
     where: 'hub',
     help: "Namespace of the hub's nodes: label dynamo_namespace of their metrics, and in /health and /cluster/state.",
   }),
+  dynamo: option({
+    group: 'Runtime',
+    kind: onOff,
+    default: false,
+    where: 'hub',
+    help: "Every node becomes a worker of an NVIDIA Dynamo 1.4.0 deployment too, found by --discovery-backend. The hub's own API stays on.",
+  }),
+  'dynamo-allow': option({
+    group: 'Runtime',
+    kind: list(NETWORK, ','),
+    default: [],
+    defaultText: "the requesting frontend's own address",
+    where: 'hub',
+    help: 'Networks that answers to Dynamo may go to, beside the address that the request came from.',
+  }),
   'discovery-backend': option({
     group: 'Runtime',
     kind: choice('websocket', 'file', 'etcd'),
     default: 'websocket',
     env: 'DYN_DISCOVERY_BACKEND',
     where: 'hub',
-    help: 'How nodes are found: websocket = those with an open socket to the hub.',
-    refused: only(['websocket'], BRIDGE),
+    help: 'How nodes are found: websocket = those with an open socket to the hub. With --dynamo, where they are registered: file (DYN_FILE_KV) or etcd (ETCD_ENDPOINTS).',
+  }),
+  'file-kv': option({
+    group: 'Runtime',
+    kind: optionalText('FOLDER'),
+    default: null,
+    defaultText: 'none',
+    env: 'DYN_FILE_KV',
+    where: 'hub',
+    help: 'With --dynamo and --discovery-backend file: the folder that the processes of the deployment share.',
+  }),
+  'etcd-endpoints': option({
+    group: 'Runtime',
+    kind: list(ENDPOINT, ','),
+    default: [],
+    defaultText: 'none',
+    env: 'ETCD_ENDPOINTS',
+    where: 'hub',
+    help: 'With --dynamo and --discovery-backend etcd: where etcd is, separated by commas.',
   }),
   'request-plane': option({
     group: 'Runtime',
@@ -29,8 +62,7 @@ export const runtimeOptions = {
     default: 'websocket',
     env: 'DYN_REQUEST_PLANE',
     where: 'hub',
-    help: 'How requests reach nodes.',
-    refused: only(['websocket'], BRIDGE),
+    help: 'How requests reach nodes. With --dynamo they come to the hub by tcp as well.',
   }),
   'event-plane': option({
     group: 'Runtime',
@@ -38,8 +70,28 @@ export const runtimeOptions = {
     default: 'websocket',
     env: 'DYN_EVENT_PLANE',
     where: 'hub',
-    help: 'How KV events reach the hub.',
-    refused: only(['websocket'], BRIDGE),
+    help: 'How KV events reach the hub. With --dynamo it tells them on by zmq.',
+  }),
+  'tcp-rpc-host': option({
+    group: 'Runtime',
+    kind: matching(
+      'IP',
+      'a numeric address of this machine, not 0.0.0.0',
+      /^(?!0\.0\.0\.0$|::$)[\d.]+$|^(?!::$)[\da-f:.]*:[\da-f:.]*$/i,
+    ),
+    default: '127.0.0.1',
+    env: 'DYN_TCP_RPC_HOST',
+    where: 'hub',
+    help: "With --dynamo: the address at which Dynamo's frontends reach this machine. Requests, events and the files of model cards are served there.",
+  }),
+  'tcp-rpc-port': option({
+    group: 'Runtime',
+    kind: whole(0, 65535),
+    default: 0,
+    defaultText: 'any free one',
+    env: 'DYN_TCP_RPC_PORT',
+    where: 'hub',
+    help: 'With --dynamo: the port for requests; events and files take free ones.',
   }),
   'endpoint-types': option({
     group: 'Runtime',

@@ -1,5 +1,6 @@
 import type { Role } from '../protocol/messages.ts';
 import { dataParallel } from './data-parallel.ts';
+import { bridgeOptions, unusedOfBridge } from './dynamo.ts';
 import { checkHeadless } from './headless.ts';
 import { roleClash } from './kv-transfer.ts';
 import { nearest } from './nearest.ts';
@@ -44,7 +45,8 @@ export function parseArgs(argv: readonly string[], env: Readonly<Record<string, 
   const options = readAll<Options>(given, 'hub');
   checkTogether(options);
   const set = [...given].map(([name, { source }]) => ({ name, source, hubOnly: rowOf(name).where === 'hub' }));
-  notices.push(...checkHeadless(options, set));
+  bridgeOptions(options, given);
+  notices.push(...checkHeadless(options, set), ...unusedOfBridge(options, given));
   return { options, given, notices };
 }
 

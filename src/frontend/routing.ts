@@ -21,6 +21,8 @@ export interface RouteWish {
   readonly node: string | null;
   /** Its data-parallel rank. */
   readonly rank: number | null;
+  /** The prefill node that shall compute the prompt, where one does. */
+  readonly prefill?: PrefilledBy | null;
   readonly knobs: {
     readonly overlapScoreCredit?: number;
     readonly prefillLoadScale?: number;

@@ -163,7 +163,7 @@ function preferred(
 }
 
 /** Longest that a sequence of the request can get, tokens. */
-function sequenceLength(request: GenerateRequest): number {
+export function sequenceLength(request: GenerateRequest): number {
   return request.prompt.length + request.sampling.maxTokens;
 }
 

@@ -1,6 +1,7 @@
 import type { EndpointType } from '../config/endpoint-types.ts';
 import type { AskedParsers } from '../frontend/parsers/model-parsers.ts';
 import type { TransportName } from '../protocol/transfer.ts';
+import type { BridgeConfig } from './dynamo-bridge.ts';
 import type { CanaryPayload } from './health/payload.ts';
 import type { ZmqConfig } from './kv-publisher/zmq-publisher.ts';
 import type { LoraConfig } from './lora/lora-desk.ts';
@@ -139,6 +140,8 @@ export interface HubConfig {
   /** Who beside the router hears of KV events; null = nobody. */
   readonly kvPublisher: ZmqConfig | null;
   readonly disaggregation: DisaggregationConfig;
+  /** The Dynamo deployment that the nodes are workers of too; null = none. */
+  readonly dynamo: Omit<BridgeConfig, 'namespace'> | null;
   /** Options (by flag name, without dashes) that `welcome` offers to nodes. */
   readonly nodeOptions: Readonly<Record<string, string>>;
   /** Upper bound on prompt + output; null = the model's own. */

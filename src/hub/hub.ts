@@ -19,6 +19,7 @@ import { Disaggregation } from './disagg/disaggregation.ts';
 import { BulkRelay } from './disagg/relay.ts';
 import { transferMetrics } from './disagg/transfer-metrics.ts';
 import { Dispatcher } from './dispatcher.ts';
+import { startHubBridge } from './dynamo-bridge.ts';
 import { HappeningLog } from './happenings.ts';
 import { healthChecksOf, tee } from './health/wiring.ts';
 import { History } from './history.ts';
@@ -183,6 +184,15 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     queued: () => dispatcher.queued,
   });
   const transfers = transferMetrics(metrics.registry, () => disaggregation.transfers.size);
+  const bridge =
+    config.dynamo &&
+    (await startHubBridge(
+      { ...config.dynamo, namespace: config.namespace },
+      { config, folders, models, registry, index, clock, log, metrics: metrics.registry },
+    ).catch(async (error: unknown) => {
+      await publisher?.close();
+      throw error;
+    }));
   const api = createApi({
     models: served,
     maxBodyBytes: limits.maxBodyBytes,
@@ -220,9 +230,13 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     announce({ graceSeconds }) {
       log.info({ graceSeconds, inflight: dispatcher.inflight }, 'the hub stops');
       for (const socket of registry.sockets()) socket.send({ type: 'drain', reason: 'the hub stops', graceSeconds });
+      // Its frontends route elsewhere from now on.
+      void bridge?.leave();
     },
     drain: () => dispatcher.stop(),
     async end() {
+      // First: it tells Dynamo to go on elsewhere with what is cut.
+      await bridge?.close();
       dispatcher.failAll('The hub stopped before this request was done. Send it again.');
       ended = true;
       health?.stop();
@@ -251,6 +265,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   };
   const app = createApp({ config, policy, api, models: folders, status, admin, loras, log });
   const side = await startSideServers(config, policy, status).catch(async (error: unknown) => {
+    await bridge?.close();
     await publisher?.close();
     throw error;
   });
@@ -291,6 +306,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   }).catch(async (error: unknown) => {
     history.stop();
     await side.close();
+    await bridge?.close();
     await publisher?.close();
     throw error;
   });

@@ -13,6 +13,7 @@ import {
 } from '../protocol/messages.ts';
 import type { HubLimits } from './config.ts';
 import type { TransferMessage, Transfers } from './disagg/transfers.ts';
+import { hasRank } from './has-rank.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { NodeLoras } from './lora/node-loras.ts';
 import { parseMessage } from './parse-message.ts';
@@ -46,6 +47,8 @@ export interface NodeDesk {
   /** null = the card fits the model that was offered. */
   accept(card: Card, socket: NodeSocket): Refusal | null;
   changed(socket: NodeSocket): void;
+  /** A rank of a node told its load. */
+  loaded(socket: NodeSocket, load: Load): void;
   left(socket: NodeSocket): void;
 }
 
@@ -369,8 +372,10 @@ export class NodeSocket {
   /** Before `register` it tells of nobody. */
   #load(load: Load): void {
     if (this.card === null) return;
-    if (hasRank(this.card, load.rank)) this.loads.set(load.rank, load);
-    else this.#broken(`the load of rank ${load.rank}, which the node has not`);
+    if (hasRank(this.card, load.rank)) {
+      this.loads.set(load.rank, load);
+      this.#options.desk.loaded(this, load);
+    } else this.#broken(`the load of rank ${load.rank}, which the node has not`);
   }
 
   #openRank(rank: number, card: Card): KvRank {
@@ -391,8 +396,4 @@ export class NodeSocket {
     this.detail = reason;
     this.#options.desk.changed(this);
   }
-}
-
-function hasRank({ dpRank, dpSize }: Card, rank: number): boolean {
-  return rank >= dpRank && rank < dpRank + dpSize;
 }

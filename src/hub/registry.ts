@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '../protocol/clock.ts';
 import { CLOSE } from '../protocol/close-codes.ts';
 import type { ClusterNode } from '../protocol/cluster-state.ts';
-import { type Card, type ModelOffer, VERSIONS } from '../protocol/messages.ts';
+import { type Card, type Load, type ModelOffer, VERSIONS } from '../protocol/messages.ts';
 import type { ReadyNodes } from './candidates.ts';
 import type { HubConfig } from './config.ts';
 import type { LoraDesk } from './lora/lora-desk.ts';
@@ -31,6 +31,7 @@ export class Registry implements NodeDesk, ReadyNodes {
   readonly #sockets = new Map<string, NodeSocket>();
   readonly #identities = new Map<string, Identity>();
   readonly #listeners = new Set<(socket: NodeSocket) => void>();
+  readonly #loadListeners = new Set<(node: string, load: Load) => void>();
   #forgotAt = Number.NEGATIVE_INFINITY;
   /** By model, as of the last change: every request asks, and there may be thousands. */
   readonly #ready = new Map<
@@ -115,6 +116,16 @@ export class Registry implements NodeDesk, ReadyNodes {
   onChange(listener: (socket: NodeSocket) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  loaded(socket: NodeSocket, load: Load): void {
+    for (const listener of this.#loadListeners) listener(socket.id, load);
+  }
+
+  /** Calls `listener` with each load that a node tells. Returns how to stop it. */
+  onLoad(listener: (node: string, load: Load) => void): () => void {
+    this.#loadListeners.add(listener);
+    return () => this.#loadListeners.delete(listener);
   }
 
   /** Nodes that compute answers with the model (served name), in order of joining. The same list until a node changes. */

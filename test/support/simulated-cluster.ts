@@ -51,6 +51,7 @@ export class SimulatedNode {
         greet: () => welcome(id),
         accept: () => null,
         changed: () => cluster.dispatcher.nodesChanged(),
+        loaded: () => {},
         left: () => cluster.dispatcher.nodesChanged(),
       },
       sink: cluster.dispatcher,

@@ -1,6 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
+import type { BridgeFile } from '../ports.ts';
 import { BridgeStartError } from '../start-error.ts';
 
 /** Frontends come once for each file; they keep what they got. */
@@ -10,7 +11,7 @@ const REQUEST_MS = 15_000;
 /** A listener that has the files of model cards, and nothing else. */
 export interface FileServer {
   /** Takes a file in. Returns the URL at which it is served. digest: of its bytes, 64 hex digits. */
-  serve(name: string, digest: string, bytes: Uint8Array): string;
+  serve(file: BridgeFile, digest: string): string;
   close(): Promise<void>;
 }
 
@@ -32,7 +33,7 @@ export async function startFileServer(host: string, log: Logger): Promise<FileSe
   server.on('error', (error) => log.error({ err: error }, 'the listener for the files of model cards fails'));
   const origin = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   return {
-    serve(name, digest, bytes) {
+    serve({ name, bytes }, digest) {
       const path = `/${digest}/${encodeURIComponent(name)}`;
       files.set(path, bytes);
       return origin + path;

@@ -16,6 +16,8 @@ export interface CheckedFile {
 /** A model's files, hashed, by their names. */
 export type CheckedFiles = ReadonlyMap<string, CheckedFile>;
 
+const NEEDED = ['config.json', 'tokenizer.json', 'tokenizer_config.json'];
+
 /** Dynamo's names for what reads answers here (`dynamo._core.get_tool_parser_names()`, `get_reasoning_parser_names()`). */
 const TOOL_PARSERS: Readonly<Record<ToolCallParser, string>> = {
   hermes: 'hermes',
@@ -33,41 +35,43 @@ const REASONING_PARSERS: Readonly<Record<ReasoningParser, string>> = {
   basic: 'basic',
 };
 
+/** Throws `BridgeStartError` where a model lacks a file that Dynamo's frontends need. */
+export function requireFiles(model: string, files: readonly BridgeFile[]): void {
+  const missing = NEEDED.find((needed) => !files.some(({ name }) => name === needed));
+  if (missing === undefined) return;
+  throw new BridgeStartError(
+    `--dynamo: the model ${model} has no ${missing}, which Dynamo's frontends need. Serve it from a folder in Hugging Face layout.`,
+  );
+}
+
 /** Hashes the files of a model. url: where the frontends get one of that checksum (64 hex digits). */
 export async function checkFiles(
   files: readonly BridgeFile[],
-  url: (name: string, digest: string) => string,
+  url: (file: BridgeFile, digest: string) => string,
 ): Promise<CheckedFiles> {
   const hasher = await createBLAKE3();
   return new Map(
-    files.map(({ name, bytes }) => {
-      const digest = hasher.init().update(bytes).digest('hex');
-      return [name, { path: url(name, digest), checksum: `blake3:${digest}` as const, size: bytes.length }];
+    files.map((file) => {
+      const digest = hasher.init().update(file.bytes).digest('hex');
+      return [file.name, { path: url(file, digest), checksum: `blake3:${digest}` as const, size: file.bytes.length }];
     }),
   );
 }
 
 /**
  * Dynamo's model card (1.4.0) for a node. All but `runtime_config` is the same for all nodes of a model and role: Dynamo compares it, and
- * refuses a worker whose card differs. Throws `BridgeStartError` where the model lacks a file that Dynamo's frontends need.
+ * refuses a worker whose card differs. files: those of `requireFiles` at least.
  */
 export function modelCard({ served, maxModelLen, blockSize }: BridgeModel, files: CheckedFiles, node: Card): object {
   const { name, parsers } = served;
-  const needed = (file: string): CheckedFile => {
-    const found = files.get(file);
-    if (found !== undefined) return found;
-    throw new BridgeStartError(
-      `--dynamo: the model ${name} has no ${file}, which Dynamo's frontends need. Serve it from a folder in Hugging Face layout.`,
-    );
-  };
   const generation = files.get('generation_config.json');
   const template = files.get('chat_template.jinja');
   return {
     display_name: name,
     slug: slugOf(name),
-    model_info: { hf_config_json: needed('config.json') },
-    tokenizer: { hf_tokenizer_json: needed('tokenizer.json') },
-    prompt_formatter: { hf_tokenizer_config_json: needed('tokenizer_config.json') },
+    model_info: { hf_config_json: files.get('config.json') },
+    tokenizer: { hf_tokenizer_json: files.get('tokenizer.json') },
+    prompt_formatter: { hf_tokenizer_config_json: files.get('tokenizer_config.json') },
     ...(template && { chat_template_file: { hf_chat_template: { is_custom: false, file: template } } }),
     ...(generation && { gen_config: { hf_generation_config_json: generation } }),
     context_length: maxModelLen,

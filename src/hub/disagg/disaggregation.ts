@@ -195,8 +195,8 @@ export class Disaggregation {
     });
   }
 
-  /** Ranks of prefill nodes whose blocks the decode node can use, by a way that both have; those whose numbers are the same bit for bit before others. */
-  #choices({ model, lora }: ActiveRequest, decode: string, card: Card, promptTokens: number): Choice[] {
+  /** Ranks of prefill nodes whose blocks the decode node can use, by a way that both have: the one that the request names, else those whose numbers are the same bit for bit before others. */
+  #choices({ model, lora, routing }: ActiveRequest, decode: string, card: Card, promptTokens: number): Choice[] {
     const choices: Choice[] = [];
     for (const socket of this.#options.prefillers(model)) {
       const { id, card: own } = socket;
@@ -208,6 +208,9 @@ export class Disaggregation {
       const transports = this.#options.config.transports.filter((name) => reaches(name, own, card));
       if (transports.length > 0) choices.push(...ranksOf(socket).map((each) => ({ ...each, transports })));
     }
+    const { prefill } = routing;
+    const wished = choices.filter(({ id, rank }) => id === prefill?.node && rank === prefill.rank);
+    if (wished.length > 0) return wished;
     const alike = choices.filter((choice) => choice.card.numericsId === card.numericsId);
     return alike.length > 0 ? alike : choices;
   }

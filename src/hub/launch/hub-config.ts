@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { createSecureContext } from 'node:tls';
+import { bridgeOptions } from '../../config/dynamo.ts';
 import type { KvEventsConfig } from '../../config/kv-events-config.ts';
 import { transportsOf } from '../../config/kv-transfer.ts';
 import { OptionError } from '../../config/option.ts';
@@ -86,6 +87,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
       timeoutMs: options['kv-transfer-timeout'] * 1000,
       minTokens: options['remote-prefill-min-tokens'],
     },
+    dynamo: bridgeOptions(options, given),
     nodeOptions: { ...offeredOptions(given), ...(loras.most > 0 && { 'max-loras': String(loras.most) }) },
     loras,
     maxModelLen: options['max-model-len'],

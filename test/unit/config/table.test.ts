@@ -11,7 +11,7 @@ const FLAGS = `
   quantization enable-prefix-caching prefix-caching-hash-algo enforce-eager data-parallel-size data-parallel-rank
   enable-expert-parallel tensor-parallel-size pipeline-parallel-size metrics-endpoint-port router-mode
   router-kv-overlap-score-credit router-prefill-load-scale router-temperature migration-limit batch-invariant
-  endpoint-types namespace discovery-backend request-plane event-plane headless generation-config tool-call-parser
+  endpoint-types namespace discovery-backend request-plane event-plane dynamo dynamo-allow headless generation-config tool-call-parser
   reasoning-parser chat-template http-host http-port nodes api-key join-token allowed-origins allowed-hosts tls-cert-path
   tls-key-path tls skip-tokenizer-init yes
 `;
@@ -20,7 +20,7 @@ const FLAGS = `
 const VARIABLES = `
   DYN_NAMESPACE DYN_DISCOVERY_BACKEND DYN_REQUEST_PLANE DYN_EVENT_PLANE DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS
   DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS DYN_HEALTH_CHECK_PAYLOAD DYN_HEALTH_CHECK_ENABLED DYN_CANARY_WAIT_TIME
-  DYN_HEALTH_CHECK_REQUEST_TIMEOUT DYN_MIGRATION_LIMIT DYN_SYSTEM_PORT QUIRE_CHROMIUM HF_ENDPOINT HF_TOKEN
+  DYN_HEALTH_CHECK_REQUEST_TIMEOUT DYN_MIGRATION_LIMIT DYN_SYSTEM_PORT DYN_FILE_KV ETCD_ENDPOINTS DYN_TCP_RPC_HOST DYN_TCP_RPC_PORT QUIRE_CHROMIUM HF_ENDPOINT HF_TOKEN
 `;
 
 const words = (text: string): string[] => text.trim().split(/\s+/);
@@ -39,7 +39,7 @@ test('every variable of the design has a row, and no two rows share one', () => 
 
 test('variables begin as their group says', () => {
   for (const [name, { group, env }] of rows) {
-    if (group === 'Runtime' && env) expect(env, name).toMatch(/^DYN_/);
+    if (group === 'Runtime' && env) expect(env, name).toMatch(/^DYN_|^ETCD_ENDPOINTS$/);
     if (group === 'Quire' && env) expect(env, name).toMatch(/^QUIRE_/);
   }
 });

@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { type FileServer, startFileServer } from '../../../src/dynamo/cards/file-server.ts';
-import { checkFiles, modelCard } from '../../../src/dynamo/cards/model-card.ts';
+import { checkFiles, modelCard, requireFiles } from '../../../src/dynamo/cards/model-card.ts';
 import { componentOf, newId, queryEndpoint, slugOf } from '../../../src/dynamo/cards/names.ts';
 import {
   channelRecord,
@@ -93,7 +93,7 @@ afterEach(async () => {
 });
 
 describe('records that a frontend of 1.4.0 accepted', () => {
-  const files = checkFiles(FILES, (name) => `http://127.0.0.1:8301/files/${name}`);
+  const files = checkFiles(FILES, ({ name }) => `http://127.0.0.1:8301/files/${name}`);
   const query: Instance = { ...INSTANCE, endpoint: queryEndpoint(EVENTS.id) };
 
   it('are written here for the same worker: instances, channels, sources', () => {
@@ -133,14 +133,10 @@ describe('records that a frontend of 1.4.0 accepted', () => {
 });
 
 describe('what Dynamo would refuse', () => {
-  it('a model without the files of its tokenizer, by name', async () => {
-    const files = await checkFiles(
-      FILES.filter(({ name }) => name !== 'tokenizer.json'),
-      (name) => name,
-    );
-    expect(() => modelCard(MODEL, files, cardOf('agg'))).toThrow(
-      /^--dynamo: the model quire-pico has no tokenizer\.json/,
-    );
+  it('a model without the files of its tokenizer, by name', () => {
+    const files = FILES.filter(({ name }) => name !== 'tokenizer.json');
+    expect(() => requireFiles('quire-pico', files)).toThrow(/^--dynamo: the model quire-pico has no tokenizer\.json/);
+    expect(() => requireFiles('quire-pico', FILES)).not.toThrow();
   });
 
   it('two models at one endpoint: each has components of its own, by role', () => {
@@ -159,8 +155,7 @@ describe('the listener for the files of model cards', () => {
   it('serves what a card names, byte for byte, and nothing else', async () => {
     const server = await startFileServer('127.0.0.1', pino({ level: 'silent' }));
     open.push(server);
-    const bytes = new Map(FILES.map((file) => [file.name, file.bytes]));
-    const files = await checkFiles(FILES, (name, digest) => server.serve(name, digest, bytes.get(name)!));
+    const files = await checkFiles(FILES, (file, digest) => server.serve(file, digest));
     for (const [name, { path: url, checksum, size }] of files) {
       const got = new Uint8Array(await (await fetch(url)).arrayBuffer());
       expect(got).toHaveLength(size);

@@ -66,6 +66,7 @@ function setUp(limits: Partial<typeof DEFAULT_LIMITS> = {}) {
     accept: (card): Refusal | null =>
       card.fingerprint === 'f' ? null : { close: CLOSE.model, code: 'model', message: 'another model' },
     changed: () => {},
+    loaded: () => {},
     left: () => void told.push('left'),
   };
   const sink: FrameSink = {

@@ -20,6 +20,8 @@ test.each([
   ['src/node/a.ts', "import { x } from '../ui/state.ts';"],
   ['src/hub/a.ts', "import { x } from '../node/link.ts';"],
   ['src/hub/a.ts', "import { x } from '../engine/gpu/device.ts';"],
+  ['src/hub/a.ts', "import { x } from '../dynamo/bridge.ts';"],
+  ['src/dynamo/a.ts', "import { x } from '../hub/hub.ts';"],
   ['src/ui/a.tsx', "import { x } from '../hub/hub.ts';"],
   ['src/hub/a.ts', "import {\n  x,\n} from '../../test/support/y.ts';"],
   ['src/hub/a.ts', `import { x } from ${NO_EXTENSION};`],
@@ -37,6 +39,7 @@ test.each([
   ['src/engine/a.ts', "import { x } from '../protocol/generate.ts';\nimport { y } from '../config/table.ts';"],
   ['src/node/a.ts', "import { x } from '../engine/api.ts';\nimport { y } from '../frontend/api.ts';"],
   ['src/hub/launch/a.ts', "import { x } from '../../engine/model/config.ts';\nimport fs from 'node:fs';"],
+  ['src/hub/dynamo-bridge.ts', "import { x } from '../dynamo/bridge.ts';"],
   [
     'src/ui/a.tsx',
     "import { x } from '../node/snapshot.ts';\nimport { signal } from '@preact/signals';\nimport './styles.css';",

@@ -1,0 +1,53 @@
+import OpenAI from 'openai';
+import { afterEach, expect, it } from 'vitest';
+import { systemClock } from '../../src/protocol/clock.ts';
+import type { Role } from '../../src/protocol/messages.ts';
+import { startBridgedHub } from '../support/bridged-hub.ts';
+import { DynamoFrontend, fileDeployment } from '../support/dynamo-frontend.ts';
+import { until } from '../support/gpuless-cluster.ts';
+import { GpulessNode } from '../support/gpuless-node.ts';
+
+const open: { close(): Promise<void> }[] = [];
+afterEach(async () => {
+  for (const each of open.splice(0).reverse()) await each.close();
+});
+
+it('prefill workers of Dynamo hand the blocks of prompts to decode workers, and are missed by nobody when they leave', async () => {
+  const deployment = await fileDeployment();
+  open.push(deployment);
+  const disaggregation = { transports: ['relay'] as const, timeoutMs: 5000, minTokens: 20 };
+  const hub = await startBridgedHub(deployment, { disaggregation });
+  open.push(hub);
+  const frontend = await DynamoFrontend.start(deployment, '--router-mode', 'kv');
+  open.push(frontend);
+  const join = async (role: Role): Promise<GpulessNode> => {
+    const node = new GpulessNode({ hubUrl: hub.url, clock: systemClock, role });
+    open.push({ close: () => node.leave() });
+    await until(() => node.stage === 'ready');
+    return node;
+  };
+  const decode = await join('decode');
+  const prefill = [await join('prefill'), await join('prefill')];
+  await frontend.serves('quire-pico', 3);
+  const client = new OpenAI({ baseURL: `${frontend.url}/v1`, apiKey: 'none', maxRetries: 0 });
+  const ask = (content: string) =>
+    client.chat.completions.create({
+      ...{ model: 'quire-pico', messages: [{ role: 'user', content }], max_tokens: 8 },
+      ...{ ignore_eos: true },
+    });
+  const transferred = () =>
+    hub.state().happenings.flatMap((happening) => (happening.kind === 'transferred' ? [happening] : []));
+
+  for (let i = 1; i <= 3; i++) {
+    const answer = await ask(`${i} ${'sheets of a quire '.repeat(12)}`);
+    expect(answer.usage?.completion_tokens).toBe(8);
+    expect(transferred()).toHaveLength(i);
+    expect(transferred().every(({ to, blocks }) => to === decode.id && blocks > 0)).toBe(true);
+  }
+  expect(prefill.map(({ id }) => id)).toEqual(expect.arrayContaining(transferred().map(({ from }) => from)));
+
+  for (const node of prefill) await node.leave();
+  await frontend.serves('quire-pico', 1);
+  expect((await ask(`again ${'sheets of a quire '.repeat(12)}`)).usage?.completion_tokens).toBe(8);
+  expect(transferred()).toHaveLength(3);
+});

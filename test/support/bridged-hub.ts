@@ -1,0 +1,12 @@
+import type { BridgeOptions } from '../../src/config/dynamo.ts';
+import type { Hub } from '../../src/hub/hub.ts';
+import type { Deployment } from './dynamo-frontend.ts';
+import { startTestHub } from './test-hub.ts';
+
+type HubChange = NonNullable<Parameters<typeof startTestHub>[0]>;
+
+/** A hub whose nodes are workers of a deployment on this machine. */
+export function startBridgedHub({ discovery }: Deployment, config: HubChange = {}): Promise<Hub> {
+  const dynamo: BridgeOptions = { discovery, host: '127.0.0.1', port: 0, allow: [] };
+  return startTestHub({ dynamo, ...config });
+}
