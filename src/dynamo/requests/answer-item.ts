@@ -1,7 +1,6 @@
-import type { ChoiceDelta, Finish } from '../../frontend/choice-stream.ts';
+import type { ChoiceDelta, Finish, OutputToken } from '../../frontend/choice-stream.ts';
 import { finite, type TokenNames } from '../../frontend/logprobs.ts';
 import type { Usage } from '../../frontend/usage.ts';
-import type { TokenLogprob } from '../../protocol/generate.ts';
 
 /** How a request wants its answer items. */
 export interface ItemForm {
@@ -19,7 +18,7 @@ export function answerItem(delta: ChoiceDelta, { indexed, logprobs, names }: Ite
     token_ids: tokens.map(({ id }) => id),
     ...(indexed && { index: choice }),
     ...(names !== null && { text, tokens: tokens.map(({ id }) => names.name(id)) }),
-    ...(logprobs && logprobsOf(tokens.flatMap(({ logprob }) => logprob ?? []))),
+    ...(logprobs && logprobsOf(tokens, names)),
     ...(finish !== null && { finish_reason: finishReason(finish) }),
     ...(usage !== null && { completion_usage: usage }),
   };
@@ -30,11 +29,14 @@ function finishReason({ reason, stopReason }: Finish): 'length' | 'stop' | 'eos'
   return stopReason === null ? 'eos' : 'stop';
 }
 
-function logprobsOf(entries: readonly TokenLogprob[]): object {
+/** Where the frontend makes the texts it names these tokens too. */
+function logprobsOf(tokens: readonly OutputToken[], names: TokenNames | null): object {
+  const entries = tokens.flatMap(({ logprob }) => logprob ?? []);
+  const named = (id: number) => (names === null ? {} : { token: names.name(id), bytes: names.bytes(id) });
   return {
     log_probs: entries.map(({ logprob }) => finite(logprob)),
     top_logprobs: entries.map(({ top }) =>
-      top.map(([id, logprob], at) => ({ rank: at + 1, token_id: id, logprob: finite(logprob) })),
+      top.map(([id, logprob], at) => ({ rank: at + 1, token_id: id, ...named(id), logprob: finite(logprob) })),
     ),
   };
 }

@@ -244,6 +244,19 @@ describe('stop strings', () => {
     expect(items.at(-1)).toMatchObject({ finish_reason: 'length' });
   });
 
+  it('come with the names of likely tokens, which frontends leave empty beside texts', async () => {
+    const { items } = await ask(changed(stopString, { output_options: { logprobs: 1 } }), says(script));
+    const bytes = [...pico.piece(100).bytes];
+    const top = {
+      rank: 1,
+      token_id: 100,
+      token: new TextDecoder().decode(Uint8Array.from(bytes)),
+      bytes,
+      logprob: -0.5,
+    };
+    expect(items[0]).toMatchObject({ log_probs: [-0.75], top_logprobs: [[top]] });
+  });
+
   it('given as ids end the answer without the text of the id', async () => {
     const body = changed(chat, { stop_conditions: { stop_token_ids: [84], max_tokens: 20 } });
     const { items } = await ask(body, says(script));
