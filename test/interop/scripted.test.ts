@@ -4,6 +4,7 @@ import type { Hub } from '../../src/hub/hub.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import { startBridgedHub } from '../support/bridged-hub.ts';
 import { type Deployment, DynamoFrontend, fileDeployment } from '../support/dynamo-frontend.ts';
+import { picoTokenizer } from '../support/pico-tokenizer.ts';
 import { PrefixCache } from '../support/prefix-cache.ts';
 import { ScriptedNode, type ScriptedNodeOptions, scriptedTokens } from '../support/scripted-node.ts';
 import { PICO } from '../support/test-hub.ts';
@@ -11,7 +12,10 @@ import { PICO } from '../support/test-hub.ts';
 /** A hub with nodes that only play their part, its bridge, and a real frontend of Dynamo before it. */
 
 const MODEL = 'quire-pico';
+/** A node that is lost is not waited for. */
+const LONELY = { migrationWaitMs: 50 };
 const hasher = await createBlockHasher('xxh3');
+const tokenizer = picoTokenizer();
 let deployment: Deployment;
 let frontend: DynamoFrontend;
 let hub: Hub;
@@ -202,6 +206,88 @@ describe("a hub's nodes as workers of a real Dynamo frontend", () => {
     expect(asked()).toEqual([1, 1]);
     await closed;
     nodes.shift();
+  });
+});
+
+describe('what the parsers of Dynamo find in the tokens of a node', () => {
+  const EOS = 2;
+  /** A node that says a text. */
+  async function saying(text: string): Promise<void> {
+    const ids = tokenizer.encode(text, false);
+    await join({ reply: () => [...ids, EOS] });
+    await frontend.serves(MODEL);
+  }
+
+  it('calls of tools, whole and streamed', async () => {
+    await saying('<tool_call>\n{"name": "fold", "arguments": {"sheets": 8}}\n</tool_call>');
+    const parameters = { type: 'object', properties: { sheets: { type: 'integer' } } };
+    const tools = [{ type: 'function' as const, function: { name: 'fold', parameters } }];
+    const { choices } = await ask('Fold', { tools, max_tokens: 100 });
+    expect(choices[0]?.finish_reason).toBe('tool_calls');
+    const called = choices[0]?.message.tool_calls?.map((call) => ('function' in call ? call.function : null));
+    expect(called).toEqual([{ name: 'fold', arguments: expect.stringMatching(/^\{\s*"sheets":\s*8\s*\}$/) }]);
+    const stream = await client().chat.completions.create({
+      ...params('Fold', { tools, max_tokens: 100 }),
+      stream: true,
+    });
+    let name = '';
+    for await (const chunk of stream) name += chunk.choices[0]?.delta.tool_calls?.[0]?.function?.name ?? '';
+    expect(name).toBe('fold');
+  });
+
+  it('reasoning, apart from the answer', async () => {
+    await saying('<think>\nEight sheets.\n</think>\n\nA quire.');
+    const { choices } = await ask('What is it?', { max_tokens: 100 });
+    expect(choices[0]).toMatchObject({
+      finish_reason: 'stop',
+      message: { content: expect.stringContaining('A quire.') },
+    });
+    expect(choices[0]?.message.content).not.toContain('Eight');
+    expect(choices[0]?.message).toMatchObject({ reasoning_content: expect.stringContaining('Eight sheets.') });
+  });
+});
+
+describe('many streams at once', () => {
+  it('200 of them, on four nodes, each whole', async () => {
+    for (let i = 0; i < 4; i++) await join({ tokenMs: 5, card: { maxNumSeqs: 64 } });
+    await frontend.serves(MODEL, 4);
+    const wanted = await Promise.all([0, 1, 2, 3].map((i) => streamed(`stream ${i}`, { max_tokens: 16 })));
+    const texts = await Promise.all(
+      Array.from({ length: 200 }, (_, i) => streamed(`stream ${i % 4}`, { max_tokens: 16 })),
+    );
+    expect(texts).toEqual(texts.map((_, i) => wanted[i % 4]));
+    expect(asked().every((count) => count > 0)).toBe(true);
+    expect(hub.state().inflightRequests).toBe(0);
+  });
+});
+
+describe('two hubs of one model, and a frontend in round-robin mode', () => {
+  it('go on for each other, by way of Dynamo, where a hub has no other node', async () => {
+    const alone = [await startBridgedHub(deployment, {}, LONELY), await startBridgedHub(deployment, {}, LONELY)];
+    const roundRobin = await DynamoFrontend.start(deployment, '--router-mode', 'round-robin', '--migration-limit', '3');
+    for (const each of alone) await join({ tokenMs: 10 }, each);
+    await roundRobin.serves(MODEL, 2);
+    const stream = await client(roundRobin).chat.completions.create({
+      ...params('Hi', { max_tokens: 40 }),
+      stream: true,
+    });
+    let pieces = 0;
+    let finish: string | null = null;
+    for await (const { choices } of stream) {
+      pieces += 1;
+      finish = choices[0]?.finish_reason ?? finish;
+      if (pieces === 10) nodes.find((node) => node.of('generate').length > 0)?.socket.terminate();
+    }
+    expect(finish).toBe('length');
+    const [first, second] = nodes
+      .map((node) => node.of('generate')[0]?.generate)
+      .sort((a, b) => (a?.prompt.length ?? 0) - (b?.prompt.length ?? 0));
+    const carried = (second?.prompt.length ?? 0) - (first?.prompt.length ?? 0);
+    expect(carried).toBeGreaterThan(0);
+    expect(second?.sampling.maxTokens).toBe(40 - carried);
+    for (const node of nodes.splice(0)) await node.leave();
+    for (const each of alone) await each.close();
+    await roundRobin.close();
   });
 });
 
