@@ -20,9 +20,18 @@ export function parseJson(text: string): unknown {
 
 /** As `JSON.stringify` of plain data, but bigints are written as numbers. */
 export function writeJson(value: unknown): string {
+  try {
+    // Most data has no bigint, at which this throws, and the rest would cost several times as much.
+    return JSON.stringify(value);
+  } catch {
+    return written(value);
+  }
+}
+
+function written(value: unknown): string {
   if (typeof value === 'bigint') return value.toString();
   if (typeof value !== 'object' || value === null) return JSON.stringify(value ?? null);
-  if (Array.isArray(value)) return `[${value.map(writeJson).join(',')}]`;
+  if (Array.isArray(value)) return `[${value.map(written).join(',')}]`;
   const entries = Object.entries(value).filter(([, entry]) => entry !== undefined);
-  return `{${entries.map(([key, entry]) => `${JSON.stringify(key)}:${writeJson(entry)}`).join(',')}}`;
+  return `{${entries.map(([key, entry]) => `${JSON.stringify(key)}:${written(entry)}`).join(',')}}`;
 }

@@ -32,9 +32,9 @@ export function readTwoPart(bytes: Buffer): TwoPart {
 }
 
 export function writeTwoPart({ header = NONE, body = NONE }: { header?: Uint8Array; body?: Uint8Array }): Buffer {
-  const bytes = Buffer.alloc(LENGTHS + header.length + body.length);
-  bytes.writeBigUInt64BE(BigInt(header.length), 0);
-  bytes.writeBigUInt64BE(BigInt(body.length), 8);
+  const bytes = Buffer.allocUnsafe(LENGTHS + header.length + body.length).fill(0, 0, LENGTHS);
+  bytes.writeUIntBE(header.length, 2, 6);
+  bytes.writeUIntBE(body.length, 10, 6);
   bytes.set(header, LENGTHS);
   bytes.set(body, LENGTHS + header.length);
   return bytes;
