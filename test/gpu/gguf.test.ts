@@ -60,7 +60,7 @@ describe('F32 GGUF files', () => {
 /** The same model with each quantized tensor as the numbers that it stands for. */
 function dequantized({ metadata, tensors }: GgufParts, types: ReadonlyMap<string, StoredType>): GgufParts {
   const floats = Object.entries(tensors).map(([name, tensor]) => {
-    const values = Float32Array.from(decode(types.get(name) ?? 'F32', tensor.bytes));
+    const values = new Float32Array(decode(types.get(name) ?? 'F32', tensor.bytes));
     return [name, { ...tensor, type: GGML_TYPE.F32, bytes: encode('F32', values) }] as const;
   });
   return { metadata, tensors: Object.fromEntries(floats) };

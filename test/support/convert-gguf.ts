@@ -9,8 +9,16 @@ interface Tensor {
   readonly values: Float32Array;
 }
 
-/** Tensors of a safetensors file by name, as f32. */
-export function readTensors(path: string): Map<string, Tensor> {
+const read = new Map<string, Map<string, Tensor>>();
+
+/** Tensors of a safetensors file by name, as f32; read once. */
+export function readTensors(path: string): ReadonlyMap<string, Tensor> {
+  const tensors = read.get(path) ?? widened(path);
+  read.set(path, tensors);
+  return tensors;
+}
+
+function widened(path: string): Map<string, Tensor> {
   const file = readFileSync(path);
   const length = Number(file.readBigUInt64LE(0));
   const header = JSON.parse(file.toString('utf8', 8, 8 + length)) as Record<

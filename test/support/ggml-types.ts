@@ -13,7 +13,15 @@ interface Codec {
 }
 
 const clamp = (q: number, low: number, high: number) => Math.min(high, Math.max(low, Math.round(q)));
-const span = (x: Float32Array) => ({ low: Math.min(...x), high: Math.max(...x), most: Math.max(...x.map(Math.abs)) });
+function span(x: Float32Array): { low: number; high: number; most: number } {
+  let low = Number.POSITIVE_INFINITY;
+  let high = Number.NEGATIVE_INFINITY;
+  for (const v of x) {
+    low = Math.min(low, v);
+    high = Math.max(high, v);
+  }
+  return { low, high, most: Math.max(high, -low) };
+}
 const half = (view: DataView, at: number) => fromF16(view.getUint16(at, true));
 /** Stores the nearest f16, gives it back. */
 const putHalf = (view: DataView, at: number, x: number): number => {
@@ -175,6 +183,7 @@ export type StoredType = keyof typeof CODECS;
 
 /** Numbers as a tensor's bytes. */
 export function encode(type: StoredType, x: Float32Array): Uint8Array<ArrayBuffer> {
+  if (type === 'F32') return new Uint8Array(Float32Array.from(x).buffer);
   const { values, bytes, encode: put } = CODECS[type];
   const out = new Uint8Array((x.length / values) * bytes);
   for (let block = 0; block * values < x.length; block++)
@@ -185,8 +194,10 @@ export function encode(type: StoredType, x: Float32Array): Uint8Array<ArrayBuffe
 /** The numbers of a tensor's bytes, in float64. */
 export function decode(type: StoredType, from: Uint8Array): Float64Array {
   const { values, bytes, decode: get } = CODECS[type];
-  const view = (block: number) => new DataView(from.buffer, from.byteOffset + block * bytes, bytes);
-  return Float64Array.from({ length: (from.byteLength / bytes) * values }, (_, i) =>
-    get(view(Math.floor(i / values)), i % values),
-  );
+  const numbers = new Float64Array((from.byteLength / bytes) * values);
+  for (let first = 0; first < numbers.length; first += values) {
+    const view = new DataView(from.buffer, from.byteOffset + (first / values) * bytes, bytes);
+    for (let i = 0; i < values; i++) numbers[first + i] = get(view, i);
+  }
+  return numbers;
 }
