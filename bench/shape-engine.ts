@@ -141,6 +141,7 @@ export async function shapeEngine(
     layerBlockBytes: layerBlockBytes({ spec, blockSize: BLOCK_SIZE, dtype: kvDtype }),
     vocabSize: spec.vocabSize,
     hiddenSize: spec.hiddenSize,
+    pools: false,
   };
   let left = 0;
   let done = () => {};

@@ -42,6 +42,8 @@ export interface EngineInfo {
   readonly kvCacheDtype: KvDtype;
   readonly vocabSize: number;
   readonly hiddenSize: number;
+  /** It gives embeddings, and takes requests for nothing else; else it takes none for embeddings. */
+  readonly pools: boolean;
   readonly layers: number;
   /** Bytes of the K, or the V, of one block in one layer: what payloads of KV are counted in. */
   readonly layerBlockBytes: number;

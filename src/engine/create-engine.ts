@@ -247,6 +247,7 @@ async function makeLoop(
     kvCacheDtype: shared.kvDtype,
     vocabSize: spec.vocabSize,
     hiddenSize: spec.hiddenSize,
+    pools: spec.pools,
     layers: spec.layers.length,
     layerBlockBytes: layerBlockBytes(kvShape),
   };

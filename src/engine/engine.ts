@@ -10,6 +10,7 @@ import {
   type KvReservation,
   type StepRecord,
 } from './api.ts';
+import { checkRequest } from './check-request.ts';
 import { Constraints } from './constraints.ts';
 import type { GrammarMatcher } from './grammar.ts';
 import { Heartbeats } from './heartbeats.ts';
@@ -17,6 +18,7 @@ import type { BlockManager } from './kv/block-manager.ts';
 import type { KvCopies } from './kv/copies.ts';
 import { Handover } from './kv/handover.ts';
 import type { LoraAdapter, LoraAdapters } from './lora/adapters.ts';
+import { embeddingText, noNumbers } from './pooling.ts';
 import { embedsOf, requireIds } from './prompt-embeds.ts';
 import type { StepResult, SubmittedStep } from './runner.ts';
 import type { Scheduler, StepPlan } from './scheduler.ts';
@@ -213,16 +215,8 @@ export class StepLoop implements Engine {
 
   private check(request: GenerateRequest): void {
     this.requireOpen();
-    const bad = request.embeds ? undefined : request.prompt.find((id) => id >= this.info.vocabSize);
-    if (bad !== undefined)
-      throw new EngineError(
-        'invalid_request',
-        `Token id ${bad} is outside the vocabulary of ${this.info.vocabSize} ids.`,
-      );
-    const { loraName, grammar } = request;
-    this.constraints.check(grammar);
-    if (loraName !== undefined && !this.loras?.names.includes(loraName))
-      throw new EngineError('invalid_request', `This engine has no LoRA adapter ${loraName}. Load it, then ask again.`);
+    checkRequest(request, this.info, this.loras?.names ?? []);
+    this.constraints.check(request.grammar);
   }
 
   private schedule(sequences: readonly Sequence[]): void {
@@ -341,8 +335,13 @@ export class StepLoop implements Engine {
         if (finish) this.releaseLora(sequence);
         continue;
       }
-      this.counters.sampled(tokens.length);
-      this.counters.drafted(drafted, tokens.length - 1);
+      const embedding = embeddingText(update, result);
+      if (embedding === null) {
+        this.forget(sequence);
+        this.parts.listener.failed(sequence.request, noNumbers());
+        continue;
+      }
+      this.counters.sampled(tokens.length, drafted);
       const first = !this.started.has(sequence);
       const { logprobs } = sequence.sampling;
       const prompt = this.promptLogprobs.get(sequence);
@@ -356,6 +355,7 @@ export class StepLoop implements Engine {
         }),
         ...(first && { cachedTokens: sequence.cachedTokens ?? 0 }),
         ...(first && sequence.scorePrompt && { promptLogprobs: prompt ?? [null] }),
+        ...(embedding !== undefined && { embedding }),
         ...(finish && { finish }),
         ...(stopId !== undefined && { stopId }),
       });

@@ -6,7 +6,7 @@ import type { PreparedCall } from './gpu/kernel.ts';
 import { encodeCalls, type Pipelines } from './gpu/pipelines.ts';
 import { ReadbackRing, readBuffer } from './gpu/readback.ts';
 import { blockBytes } from './kv/pool.ts';
-import { beginCalls, type HeadWishes, headCalls, layerCalls } from './model/program.ts';
+import { beginCalls, type HeadWishes, headCalls, layerCalls, poolCalls } from './model/program.ts';
 import type { ProgramInputs, StepRows } from './model/program-inputs.ts';
 import type { StepPlan } from './scheduler.ts';
 import { packBias, packSlot } from './slot.ts';
@@ -14,8 +14,10 @@ import * as T from './tables.ts';
 
 /** What the GPU gave back for one step. */
 export interface StepResult {
-  /** One id per logit row; `NO_TOKEN` where none was sampled, `REJECTED` after a draft that was wrong. */
+  /** One id per logit row; `NO_TOKEN` where none was sampled, `REJECTED` after a draft that was wrong. None of an engine that pools. */
   readonly samples: Uint32Array;
+  /** [hidden]: what pool.wgsl gave for logit row `i`; only of an engine that pools. */
+  pooled(i: number): Float32Array;
   /** Logprobs of logit row `i` with its `top` best; only for rows that asked. */
   logprob(i: number, token: number, top: number): TokenLogprob;
 }
@@ -63,8 +65,9 @@ export class Runner {
     private readonly pipelines: Pipelines,
     private readonly options: RunnerOptions,
   ) {
-    const { sizes, gpu } = inputs;
-    this.ring = new ReadbackRing(gpu.device, options.stepsInFlight + 1, sizes.maxLogitRows * (1 + T.LOGPROB_STRIDE));
+    const { sizes, spec, gpu } = inputs;
+    const rowWords = spec.pools ? spec.hiddenSize : 1 + T.LOGPROB_STRIDE;
+    this.ring = new ReadbackRing(gpu.device, options.stepsInFlight + 1, sizes.maxLogitRows * rowWords);
     this.descriptor = new Uint32Array(T.stepLayout(sizes).words);
   }
 
@@ -93,14 +96,14 @@ export class Runner {
       queue.submit([this.encode(slice(segments, cut, cuts)).finish()]);
     }
     const last = this.encode(slice(segments, cuts - 1, cuts));
-    const { samples, logprobs } = this.inputs.buffers;
     const logitRows = plan.logitRows.length;
-    const parts = [{ source: samples, words: logitRows }];
-    if (wishes.logprobs) parts.push({ source: logprobs, words: logitRows * T.LOGPROB_STRIDE });
-    const readback = this.ring.record(last, logitRows > 0 ? parts : [{ source: samples, words: 1 }]);
+    const readback = this.ring.record(last, this.results(logitRows, wishes));
     queue.submit([last.finish()]);
+    const { spec } = this.inputs;
     return {
-      result: readback.read().then((words) => stepResult(words, logitRows)),
+      result: readback
+        .read()
+        .then((words) => (spec.pools ? pooledResult(words, spec.hiddenSize) : stepResult(words, logitRows))),
       submits: cuts,
       dispatches: segments.reduce((sum, calls) => sum + calls.length, 0),
       bytes: segments.flat().reduce((sum, call) => sum + call.bytes, 0) + keysRead(plan) * keyBytes(this.inputs),
@@ -147,6 +150,10 @@ export class Runner {
     const p = this.inputs;
     const { bucket, chunks, loras } = rows;
     const head = bucketOf(logitRows);
+    const headProgram = () =>
+      p.spec.pools
+        ? this.program(`pool ${bucket} ${head}`, () => [poolCalls(p, bucket, head)])
+        : this.program(`head ${head} ${Object.values(wishes)}`, () => [headCalls(p, head, wishes)]);
     const [start, layers, end] = await Promise.all([
       this.program(`begin ${bucket} ${admitting} ${wishes.drafts}`, () => [
         beginCalls(p, bucket, admitting, wishes.drafts),
@@ -156,9 +163,19 @@ export class Runner {
         () => layerCalls(p, rows),
         loras > 0 ? this.loraPrograms : this.programs,
       ),
-      logitRows === 0 ? [] : this.program(`head ${head} ${Object.values(wishes)}`, () => [headCalls(p, head, wishes)]),
+      logitRows === 0 ? [] : headProgram(),
     ]);
     return [...start, ...layers, ...end];
+  }
+
+  /** What comes back of a step; of one without logit rows a word, to know when it was computed. */
+  private results(logitRows: number, wishes: HeadWishes): { source: GPUBuffer; words: number }[] {
+    const { buffers, spec } = this.inputs;
+    if (logitRows === 0) return [{ source: buffers.samples, words: 1 }];
+    if (spec.pools) return [{ source: buffers.headInput, words: logitRows * spec.hiddenSize }];
+    const samples = { source: buffers.samples, words: logitRows };
+    if (!wishes.logprobs) return [samples];
+    return [samples, { source: buffers.logprobs, words: logitRows * T.LOGPROB_STRIDE }];
   }
 
   private stepRows({ rows, numRows, numDecodeRows }: StepPlan): StepRows {
@@ -273,10 +290,24 @@ function slice(segments: readonly PreparedCall[][], cut: number, cuts: number): 
   return segments.slice(from, to).flat();
 }
 
+function pooledResult(words: Uint32Array, hidden: number): StepResult {
+  const floats = new Float32Array(words.buffer);
+  return {
+    samples: new Uint32Array(Math.floor(words.length / hidden)).fill(T.NO_TOKEN),
+    pooled: (i) => floats.subarray(i * hidden, (i + 1) * hidden),
+    logprob() {
+      throw new EngineError('internal', 'an engine that pools has no logprobs');
+    },
+  };
+}
+
 function stepResult(words: Uint32Array, logitRows: number): StepResult {
   const floats = new Float32Array(words.buffer);
   return {
     samples: words.subarray(0, logitRows),
+    pooled() {
+      throw new EngineError('internal', 'this engine does not pool');
+    },
     logprob(i, token, top) {
       const at = logitRows + i * T.LOGPROB_STRIDE;
       const ids = at + 2;

@@ -90,12 +90,12 @@ export class Scheduler {
     };
     if (this.#requests.has(request)) refuse('its id is in use; give every request its own');
     if (new Set(sequences.map((s) => s.choice)).size < sequences.length) refuse('it names a choice twice');
-    for (const { promptLength, tokens, maxLength, choice } of sequences) {
-      if (promptLength >= maxModelLen) {
+    for (const { promptLength, tokens, maxLength, choice, pooling } of sequences) {
+      const most = pooling === null ? maxModelLen - 1 : maxModelLen;
+      if (promptLength > most)
         refuse(
-          `its prompt has ${promptLength} tokens, and the context of ${maxModelLen} must hold at least one more; shorten the prompt`,
+          `its prompt has ${promptLength} tokens, and a context of ${maxModelLen} holds ${most} of them; shorten it`,
         );
-      }
       if (tokens.length >= maxLength) {
         refuse(`choice ${choice} has all of its ${maxLength - promptLength} tokens; leave finished choices out`);
       }
@@ -293,11 +293,12 @@ export class Scheduler {
     return this.#running.some((other) => other.registered <= index && other.hashes[index]?.blockHash === hash);
   }
 
-  /** Takes the tokens that a step sampled for a sequence: one, and one more for each draft that was right. */
+  /** Takes the tokens that a step sampled for a sequence: one, and one more for each draft that was right. One that is pooled ends without any. */
   #append(rows: SequenceRows, samples: ArrayLike<number>): SequenceUpdate | null {
     const { sequence, sample } = rows;
     if (sample === null) return null;
     const drafts = taken(rows);
+    if (sequence.pooling !== null) return { sequence, sample, tokens: [], drafted: 0, finish: 'length' };
     const sampled = Array.from({ length: 1 + drafts }, (_, i) => samples[sample + i]!);
     const accepted = sampled.findIndex((token) => token === NO_TOKEN || token === REJECTED);
     if (accepted === 0) throw stopsDiffer(sequence, 'ended it at');
@@ -378,9 +379,10 @@ function insertLast(queue: Sequence[], sequence: Sequence): void {
   queue.splice(queue.findLastIndex(({ priority }) => priority <= sequence.priority) + 1, 0, sequence);
 }
 
-/** How many positions from `start` a prefill up to `end` may take in this step, by rows and logit rows. */
+/** How many positions from `start` a prefill up to `end` may take in this step, by rows and logit rows; a chunk of one that is pooled has one of those at most. */
 function chunk(plan: PlanBuilder, sequence: Sequence, start: number, end: number): number {
   const count = Math.min(end - start, plan.rowsLeft);
+  if (sequence.pooling !== null) return plan.logitRowsLeft > 0 ? count : 0;
   // While its prompt is scored, every row not scored yet needs its logits; else only the last one does.
   if (sequence.scoring) return Math.min(count, Math.max(0, sequence.scored - start) + plan.logitRowsLeft);
   return start + count === end && plan.logitRowsLeft === 0 ? count - 1 : count;

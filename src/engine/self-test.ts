@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { adapterName } from '../protocol/adapter-name.ts';
+import type { GenerateRequest } from '../protocol/generate.ts';
 import { GREEDY, type SamplingParams, TokenId } from '../protocol/sampling.ts';
 import { EngineError } from './api.ts';
 import { checkLayer } from './model/layer-check.ts';
@@ -44,7 +45,8 @@ export interface SelfTestInputs {
  */
 export async function selfTest(inputs: SelfTestInputs): Promise<void> {
   const { runner, newScheduler, golden, maxLength } = inputs;
-  const known = golden && cutGolden(golden, maxLength);
+  // What is known is of tokens; and an embedding's values say nothing of a model by themselves.
+  const known = golden && !runner.inputs.spec.pools && cutGolden(golden, maxLength);
   const wrong = known
     ? ((await checkGreedy(runner, newScheduler(), known)) ?? (await checkScores(runner, newScheduler(), known)))
     : await checkUnknown(inputs);
@@ -97,24 +99,43 @@ async function checkUnknown(inputs: SelfTestInputs): Promise<string | null> {
     { length: Math.min(LAYER_PROMPT, maxLength - STEPS_WITHOUT_GOLDEN) },
     (_, i) => (i * 37 + 3) % spec.vocabSize,
   );
+  const bad = spec.pools
+    ? await checkPooled(runner, newScheduler(), prompt)
+    : await checkLogprobs(runner, newScheduler(), prompt);
+  return bad ?? (await checkLayer(runner, newScheduler(), prompt.slice(0, largestStep)));
+}
+
+async function checkPooled(runner: Runner, scheduler: Scheduler, prompt: number[]): Promise<string | null> {
+  const { hiddenSize } = runner.inputs.spec;
+  const sums: number[] = [];
+  const pooling = { type: 'MEAN', normalize: false, dimensions: hiddenSize } as const;
+  await runAlone(runner, scheduler, prompt, { maxTokens: 1, pooling }, (plan, result) => {
+    for (const i of plan.logitRows.keys()) sums.splice(0, sums.length, ...result.pooled(i));
+  });
+  const bad = sums.find((value) => !Number.isFinite(value));
+  if (bad !== undefined || sums.length !== hiddenSize) return `an embedding has ${bad ?? `${sums.length} values`}`;
+  return sums.some((value) => value !== 0) ? null : 'an embedding came out as zeros';
+}
+
+async function checkLogprobs(runner: Runner, scheduler: Scheduler, prompt: number[]): Promise<string | null> {
   const logprobs: number[] = [];
-  await runAlone(runner, newScheduler(), prompt, { maxTokens: STEPS_WITHOUT_GOLDEN, logprobs: 0 }, (plan, result) => {
+  await runAlone(runner, scheduler, prompt, { maxTokens: STEPS_WITHOUT_GOLDEN, logprobs: 0 }, (plan, result) => {
     for (const [i] of plan.logitRows.entries()) logprobs.push(result.logprob(i, result.samples[i]!, 0).logprob);
   });
   const bad = logprobs.find((l) => !(l <= 1e-3 && l > -1e4));
   if (bad !== undefined || logprobs.length !== STEPS_WITHOUT_GOLDEN)
     return `logprobs came out as ${logprobs.join(', ')}`;
-  return checkLayer(runner, newScheduler(), prompt.slice(0, largestStep));
+  return null;
 }
 
 async function runAlone(
   runner: Runner,
   scheduler: Scheduler,
   prompt: number[],
-  sampling: Partial<SamplingParams> & { maxTokens: number },
+  { pooling, ...sampling }: Partial<SamplingParams> & { maxTokens: number } & Pick<GenerateRequest, 'pooling'>,
   onStep: (plan: StepPlan, result: StepResult) => void,
 ): Promise<void> {
-  const request = { request: 'self-test', prompt, choices: [], sampling: { ...GREEDY, ...sampling } };
+  const request = { request: 'self-test', prompt, choices: [], sampling: { ...GREEDY, ...sampling }, pooling };
   scheduler.add([new Sequence(request, 0, [], prompt.length + sampling.maxTokens)]);
   for (let plan = scheduler.schedule(); plan; plan = scheduler.schedule()) {
     const result = await (await runner.submit(plan)).result;

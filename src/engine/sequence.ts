@@ -1,4 +1,5 @@
 import type { FinishReason, GenerateRequest } from '../protocol/generate.ts';
+import type { Pooling } from '../protocol/pooling.ts';
 import { GREEDY, type SamplingParams } from '../protocol/sampling.ts';
 import { Constraint, type StopRules } from './constraint.ts';
 import { DRAFTING, type Drafting } from './drafting.ts';
@@ -25,6 +26,8 @@ export class Sequence {
   readonly loraName: string | undefined;
   /** Its blocks may be hit by others, and theirs by it. */
   readonly caches: boolean;
+  /** Its prompt becomes an embedding: it samples nothing, and ends with the step that computes its last token. null = it generates. */
+  readonly pooling: Pooling | null;
   /** Lower goes first. */
   readonly priority: number;
   readonly promptLength: number;
@@ -88,9 +91,12 @@ export class Sequence {
     this.loraName = request.loraName;
     // Equal ids say nothing of such a prompt: all of them are `NO_ID`.
     this.caches = request.cache !== false && embeds === null;
+    this.pooling = request.pooling ?? null;
     this.priority = request.priority ?? 0;
     this.promptLength = request.prompt.length;
-    this.maxLength = Math.min(request.prompt.length + request.sampling.maxTokens, maxModelLen);
+    // The last token of a sequence is never computed, and all of a prompt is that is pooled.
+    const longest = request.prompt.length + request.sampling.maxTokens;
+    this.maxLength = this.pooling === null ? Math.min(longest, maxModelLen) : request.prompt.length + 1;
     // Prompt logprobs come with a choice's first frame (rule G5): after that they were delivered.
     this.scorePrompt = request.sampling.promptLogprobs !== null && generated.length === 0;
     this.held = held;
@@ -126,9 +132,9 @@ export class Sequence {
     return this.scorePrompt && this.scored < this.promptLength - 1;
   }
 
-  /** vLLM's rule: a prompt that is scored reads no prefix cache, but fills it. */
+  /** A prompt that is scored reads no prefix cache, but fills it (vLLM's rule); so does one whose mean is wanted, which needs all of its rows. */
   get readsCache(): boolean {
-    return this.caches && !this.scoring;
+    return this.caches && !this.scoring && this.pooling?.type !== 'MEAN';
   }
 
   /** What it may sample next is known. */
@@ -161,9 +167,9 @@ export class Sequence {
 /** What one consumed step gave one sequence. `stopId` is the last of `tokens`. */
 export interface SequenceUpdate {
   readonly sequence: Sequence;
-  /** Entry of `logitRows` that sampled the first of `tokens`; those of the others follow. */
+  /** Entry of `logitRows` that sampled the first of `tokens`; those of the others follow. Or that gave the embedding. */
   readonly sample: number;
-  /** At least one; more where drafts were right. */
+  /** At least one; more where drafts were right, none of a sequence that is pooled. */
   readonly tokens: number[];
   /** Drafts that were found for the step. */
   readonly drafted: number;

@@ -39,16 +39,13 @@ export class StepCounters {
     if (this.kept.length > KEPT_RECORDS) this.kept.splice(0, KEPT_RECORDS / 2);
   }
 
-  sampled(tokens: number): void {
+  /** Tokens of one sequence, all but one of them drafts that were right; drafted: those that were found. None of one that is pooled. */
+  sampled(tokens: number, drafted: number): void {
     if (tokens === 0) return;
     this.totals.sampledTokens += tokens;
+    this.totals.draftTokens += drafted;
+    this.totals.acceptedTokens += tokens - 1;
     this.recent.push({ at: this.now(), tokens });
-  }
-
-  /** Drafts that were found, and how many of them were right. */
-  drafted(tokens: number, accepted: number): void {
-    this.totals.draftTokens += tokens;
-    this.totals.acceptedTokens += accepted;
   }
 
   cached(tokens: number): void {

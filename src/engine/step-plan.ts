@@ -1,5 +1,5 @@
 import type { Sequence } from './sequence.ts';
-import { LOGIT_LOGPROBS, LOGIT_MASKED, LOGIT_SAMPLE } from './tables.ts';
+import { LOGIT_LAST, LOGIT_LOGPROBS, LOGIT_MASKED, LOGIT_MEAN, LOGIT_SAMPLE } from './tables.ts';
 
 /** Consecutive rows of one sequence in one step: a chunk of known tokens for a prefill; one row for a decode, and one for each draft. */
 export interface SequenceRows {
@@ -17,18 +17,24 @@ export interface SequenceRows {
    * token; drafts follow it. A prefill's positions are explicit.
    */
   readonly decode: boolean;
-  /** Entry of `logitRows` that samples the sequence's next token, followed by those of drafts; null in a chunk that ends before the last known token. */
+  /**
+   * Entry of `logitRows` that samples the sequence's next token, followed by those of drafts, or that gives its embedding; null in a chunk
+   * that ends before the last known token.
+   */
   readonly sample: number | null;
 }
 
-/** A row whose logits are wanted. */
+/** A row whose logits are wanted, or the last one in this step of a sequence that is pooled. */
 export interface LogitRow {
   readonly sequence: Sequence;
   /** Number of the row in the step. */
   readonly row: number;
   /** Position of the row, as `SequenceRows` has it. Its logits are about the token at position + 1. */
   readonly position: number;
-  /** LOGIT_SAMPLE, LOGIT_LOGPROBS or both, and LOGIT_MASKED beside LOGIT_SAMPLE. LOGIT_LOGPROBS alone: logprobs of the prompt's token at position + 1. */
+  /**
+   * LOGIT_SAMPLE, LOGIT_LOGPROBS or both, and LOGIT_MASKED beside LOGIT_SAMPLE. LOGIT_LOGPROBS alone: logprobs of the prompt's token at
+   * position + 1. LOGIT_LAST or LOGIT_MEAN alone: of a sequence that is pooled.
+   */
   readonly kind: number;
 }
 
@@ -124,9 +130,13 @@ export class PlanBuilder {
         logit(p, LOGIT_LOGPROBS);
       }
     }
-    const samples = end >= sequence.admittedLength;
-    const sample = samples ? this.#logitRows.length : null;
-    if (samples) {
+    const ends = end >= sequence.admittedLength;
+    const sample = ends ? this.#logitRows.length : null;
+    if (sequence.pooling !== null) {
+      if (sequence.pooling.type === 'MEAN') logit(end - 1, LOGIT_MEAN);
+      else if (ends) logit(end - 1, LOGIT_LAST);
+      if (ends) sequence.pending++;
+    } else if (ends) {
       const mask = sequence.constraint?.take(sequence.generated) ?? null;
       const masked = mask === null ? 0 : LOGIT_MASKED;
       const kind = LOGIT_SAMPLE | (sampling.logprobs === null ? 0 : LOGIT_LOGPROBS) | masked;

@@ -16,6 +16,7 @@ import { MAX_LOGIT_BIAS, MAX_STOP_IDS, MAX_TOP_LOGPROBS } from '../protocol/samp
  * rows       [maxRows] vec4<u32>(slot, position, token, active): `begin` resolves the step's rows into it
  * samples    [maxLogitRows] sampled id, NO_TOKEN or REJECTED
  * masks      [maxSlots][ceil(vocab / 32)] bit id % 32 of word id / 32: the slot's grammar allows the id next
+ * sums       [maxSlots][hidden] f32: of a slot whose prompt is averaged, what its rows so far sum up to
  * logprobs   [maxLogitRows][LOGPROB_STRIDE] logprob of the target (f32), its rank, MAX_TOP ids, MAX_TOP logprobs (f32)
  */
 export const STEP_NUM_ROWS = 0;
@@ -35,11 +36,15 @@ export const NO_TOKEN = 0xffffffff;
 /** A sample that does not count: a draft before it was wrong. */
 export const REJECTED = 0xfffffffe;
 
-/** Kinds of logit row (bits). */
+/** Kinds of logit row (bits). Those of a pooling engine are LOGIT_LAST or LOGIT_MEAN, and have no logits. */
 export const LOGIT_SAMPLE = 1;
 export const LOGIT_LOGPROBS = 2;
 /** Its ids are held to the mask of its slot. */
 export const LOGIT_MASKED = 4;
+/** What the last norm gives for the row is wanted. */
+export const LOGIT_LAST = 8;
+/** The sum of that is wanted, over all rows of the row's sequence up to it, those of earlier steps included. */
+export const LOGIT_MEAN = 16;
 
 export const SLOT_LENGTH = 0;
 export const SLOT_PROMPT_LENGTH = 1;
@@ -128,6 +133,8 @@ export function tableConstants(s: TableSizes): Record<string, number> {
     LOGIT_SAMPLE,
     LOGIT_LOGPROBS,
     LOGIT_MASKED,
+    LOGIT_LAST,
+    LOGIT_MEAN,
     SLOT_LENGTH,
     SLOT_PROMPT_LENGTH,
     SLOT_DONE,

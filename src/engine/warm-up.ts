@@ -36,7 +36,9 @@ export async function measureBudget(
 
 async function prefill(runner: Runner, scheduler: Scheduler, rows: number): Promise<void> {
   const prompt = Array.from({ length: rows }, (_, i) => i % 64);
-  const request = { request: 'warm-up', prompt, choices: [], sampling: { ...GREEDY, maxTokens: 1 } };
+  const { pools, hiddenSize } = runner.inputs.spec;
+  const pooling = pools ? ({ type: 'MEAN', normalize: true, dimensions: hiddenSize } as const) : undefined;
+  const request = { request: 'warm-up', prompt, choices: [], sampling: { ...GREEDY, maxTokens: 1 }, pooling };
   scheduler.add([new Sequence(request, 0, [], rows + 1)]);
   for (let plan = scheduler.schedule(); plan; plan = scheduler.schedule()) {
     const { result } = await runner.submit(plan);

@@ -13,6 +13,6 @@ export function cardOf(
   hashAlgo: Card['hashAlgo'],
   { role, names, localScope }: Pick<NodeTransports, 'role' | 'names' | 'localScope'> = ALONE,
 ): Card {
-  const { vocabSize: _v, hiddenSize: _h, layers: _l, layerBlockBytes: _b, ...shared } = info;
+  const { vocabSize: _v, hiddenSize: _h, pools: _p, layers: _l, layerBlockBytes: _b, ...shared } = info;
   return { ...shared, role, dpRank: first, dpSize: size, hashAlgo, transports: names, localScope };
 }

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { MAX_EMBEDDING_CHARS, Pooling } from './pooling.ts';
 import { PromptEmbeds } from './prompt-embeds.ts';
 import { MAX_STOP_IDS, MAX_TOP_LOGPROBS, SamplingParams, TokenId } from './sampling.ts';
 import { Traceparent } from './traceparent.ts';
@@ -45,7 +46,7 @@ export const Thought = z.object({
 });
 export type Thought = z.infer<typeof Thought>;
 
-/** What an engine computes: the ids of a prompt, continued for each choice. */
+/** What an engine computes: the ids of a prompt, continued for each choice, or pooled into one embedding. */
 export const GenerateRequest = z.object({
   request: RequestId,
   prompt: z.array(TokenId).min(1).max(MAX_IDS),
@@ -67,6 +68,8 @@ export const GenerateRequest = z.object({
   thought: Thought.optional(),
   /** Ids that stand for no text, and come where the grammar can end: it is over then, and the choice goes on free of it (vLLM's `ignore_eos`). */
   grammarEnds: z.array(TokenId).max(MAX_STOP_IDS).optional(),
+  /** The prompt's embedding is wanted, and no token: choice 0 ends with it, and `sampling` is not looked at (rule G15). */
+  pooling: Pooling.optional(),
   /** `false`: it neither reads nor fills the prefix cache, and no KV event tells of it (rule H3). */
   cache: z.literal(false).optional(),
 });
@@ -103,6 +106,8 @@ export const TokensFrame = z.object({
   promptLogprobs: z.array(TokenLogprob.nullable()).max(MAX_IDS).optional(),
   /** Once, with the first frame of a choice: prompt tokens that came from the prefix cache. */
   cachedTokens: offset.optional(),
+  /** With the end of a request that pools: base64 of its values, f32, little-endian. */
+  embedding: z.string().min(4).max(MAX_EMBEDDING_CHARS).optional(),
   finish: FinishReason.optional(),
   /** The id that ended the choice; it is the last of `tokens`. */
   stopId: TokenId.optional(),

@@ -12,6 +12,7 @@ import type { TensorRole } from '../../src/engine/model/spec.ts';
 import { Golden } from '../../src/engine/self-test.ts';
 import type { DtypeOption, QuantizationOption } from '../../src/engine/weights/weight-plan.ts';
 import { loadWeights } from '../../src/engine/weights/weights.ts';
+import { fromBase64 } from '../../src/protocol/base64.ts';
 import type { GenerateRequest, TokenLogprob, TokensFrame } from '../../src/protocol/generate.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import type { KvEvent } from '../../src/protocol/kv-events.ts';
@@ -42,6 +43,7 @@ export interface Collected {
   promptLogprobs: (TokenLogprob | null)[] | null;
   cachedTokens: number;
   finish: string;
+  embedding?: Float32Array;
 }
 
 export interface TestEngineOptions extends Partial<EngineOptions> {
@@ -55,6 +57,8 @@ export interface TestEngineOptions extends Partial<EngineOptions> {
   readonly grammars?: GrammarMatcher;
   readonly dtype?: DtypeOption;
   readonly quantization?: QuantizationOption;
+  /** It gives embeddings. */
+  readonly pools?: boolean;
   /** Of one buffer of weights. */
   readonly maxBufferBytes?: number;
   /** Kernels for GPUs, on a software adapter too. */
@@ -111,7 +115,7 @@ export class TestEngine {
     const dawn = options.gpu ?? (await sharedDawn());
     const gpu = options.wide ? { ...dawn, adapter: { ...dawn.adapter, software: false } } : dawn;
     const files = options.files ?? folderFiles(options.folder ?? PICO);
-    const spec = await readModelSpec(files);
+    const spec = await readModelSpec(files, options.pools);
     const { dtype = 'auto', quantization = 'none', maxBufferBytes } = options;
     const held = { dtype, quantization, shaders, ...(maxBufferBytes && { maxBufferBytes }) };
     const load = () => loadWeights(gpu.device, spec, files, held);
@@ -251,6 +255,7 @@ export class TestEngine {
     c.logprobs.push(...(frame.logprobs ?? []));
     if (!frame.finish) return;
     c.finish = frame.finish;
+    if (frame.embedding !== undefined) c.embedding = new Float32Array(fromBase64(frame.embedding)!.buffer);
     if (--request.left > 0) return;
     this.waiting.delete(frame.request);
     request.resolve([...request.choices.entries()].sort((a, b) => a[0] - b[0]).map(([, v]) => v));

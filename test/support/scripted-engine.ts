@@ -27,6 +27,7 @@ export const SCRIPTED_INFO: EngineInfo = {
   vocabSize: 1000,
   layers: 2,
   hiddenSize: 8,
+  pools: false,
   layerBlockBytes: 64,
 };
 

@@ -40,17 +40,17 @@ export function localFiles(name: string, given: readonly File[], signal: AbortSi
 }
 
 /**
- * Whether the weights are those of the model, by their headers, before anything is loaded.
+ * Whether the weights are those of the model, by their headers, before anything is loaded. pools: it shall give embeddings.
  * Throws `EngineError` code `model`: an architecture, field or dtype that cannot be run, a tensor that does not fit, a shard that is missing.
  */
-export async function checkLocalFiles(files: VerifiedFiles): Promise<void> {
+export async function checkLocalFiles(files: VerifiedFiles, pools = false): Promise<void> {
   const gguf = ggufFiles(files);
   if (gguf) {
     const parts = await readGgufParts(files, gguf, () => true);
-    ggufWeightBytes(parts, ggufSpec(joinParts(parts), gguf[0]));
+    ggufWeightBytes(parts, ggufSpec(joinParts(parts), gguf[0], pools));
     return;
   }
-  const spec = modelSpec(await readModelJson(files, 'config.json'));
+  const spec = modelSpec(await readModelJson(files, 'config.json'), undefined, pools);
   const { name, files: listed } = files.offer;
   const names = listed.map(({ path }) => path);
   const paths = await checkpointFiles(name, names, () => readModelJson(files, INDEX));

@@ -6,10 +6,10 @@ import { ggufConfig } from './config.ts';
 import type { GgufContent } from './header.ts';
 import { ggufWeight } from './names.ts';
 
-/** The transformer that a GGUF file holds, or all of a split one's. Throws `EngineError` code `model` for what this engine does not compute, by name. */
-export function ggufSpec(header: GgufContent, file: string): ModelSpec {
+/** The transformer that a GGUF file holds, or all of a split one's. pools: it shall give embeddings. Throws `EngineError` code `model` for what this engine does not compute, by name. */
+export function ggufSpec(header: GgufContent, file: string, pools = false): ModelSpec {
   const { architecture, config, ropeFactors } = ggufConfig(header, file);
-  const spec = specOf(config, file);
+  const spec = specOf(config, file, pools);
   const naming = { architecture, headDim: spec.headDim };
   const weights = spec.weights.map((weight) => ggufWeight(weight, naming));
   // llama.cpp's converter adds the 1 of Gemma's norms to their weights.
@@ -30,9 +30,9 @@ export function ggufSpec(header: GgufContent, file: string): ModelSpec {
   };
 }
 
-function specOf(config: unknown, file: string): ModelSpec {
+function specOf(config: unknown, file: string, pools: boolean): ModelSpec {
   try {
-    return modelSpec(config);
+    return modelSpec(config, undefined, pools);
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
     throw modelError(file, `its metadata, read as a config.json, are refused: ${error.message}`, { cause: error });

@@ -51,10 +51,11 @@ export function engineBufferSizes(spec: ModelSpec, s: TableSizes, variant: Kerne
     routerLogits: Math.max(LEAST_BYTES, s.maxRows * most((e) => e.count) * 4),
     /** [row][expert of the row] (expert, weight) */
     chosen: Math.max(LEAST_BYTES, s.maxRows * most((e) => e.perToken) * 8),
-    /** [logit row][hidden]: rows that need logits, gathered and normed */
+    /** [logit row][hidden]: rows that need logits, gathered and normed; or sequences that are pooled */
     headInput: s.maxLogitRows * spec.hiddenSize * 4,
-    logits: s.maxLogitRows * s.vocabSize * 4,
-    scores: s.maxLogitRows * s.vocabSize * 4,
+    logits: spec.pools ? LEAST_BYTES : s.maxLogitRows * s.vocabSize * 4,
+    scores: spec.pools ? LEAST_BYTES : s.maxLogitRows * s.vocabSize * 4,
+    sums: spec.pools ? s.maxSlots * spec.hiddenSize * 4 : LEAST_BYTES,
   };
 }
 

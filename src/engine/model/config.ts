@@ -5,6 +5,7 @@ import { DecoderConfig, refuseUnsupported } from './config-schema.ts';
 import { decoderWeights } from './decoder-weights.ts';
 import { expertLayers } from './experts.ts';
 import { KINDS, type Kind } from './kinds.ts';
+import { pooledSpec } from './pooled-spec.ts';
 import { ropesFromConfig } from './rope-config.ts';
 import type { LayerSpec, ModelSpec } from './spec.ts';
 import { slidingWindows } from './windows.ts';
@@ -19,10 +20,10 @@ const ACTIVATIONS: Readonly<Record<string, ModelSpec['activation']>> = {
 
 /**
  * The transformer that an HF `config.json` describes; `generationConfig` is its `generation_config.json`, where there is one.
- * Defaults of absent fields are those of HF transformers' `configuration_*.py`.
+ * pools: it shall give embeddings. Defaults of absent fields are those of HF transformers' `configuration_*.py`.
  * Throws `EngineError` code `model` for other architectures and for values that this engine does not compute, by name.
  */
-export function modelSpec(config: unknown, generationConfig?: unknown): ModelSpec {
+export function modelSpec(config: unknown, generationConfig?: unknown, pools = false): ModelSpec {
   const { model_type } = checked(z.looseObject({ model_type: z.string().max(128) }), config, WHERE);
   const kind = Object.hasOwn(KINDS, model_type) ? KINDS[model_type] : undefined;
   if (!kind) {
@@ -34,12 +35,7 @@ export function modelSpec(config: unknown, generationConfig?: unknown): ModelSpe
   }
   const c = checked(DecoderConfig, config, WHERE);
   refuseUnsupported(c, kind);
-  if (c.architectures && !c.architectures.includes(kind.architecture)) {
-    throw modelError(
-      WHERE,
-      `architectures ${c.architectures.join(', ')} is not supported; ${model_type} runs as ${kind.architecture}.`,
-    );
-  }
+  checkArchitecture(c, kind, pools);
   const shape = shapeOf(c, kind);
   const ropes = ropesFromConfig(c, kind.rope, shape.headDim);
   const experts = kind.experts ? expertLayers(c) : [];
@@ -51,9 +47,10 @@ export function modelSpec(config: unknown, generationConfig?: unknown): ModelSpe
     }),
   );
   const scaledBy = kind.gemma ? (c.query_pre_attn_scalar ?? DEFAULT_QUERY_SCALAR) : shape.headDim;
-  return {
+  const spec: ModelSpec = {
     architecture: kind.architecture,
     ...shape,
+    pools: false,
     maxPositions: c.max_position_embeddings,
     normEps: c.rms_norm_eps,
     normOffset: kind.gemma ? 1 : 0,
@@ -67,6 +64,24 @@ export function modelSpec(config: unknown, generationConfig?: unknown): ModelSpe
     eosIds: eosIds(c, generationConfig),
     bosId: c.bos_token_id ?? null,
   };
+  return pools ? pooledSpec(spec) : spec;
+}
+
+/** Checkpoints of embedding models may be of the model without its head (`Qwen3Model`). */
+function checkArchitecture({ architectures, model_type }: DecoderConfig, { architecture }: Kind, pools: boolean): void {
+  const headless = architecture.replace(/ForCausalLM$/, 'Model');
+  if (!architectures || architectures.includes(architecture)) return;
+  if (architectures.includes(headless)) {
+    if (pools) return;
+    throw modelError(
+      WHERE,
+      `architectures ${headless} has no head and generates nothing. Start with --runner pooling for its embeddings.`,
+    );
+  }
+  throw modelError(
+    WHERE,
+    `architectures ${architectures.join(', ')} is not supported; ${model_type} runs as ${architecture}.`,
+  );
 }
 
 /** HF's `configuration_gemma3.py`. */

@@ -7,11 +7,12 @@ import { embed } from '../kernels/embed.ts';
 import { logprobs } from '../kernels/logprobs.ts';
 import { maskLogits } from '../kernels/mask-logits.ts';
 import { matmul } from '../kernels/matmul.ts';
+import { pool } from '../kernels/pool.ts';
 import { rmsNorm } from '../kernels/rms-norm.ts';
 import { sample } from '../kernels/sample.ts';
 import { slotCounts } from '../kernels/slot-counts.ts';
 import { softcapLogits } from '../kernels/softcap-logits.ts';
-import { STEP_NUM_LOGIT_ROWS, stepLayout } from '../tables.ts';
+import { STEP_NUM_LOGIT_ROWS, STEP_NUM_ROWS, stepLayout } from '../tables.ts';
 import { oneLayer } from './layer.ts';
 import { operands } from './operand.ts';
 import type { ProgramInputs, StepRows } from './program-inputs.ts';
@@ -157,4 +158,38 @@ export function headCalls(p: ProgramInputs, bucket: number, wishes: HeadWishes):
     );
   }
   return calls;
+}
+
+/** The last norm of all rows, pooled for each logit row into `headInput`. `rows` and `logitRows`: buckets of the step's rows and logit rows. */
+export function poolCalls(p: ProgramInputs, rows: number, logitRows: number): KernelCall[] {
+  const { spec, sizes, variant, buffers: b } = p;
+  const width = spec.hiddenSize;
+  return [
+    rmsNorm({
+      label: 'final norm',
+      variant,
+      bucket: rows,
+      width,
+      eps: spec.normEps,
+      offset: spec.normOffset,
+      step: b.step,
+      countWord: STEP_NUM_ROWS,
+      gather: null,
+      input: b.hidden,
+      weight: p.weights.get('finalNorm', null).buffer,
+      out: b.normed,
+      accumulate: false,
+    }),
+    pool({
+      label: 'pool',
+      bucket: logitRows,
+      width,
+      sizes,
+      step: b.step,
+      rows: b.rows,
+      normed: b.normed,
+      sums: b.sums,
+      out: b.headInput,
+    }),
+  ];
 }

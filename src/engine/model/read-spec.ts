@@ -6,13 +6,13 @@ import { ggufSpec } from '../gguf/spec.ts';
 import { modelSpec } from './config.ts';
 import type { ModelSpec } from './spec.ts';
 
-/** The transformer that a model's files hold: by `config.json`, or by the headers of GGUF files. Throws `EngineError` code `model`. */
-export async function readModelSpec(files: ModelFiles): Promise<ModelSpec> {
+/** The transformer that a model's files hold: by `config.json`, or by the headers of GGUF files. pools: it shall give embeddings. Throws `EngineError` code `model`. */
+export async function readModelSpec(files: ModelFiles, pools = false): Promise<ModelSpec> {
   const gguf = ggufFiles(files);
-  if (gguf === null) return modelSpec(await readModelJson(files, 'config.json'));
+  if (gguf === null) return modelSpec(await readModelJson(files, 'config.json'), undefined, pools);
   // The vocabulary is the frontend's business.
   const parts = await readGgufParts(files, gguf, (key) => !inVocabulary(key));
-  return ggufSpec(joinParts(parts), gguf[0]);
+  return ggufSpec(joinParts(parts), gguf[0], pools);
 }
 
 function inVocabulary(key: string): boolean {

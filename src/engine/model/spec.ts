@@ -129,6 +129,8 @@ export interface ModelSpec {
   readonly embedScale: number;
   /** No `lmHead` among the weights: the `embed` weight is the head too. */
   readonly tiedEmbeddings: boolean;
+  /** It gives embeddings of prompts and samples nothing: there is no `lmHead`, tied or not. */
+  readonly pools: boolean;
   readonly layers: readonly LayerSpec[];
   readonly weights: readonly WeightSpec[];
   readonly eosIds: readonly number[];

@@ -79,7 +79,7 @@ export class WeightPlan {
 
   /** Tensors of all files, where they are known before the first is placed: what q, k and v are held as may hang on those of another file. */
   foresee(tensors: readonly TensorInfo[]): void {
-    for (const tensor of tensors) this.foreseen.set(tensor.name, tensor);
+    for (const tensor of tensors.map((each) => this.named(each))) this.foreseen.set(tensor.name, tensor);
   }
 
   /**
@@ -87,7 +87,8 @@ export class WeightPlan {
    * Throws `EngineError` code `model` that names the tensor: unknown, twice, of another shape, of another dtype than
    * the tensors it is stacked with, or with rows above the limit of a buffer.
    */
-  place(tensors: readonly TensorInfo[], file: string): (Placement | null)[] {
+  place(given: readonly TensorInfo[], file: string): (Placement | null)[] {
+    const tensors = given.map((tensor) => this.named(tensor));
     const known = new Map([...this.foreseen, ...tensors.map((tensor) => [tensor.name, tensor] as const)]);
     return tensors.map((tensor) => {
       const where = `${file}: tensor ${tensor.name}`;
@@ -180,11 +181,18 @@ export class WeightPlan {
     return this.quantization !== 'none' && quantizable(spec) ? this.quantization : floats;
   }
 
-  /** Tensors that no model needs: rotary tables of older exports or of another context, and the head of a tied model. */
+  /** Checkpoints of models without their head name their tensors without `model.`. */
+  private named(tensor: TensorInfo): TensorInfo {
+    const name = `model.${tensor.name}`;
+    return this.model.pools && this.slots.has(name) ? { ...tensor, name } : tensor;
+  }
+
+  /** Tensors that no model needs: rotary tables of older exports or of another context, the head of a tied model or of one that pools. */
   private superfluous(name: string): boolean {
     const rotary =
       name.endsWith('.rotary_emb.inv_freq') || /^rope_(freqs|factors_long|factors_short)\.weight$/.test(name);
-    return rotary || (this.model.tiedEmbeddings && name === 'lm_head.weight');
+    if (this.model.pools && name === 'output.weight') return true;
+    return rotary || ((this.model.tiedEmbeddings || this.model.pools) && name === 'lm_head.weight');
   }
 }
 

@@ -1,7 +1,7 @@
 import type { BlockManager } from '../../../src/engine/kv/block-manager.ts';
 import type { Sequence } from '../../../src/engine/sequence.ts';
 import type { StepPlan } from '../../../src/engine/step-plan.ts';
-import { LOGIT_LOGPROBS, LOGIT_SAMPLE } from '../../../src/engine/tables.ts';
+import { LOGIT_LAST, LOGIT_LOGPROBS, LOGIT_MEAN, LOGIT_SAMPLE } from '../../../src/engine/tables.ts';
 import type { BlockHasher } from '../../../src/protocol/hashes.ts';
 import type { KvEvent, KvSnapshot } from '../../../src/protocol/kv-events.ts';
 
@@ -122,9 +122,10 @@ export class PlanChecker {
       const row = plan.logitRows[sample];
       const sampled = decode ? firstRow : firstRow + count - 1;
       ensure(row?.sequence === sequence && row.row === sampled, 'a sample of the wrong row');
+      const wanted = sequence.pooling === null ? LOGIT_SAMPLE : LOGIT_LAST | LOGIT_MEAN;
       for (let d = 0; d < (decode ? count : 1); d++) {
         const each = plan.logitRows[sample + d];
-        ensure(each?.row === sampled + d && (each.kind & LOGIT_SAMPLE) !== 0, 'a sample that is none');
+        ensure(each?.row === sampled + d && (each.kind & wanted) !== 0, 'a sample that is none');
       }
     }
     this.#checkScores(plan, sequence, start, end, admitted);

@@ -4,11 +4,12 @@ import type { GrammarMatcher } from '../../../src/engine/grammar.ts';
 import { BlockManager } from '../../../src/engine/kv/block-manager.ts';
 import { Scheduler } from '../../../src/engine/scheduler.ts';
 import type { StepPlan } from '../../../src/engine/step-plan.ts';
+import { fromBase64 } from '../../../src/protocol/base64.ts';
 import type { BlockHasher } from '../../../src/protocol/hashes.ts';
 import { SCRIPTED_INFO } from '../../support/scripted-engine.ts';
 import { EventReplay, PlanChecker } from './invariants.ts';
 import { SimulatedCopies, simulatedBlockBytes } from './simulated-copies.ts';
-import { SimulatedGpu, VOCAB } from './simulated-gpu.ts';
+import { HIDDEN, SimulatedGpu, VOCAB } from './simulated-gpu.ts';
 
 export interface SimulatedEngineOptions {
   readonly hasher: BlockHasher;
@@ -21,6 +22,7 @@ export interface SimulatedEngineOptions {
   readonly stepsInFlight?: number;
   readonly maxDrafts?: number;
   readonly grammars?: GrammarMatcher;
+  readonly pools?: boolean;
   /** Awaited before a step is submitted, as when a shader is compiled, and before its results are there. */
   readonly pause?: () => Promise<void>;
 }
@@ -36,6 +38,8 @@ export class SimulatedEngine {
   /** Tokens of each request's choice 0; `finished` holds those that have ended. */
   readonly tokens = new Map<string, number[]>();
   readonly finished = new Set<string>();
+  /** Of requests that pool. */
+  readonly embeddings = new Map<string, Float32Array>();
   readonly lost: EngineError[] = [];
   readonly failed = new Map<string, EngineError>();
   preemptions = 0;
@@ -49,7 +53,8 @@ export class SimulatedEngine {
     const info: EngineInfo = {
       ...SCRIPTED_INFO,
       ...{ totalBlocks, blockSize, maxModelLen, maxNumSeqs, maxNumBatchedTokens, vocabSize: VOCAB },
-      hiddenSize: 8,
+      hiddenSize: HIDDEN,
+      pools: options.pools ?? false,
       layerBlockBytes: simulatedBlockBytes(blockSize),
     };
     const limits = { maxNumSeqs, maxNumBatchedTokens, maxLogitRows: maxNumBatchedTokens };
@@ -65,8 +70,10 @@ export class SimulatedEngine {
       this.preemptions += plan.preempted;
       await pause();
       const samples = Uint32Array.from(this.gpu.run(plan));
+      const vectors = this.gpu.pooled;
+      const pooled = (i: number) => vectors[i]!;
       const logprob = (_row: number, token: number) => ({ token, logprob: -1, rank: 1, top: [] });
-      return { result: pause().then(() => ({ samples, logprob })), submits: 1, dispatches: 1, bytes: 0 };
+      return { result: pause().then(() => ({ samples, pooled, logprob })), submits: 1, dispatches: 1, bytes: 0 };
     };
     this.loop = new StepLoop({
       info,
@@ -78,7 +85,8 @@ export class SimulatedEngine {
       grammars: options.grammars ?? null,
       listener: {
         tokens: (frames) => {
-          for (const { request, tokens, finish } of frames) {
+          for (const { request, tokens, finish, embedding } of frames) {
+            if (embedding !== undefined) this.embeddings.set(request, new Float32Array(fromBase64(embedding)!.buffer));
             this.tokens.set(request, [...(this.tokens.get(request) ?? []), ...tokens]);
             if (finish) this.finished.add(request);
           }

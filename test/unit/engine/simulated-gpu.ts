@@ -1,10 +1,13 @@
 import type { StopRules } from '../../../src/engine/constraint.ts';
 import type { Sequence } from '../../../src/engine/sequence.ts';
 import type { StepPlan } from '../../../src/engine/step-plan.ts';
-import { LOGIT_SAMPLE, NO_TOKEN, REJECTED } from '../../../src/engine/tables.ts';
+import { LOGIT_MEAN, LOGIT_SAMPLE, NO_TOKEN, REJECTED } from '../../../src/engine/tables.ts';
+import type { PoolingType } from '../../../src/protocol/pooling.ts';
 import type { SamplingParams } from '../../../src/protocol/sampling.ts';
 
 export const VOCAB = 11;
+/** Values of an embedding. */
+export const HIDDEN = 8;
 const EVERY_ID = Uint32Array.of(0xffffffff);
 
 /** What a position's K and V hold here: a number made of its token and of all K and V before it. */
@@ -55,6 +58,19 @@ export function reference(
   }
 }
 
+/** What the last norm gives for a state. */
+function normed(state: number, width: number): number[] {
+  return Array.from({ length: width }, (_, d) => ((state >>> (3 * d)) & 0xff) - 100);
+}
+
+/** What a prompt's pooling must give before it is divided or normalized, with no scheduler, no blocks and no cache. */
+export function pooledReference(prompt: readonly number[], type: PoolingType, width = HIDDEN): number[] {
+  const states: number[] = [];
+  for (const token of prompt) states.push(attend(token, states));
+  if (type === 'LAST') return normed(states.at(-1)!, width);
+  return states.map((state) => normed(state, width)).reduce((sums, row) => sums.map((sum, d) => sum + row[d]!));
+}
+
 /** What a lookup gives for the token after `sampled`: mostly that token, at times another, at times nothing. */
 function draft(number: number, sampled: number): number | null {
   const kind = number % 8;
@@ -81,8 +97,16 @@ export class SimulatedGpu {
   readonly #tables: number[][] = [];
   readonly #pool: Float64Array;
   readonly #blockSize: number;
+  /** Of each slot whose prompt is averaged. */
+  readonly #sums: number[][] = [];
+  /** Of the last step: what each logit row of a sequence that is pooled gives. */
+  pooled: readonly Float32Array[] = [];
 
-  constructor(totalBlocks: number, blockSize: number) {
+  constructor(
+    totalBlocks: number,
+    blockSize: number,
+    private readonly width = HIDDEN,
+  ) {
     this.#blockSize = blockSize;
     this.#pool = new Float64Array(totalBlocks * blockSize).fill(Number.NaN);
   }
@@ -98,6 +122,7 @@ export class SimulatedGpu {
 
     const masks = new Map(plan.masks.map(({ slot, mask }) => [slot, mask]));
     const samples = plan.logitRows.map(() => NO_TOKEN);
+    const pooled = plan.logitRows.map(() => new Float32Array(this.width));
     // All sequences of a step run side by side: none may read what another writes in the same step.
     const writes: [number, number][] = [];
     for (const { slot: at, start, count, decode, firstRow } of plan.rows) {
@@ -115,6 +140,13 @@ export class SimulatedGpu {
         states.push(state);
         writes.push([this.#cell(at, position), state]);
         const wanted = plan.logitRows.findIndex((l) => l.row === firstRow + i);
+        if (slot.sequence.pooling !== null) {
+          const row = normed(state, this.width);
+          const before = position === 0 ? row.map(() => 0) : (this.#sums[at] ?? row.map(() => Number.NaN));
+          this.#sums[at] = row.map((value, d) => before[d]! + value);
+          const mean = (plan.logitRows[wanted]?.kind ?? 0) & LOGIT_MEAN;
+          if (wanted >= 0) pooled[wanted] = Float32Array.from(mean ? this.#sums[at]! : row);
+        }
         if (wanted >= 0 && plan.logitRows[wanted]!.kind & LOGIT_SAMPLE)
           samples[wanted] = right && !slot.done ? this.#sample(slot, state, masks.get(at)) : REJECTED;
         if (decode) {
@@ -124,6 +156,7 @@ export class SimulatedGpu {
       }
     }
     for (const [cell, state] of writes) this.#pool[cell] = state;
+    this.pooled = pooled;
     return samples;
   }
 
