@@ -16,6 +16,7 @@ import { KvEventsConfig } from './kv-events-config.ts';
 import { KvTransferConfig } from './kv-transfer.ts';
 import { only, option } from './option.ts';
 import { REASONING_PARSERS, TOOL_CALL_PARSERS } from './parser-names.ts';
+import { PoolerConfig } from './pooler-config.ts';
 import { SpeculativeConfig } from './speculative.ts';
 
 const ENDPOINT = matching(
@@ -51,6 +52,20 @@ export const engineOptions = {
     defaultText: "the model's",
     where: 'hub',
     help: 'Name of the model in the API. Repeatable: the first is that of the first --model, and so on.',
+  }),
+  runner: option({
+    group: 'Engine',
+    kind: choice('auto', 'generate', 'pooling'),
+    default: 'auto',
+    where: 'both',
+    help: "What models are for: generate = text, pooling = embeddings (/v1/embeddings); auto = pooling where a model's own files say that it is made for embeddings.",
+  }),
+  'pooler-config': option({
+    group: 'Engine',
+    kind: json(PoolerConfig),
+    default: null,
+    where: 'both',
+    help: 'How models with --runner pooling make one embedding of a prompt, as JSON: pooling_type ("LAST" or "MEAN") and use_activation (normalized or not). What is left out is as the model has it, else LAST and true.',
   }),
   'hf-endpoint': option({
     group: 'Engine',

@@ -65,6 +65,7 @@ export async function startBridge(config: BridgeConfig, hub: BridgeHub, deps: Br
   try {
     const allowed = allowedHomes(config.allow);
     checkSlugs(hub.models);
+    checkGenerate(hub.models);
     for (const { served, files } of hub.models) requireFiles(served.name, files);
     const plane = await startRequestPlane({ host, port, allowed, log });
     closers.push(() => plane.close());
@@ -91,6 +92,15 @@ export async function startBridge(config: BridgeConfig, hub: BridgeHub, deps: Br
     if (error instanceof BridgeStartError) throw error;
     throw new BridgeStartError(error instanceof Error ? error.message : String(error), { cause: error });
   }
+}
+
+/** What workers of the bridge take are requests for tokens. */
+function checkGenerate(models: readonly BridgeModel[]): void {
+  const pooled = models.find(({ served }) => served.pooler !== null);
+  if (pooled === undefined) return;
+  throw new BridgeStartError(
+    `--dynamo: ${pooled.served.name} is an embedding model, and the bridge serves models that generate. Serve it by a hub without --dynamo, or start with --runner generate.`,
+  );
 }
 
 /** A component's name is made of a slug: two models of one slug would get each other's requests. */

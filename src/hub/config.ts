@@ -1,4 +1,5 @@
 import type { EndpointType } from '../config/endpoint-types.ts';
+import type { PoolerWish } from '../config/pooler-config.ts';
 import type { AskedParsers } from '../frontend/parsers/model-parsers.ts';
 import type { TransportName } from '../protocol/transfer.ts';
 import type { BridgeConfig } from './dynamo-bridge.ts';
@@ -156,6 +157,8 @@ export interface HubConfig {
   readonly chatTemplate: string | null;
   /** How tool calls and reasoning are found in answers. */
   readonly parsers: AskedParsers;
+  /** What models are for, and how those for embeddings make them. */
+  readonly pooler: PoolerWish;
   /** `auto` takes default sampling from the model's `generation_config.json`; `vllm` uses neutral defaults. */
   readonly generationConfig: 'auto' | 'vllm';
   /** Which of the API's endpoints are there. */

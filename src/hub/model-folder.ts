@@ -4,13 +4,22 @@ import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { modelSpec } from '../engine/model/config.ts';
 import { longestSequence } from '../engine/model/context.ts';
+import { folderPooler, type Matryoshka, matryoshkaOf } from '../engine/model/pooler.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
 import { checkCheckpoint, checkpointFiles, INDEX } from '../engine/weights/checkpoint.ts';
 import type { ChatTokenizer } from '../frontend/tokenizer.ts';
 import { loadChatTokenizer } from '../frontend/tokenizer.ts';
 import { fingerprint } from '../protocol/fingerprint.ts';
 import { type GenerationDefaults, generationDefaults } from '../protocol/generation-config.ts';
-import { type GgufNames, ggufModels, isModelFile, MAX_MODEL_FILES, MAX_WHOLE_BYTES } from '../protocol/model-files.ts';
+import {
+  type GgufNames,
+  ggufModels,
+  isModelFile,
+  isPoolingFolder,
+  MAX_MODEL_FILES,
+  MAX_WHOLE_BYTES,
+} from '../protocol/model-files.ts';
+import type { Pooler } from '../protocol/pooling.ts';
 import type { HubConfig, ModelConfig } from './config.ts';
 import { type GgufSource, ggufOnDisk, readGgufModel } from './model-gguf.ts';
 import { HubStartError } from './start-error.ts';
@@ -37,6 +46,8 @@ export interface ModelFolder {
   readonly maxModelLen: number;
   readonly tokenizer: ChatTokenizer | null;
   readonly generationDefaults: GenerationDefaults;
+  /** How it makes embeddings; null = it generates. */
+  readonly pooler: (Pooler & { readonly matryoshka: Matryoshka }) | null;
 }
 
 const GGUF = '.gguf';
@@ -46,7 +57,7 @@ const NAME = /^[\w.-]+(\/[\w.-]+)?$/;
  * Reads and hashes a model's folder, or its GGUF file or files.
  * Throws `HubStartError` with one line: no folder, no config, an architecture that no node can run, a tokenizer that cannot be read.
  */
-export async function readModelFolder(model: ModelConfig, config: HubConfig): Promise<ModelFolder> {
+export async function readModelFolder(model: ModelConfig, config: FactsConfig): Promise<ModelFolder> {
   const folder = resolve(model.folder);
   const name = model.servedName ?? ggufModels([basename(folder)])[0]?.name ?? basename(folder);
   if (!NAME.test(name) || name.includes('..')) {
@@ -73,14 +84,18 @@ export async function readModelFolder(model: ModelConfig, config: HubConfig): Pr
   }
 }
 
-type Facts = Pick<ModelFolder, 'spec' | 'weightBytes' | 'maxModelLen' | 'tokenizer' | 'generationDefaults'>;
-type FactsConfig = Pick<HubConfig, 'maxModelLen' | 'skipTokenizerInit' | 'chatTemplate' | 'generationConfig'>;
+type Facts = Pick<ModelFolder, 'spec' | 'weightBytes' | 'maxModelLen' | 'tokenizer' | 'generationDefaults' | 'pooler'>;
+type FactsConfig = Pick<
+  HubConfig,
+  'maxModelLen' | 'skipTokenizerInit' | 'chatTemplate' | 'generationConfig' | 'pooler'
+>;
 
 /** What the headers of a GGUF model's files say of it, and whether it can be served. Throws `Error`. */
 export async function ggufFacts(files: readonly GgufSource[], config: FactsConfig): Promise<Facts> {
-  const { spec, weightBytes, tokenizerFiles } = await readGgufModel(files);
+  const { spec, weightBytes, pooler, tokenizerFiles } = await readGgufModel(files, config.pooler);
   const { chatTemplate } = config;
   return {
+    pooler: pooler && { ...pooler, matryoshka: null },
     spec,
     weightBytes,
     maxModelLen: longestSequence(spec, config.maxModelLen),
@@ -104,9 +119,12 @@ type Placed = Pick<ManifestFile, 'path' | 'location'>;
 /** What the small files of a model say of it, and whether they can be served. Throws `Error`. */
 export async function modelFacts(files: readonly Placed[], config: FactsConfig): Promise<Omit<Facts, 'weightBytes'>> {
   const generation = await readModelFile(files, 'generation_config.json');
-  const spec = modelSpec(await readModelFile(files, 'config.json'), generation);
+  const raw = await readModelFile(files, 'config.json');
+  const pooler = await folderPooler(config.pooler, (path) => readModelFile(files, path));
+  const spec = modelSpec(raw, generation, pooler !== null);
   return {
     spec,
+    pooler: pooler && { ...pooler, matryoshka: matryoshkaOf(raw) },
     maxModelLen: longestSequence(spec, config.maxModelLen),
     tokenizer: config.skipTokenizerInit ? null : await readTokenizer(files, config.chatTemplate),
     generationDefaults: config.generationConfig === 'auto' ? generationDefaults(generation ?? {}) : {},
@@ -190,7 +208,7 @@ export async function modelManifest(folder: string): Promise<ManifestFile[]> {
     for (const path of wholeGguf(gguf[0])) files.push(await manifestFile(root, path));
     return files;
   }
-  const names = all.filter(isModelFile).sort();
+  const names = [...all.filter(isModelFile), ...(await poolingFiles(root, all))].sort();
   if (!names.includes('config.json'))
     throw new Error('it has no config.json. Give --model a folder in Hugging Face layout.');
   if (!names.some((name) => name.endsWith('.safetensors')))
@@ -200,6 +218,12 @@ export async function modelManifest(folder: string): Promise<ManifestFile[]> {
   const files: ManifestFile[] = [];
   for (const path of names) files.push(await manifestFile(root, path));
   return files;
+}
+
+async function poolingFiles(root: string, names: readonly string[]): Promise<string[]> {
+  const folders = names.filter(isPoolingFolder);
+  const found = await Promise.all(folders.map((name) => readdir(join(root, name)).catch((): string[] => [])));
+  return folders.filter((_, i) => found[i]!.includes('config.json')).map((name) => `${name}/config.json`);
 }
 
 /** Names of its files, in the order of its parts. Throws `Error` that names the first that is missing. */

@@ -1,10 +1,13 @@
 import { createReadStream } from 'node:fs';
+import type { PoolerWish } from '../config/pooler-config.ts';
 import { type GgufPart, joinParts } from '../engine/gguf/parts.ts';
 import { ggufHeaderOf, ggufWeightBytes } from '../engine/gguf/read-header.ts';
 import { ggufSpec } from '../engine/gguf/spec.ts';
+import { ggufPooler } from '../engine/model/pooler.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
 import { ggufTokenizerFiles } from '../frontend/gguf-tokenizer.ts';
 import type { TokenizerFiles } from '../frontend/tokenizer.ts';
+import type { Pooler } from '../protocol/pooling.ts';
 
 /** A GGUF file, wherever it is. */
 export interface GgufSource {
@@ -17,6 +20,8 @@ export interface GgufSource {
 /** What a hub needs to know of a GGUF model. */
 export interface GgufModel {
   readonly spec: ModelSpec;
+  /** null = it generates. */
+  readonly pooler: Pooler | null;
   /** Of its weights on a GPU, which is not the size of the file: some types take more room there. */
   readonly weightBytes: number;
   /** Throws `Error` where its tokenizer is none that the frontend knows. */
@@ -24,14 +29,16 @@ export interface GgufModel {
 }
 
 /** Reads the headers of a GGUF model's files, in the order of its parts. Throws `EngineError` code `model` for what no node could compute. */
-export async function readGgufModel(files: readonly GgufSource[]): Promise<GgufModel> {
+export async function readGgufModel(files: readonly GgufSource[], wish: PoolerWish): Promise<GgufModel> {
   const parts: GgufPart[] = [];
   for (const file of files)
     parts.push({ file: file.path, header: await ggufHeaderOf(file.bytes(), file.size, file.path) });
   const whole = joinParts(parts);
-  const spec = ggufSpec(whole, parts[0]!.file);
+  const pooler = ggufPooler(wish, whole.metadata);
+  const spec = ggufSpec(whole, parts[0]!.file, pooler !== null);
   return {
     spec,
+    pooler,
     weightBytes: ggufWeightBytes(parts, spec),
     tokenizerFiles: () => ggufTokenizerFiles(whole.metadata),
   };

@@ -31,6 +31,7 @@ export function modelOffer(model: ModelFolder, joinToken: string | null): ModelO
     fingerprint: model.fingerprint,
     base: modelBase(model.name, joinToken),
     files: model.files.map(({ path, size, sha256 }) => ({ path, size, sha256 })),
+    ...(model.pooler && { pooler: { type: model.pooler.type, normalize: model.pooler.normalize } }),
   };
 }
 

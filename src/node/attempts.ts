@@ -2,7 +2,7 @@ import { type Engine, EngineError } from '../engine/api.ts';
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { ErrorCode, HubMessage } from '../protocol/messages.ts';
 import { traceIdOf } from '../protocol/traceparent.ts';
-import { batches } from './batches.ts';
+import { frameBatches } from './batches.ts';
 import type { Link } from './link.ts';
 import type { Ranks } from './ranks.ts';
 import type { Transfers } from './transfer/transfers.ts';
@@ -80,7 +80,7 @@ export class Attempts {
       const running = this.running.get(frame.request);
       if (running) tagged.push({ ...frame, attempt: running.attempt });
     }
-    for (const part of batches(tagged)) this.link.sendTokens(part);
+    for (const part of frameBatches(tagged)) this.link.sendTokens(part);
     for (const frame of tagged) {
       const running = this.running.get(frame.request);
       if (frame.finish === undefined || !running) continue;

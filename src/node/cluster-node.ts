@@ -309,5 +309,6 @@ export class ClusterNode {
 
 function differs(a: Welcome, b: Welcome): boolean {
   const hashing = a.hashAlgo !== b.hashAlgo || hashSeedOf(a) !== hashSeedOf(b);
-  return a.model.fingerprint !== b.model.fingerprint || a.blockSize !== b.blockSize || hashing;
+  const pooling = (a.model.pooler === undefined) !== (b.model.pooler === undefined);
+  return a.model.fingerprint !== b.model.fingerprint || pooling || a.blockSize !== b.blockSize || hashing;
 }

@@ -14,7 +14,7 @@ export type EngineOffer = Pick<Welcome, 'model' | 'blockSize' | 'hashAlgo' | 'op
 
 /** What of it an engine is told: not where its files come from. */
 export type EngineIdentity = Omit<EngineOffer, 'model'> & {
-  readonly model: Pick<EngineOffer['model'], 'name' | 'fingerprint'>;
+  readonly model: Pick<EngineOffer['model'], 'name' | 'fingerprint' | 'pooler'>;
 };
 
 /** Makes the engines for what the hub offers. Rejects with the reason; `signal` ends the start early. */

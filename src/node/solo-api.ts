@@ -5,6 +5,7 @@ import { joinParts } from '../engine/gguf/parts.ts';
 import { readGgufParts } from '../engine/gguf/read-header.ts';
 import { ggufSpec } from '../engine/gguf/spec.ts';
 import { modelSpec } from '../engine/model/config.ts';
+import { type Matryoshka, matryoshkaOf } from '../engine/model/pooler.ts';
 import type { ModelSpec } from '../engine/model/spec.ts';
 import { createApi } from '../frontend/api.ts';
 import type { ServedModel } from '../frontend/backend.ts';
@@ -14,6 +15,7 @@ import { STORE_BOUNDS } from '../frontend/responses/response-store.ts';
 import { loadChatTokenizer, type TokenizerFiles } from '../frontend/tokenizer.ts';
 import { systemClock } from '../protocol/clock.ts';
 import { generationDefaults } from '../protocol/generation-config.ts';
+import type { Pooler } from '../protocol/pooling.ts';
 import type { LocalBackend } from './local-backend.ts';
 import { readTokenizerFiles } from './tokenizer-files.ts';
 
@@ -31,9 +33,14 @@ export async function createSoloApi(
   files: ModelFiles,
   engine: Engine,
   backend: LocalBackend,
-  options: { readonly generationConfig: 'auto' | 'vllm'; readonly promptEmbeds: boolean },
+  options: {
+    readonly generationConfig: 'auto' | 'vllm';
+    readonly pooler: Pooler | null;
+    readonly promptEmbeds: boolean;
+  },
 ): Promise<SoloApi> {
-  const { spec, tokenizer, generation } = await factsOf(files);
+  const { pooler } = options;
+  const { spec, tokenizer, generation, matryoshka } = await factsOf(files, pooler !== null);
   const chat = loadChatTokenizer(tokenizer);
   const model: ServedModel = {
     name: files.offer.name,
@@ -46,6 +53,7 @@ export async function createSoloApi(
     generationDefaults: options.generationConfig === 'auto' ? generationDefaults(generation) : {},
     vocabSize: spec.vocabSize,
     hiddenSize: spec.hiddenSize,
+    pooler: pooler && { ...pooler, matryoshka },
     backend,
   };
   const api = createApi({
@@ -69,15 +77,23 @@ export async function createSoloApi(
 }
 
 /** What the API needs of a model's files: small ones of a folder, or the metadata of a GGUF file. */
-async function factsOf(files: ModelFiles): Promise<{
+async function factsOf(
+  files: ModelFiles,
+  pools: boolean,
+): Promise<{
   spec: Pick<ModelSpec, 'eosIds' | 'vocabSize' | 'hiddenSize'>;
   tokenizer: TokenizerFiles;
   generation: unknown;
+  matryoshka: Matryoshka;
 }> {
   const tokenizer = await readTokenizerFiles(files);
   const gguf = ggufFiles(files);
-  if (gguf) return { spec: ggufSpec(joinParts(await readGgufParts(files, gguf)), gguf[0]), tokenizer, generation: {} };
+  if (gguf) {
+    const spec = ggufSpec(joinParts(await readGgufParts(files, gguf)), gguf[0], pools);
+    return { spec, tokenizer, generation: {}, matryoshka: null };
+  }
   const has = (path: string) => files.offer.files.some((file) => file.path === path);
   const generation = has('generation_config.json') ? await readModelJson(files, 'generation_config.json') : {};
-  return { spec: modelSpec(await readModelJson(files, 'config.json'), generation), tokenizer, generation };
+  const config = await readModelJson(files, 'config.json');
+  return { spec: modelSpec(config, generation, pools), tokenizer, generation, matryoshka: matryoshkaOf(config) };
 }

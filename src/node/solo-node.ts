@@ -79,7 +79,9 @@ export class SoloNode {
       throw new OptionError('data-parallel-size: a page alone has one engine. Leave it out, or join a hub.');
     const looking = source.kind === 'files' ? 'looking at the files' : 'reading the manifest of the model';
     feed.update({ stage: 'joining', detail: looking, problem: null });
-    const model = await findModel(source, place.openFiles, this.starting.signal);
+    const wish = { runner: options.runner, config: options['pooler-config'] };
+    const model = await findModel(source, wish, place.openFiles, this.starting.signal);
+    const { pooler } = model;
     const { name, files: listed } = model.listing;
     feed.update({ model: name });
     const listener = this.listener();
@@ -87,18 +89,21 @@ export class SoloNode {
     const files = await model.open((notice) => progress.say(notice));
     const generationConfig = options['generation-config'];
     const offer: EngineIdentity = {
-      model: { name, fingerprint: model.fingerprint },
+      model: { name, fingerprint: model.fingerprint, ...(pooler && { pooler }) },
       blockSize: options['block-size'],
       hashAlgo: options['prefix-caching-hash-algo'],
       options: {
         'generation-config': generationConfig,
         'prefix-caching-hash-seed': options['prefix-caching-hash-seed'],
+        runner: options.runner,
+        ...(options['pooler-config'] && { 'pooler-config': JSON.stringify(options['pooler-config']) }),
       },
     };
     const engines = await place.startEngine({ offer, files, progress }, listener);
     const [engine] = engines.engines;
     const api = await createSoloApi(files, engine, this.backend, {
       generationConfig,
+      pooler,
       promptEmbeds: options['enable-prompt-embeds'],
     });
     if (this.starting.signal.aborted) return engines.close();

@@ -59,7 +59,7 @@ export async function startEngine(
     warm();
   };
   progress.say('reading the configuration of the model');
-  const spec = await readModelSpec(files);
+  const spec = await readModelSpec(files, offer.model.pooler !== undefined);
   const gpu = await openGpu(place.gpu, { allowSoftware: options['allow-software-adapter'] });
   listener.adapter(gpu.adapter);
   try {
@@ -124,6 +124,9 @@ function optionsFor({ offer, query }: EngineRequest): PageOptions {
   refuseOther('prefix-caching-hash-algo', options['prefix-caching-hash-algo'], offer.hashAlgo);
   refuseOther('prefix-caching-hash-seed', options['prefix-caching-hash-seed'], hashSeedOf(offer));
   refuseOther('generation-config', options['generation-config'], offer.options['generation-config'] ?? 'auto');
+  refuseOther('runner', options.runner, offer.options.runner ?? 'auto');
+  const fixedPooler = offer.options['pooler-config'] ?? 'null';
+  refuseOther('pooler-config', JSON.stringify(options['pooler-config']), JSON.stringify(JSON.parse(fixedPooler)));
   return options;
 }
 

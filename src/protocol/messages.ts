@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { GenerateRequest, LoraName, RequestId, TokensFrame } from './generate.ts';
 import { KvEvent, KvSnapshotPart } from './kv-events.ts';
 import { MAX_MODEL_FILES } from './model-files.ts';
+import { Pooler } from './pooling.ts';
 import { MAX_CREDIT, TransferId, TransferOutcome, TransportName, Wanted } from './transfer.ts';
 
 /** WebSocket subprotocols this code speaks, best first. */
@@ -117,6 +118,8 @@ export const ModelOffer = z.object({
   files: z
     .array(z.object({ path: text, size: count, sha256: z.string().regex(/^[0-9a-f]{64}$/) }))
     .max(MAX_MODEL_FILES),
+  /** It gives embeddings and generates nothing, and this is how it makes them; left out = it generates. */
+  pooler: Pooler.optional(),
 });
 export type ModelOffer = z.infer<typeof ModelOffer>;
 

@@ -5,7 +5,10 @@ export const MAX_WHOLE_BYTES = 64 * 1024 * 1024;
 
 /** Names of the files of a model, in the layout of Hugging Face, that a node or its frontend may need. Nothing else of a folder is read. */
 const NEEDED =
-  /^(config|generation_config|self-test|tokenizer|tokenizer_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|\.safetensors$/;
+  /^(config|generation_config|modules|self-test|tokenizer|tokenizer_config|model\.safetensors\.index)\.json$|^\d+_Pooling\/config\.json$|^chat_template\.jinja$|\.safetensors$/;
+
+/** Folders of a sentence-transformers model that hold its pooling module, whose `config.json` is needed too. */
+export const isPoolingFolder = (name: string): boolean => /^\d+_Pooling$/.test(name);
 
 /** Whether a model may need a file of this name. */
 export const isModelFile = (name: string): boolean => NEEDED.test(name);

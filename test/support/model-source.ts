@@ -86,11 +86,12 @@ export class ModelSource {
 
   private answerHub(pathname: string, asked: Asked, response: ServerResponse): void {
     const api = '/api/models/org/tiny';
-    const file = new RegExp(`^/org/tiny/resolve/${COMMIT}/([^/]+)$`).exec(pathname)?.[1];
+    const file = new RegExp(`^/org/tiny/resolve/${COMMIT}/(.+)$`).exec(pathname)?.[1];
+    const [, folder] = new RegExp(`^${api}/tree/${COMMIT}(?:/(.+))?$`).exec(pathname) ?? [];
     if (pathname === `${api}/revision/main` || pathname === `${api}/revision/${COMMIT}`) {
       json(response, { sha: COMMIT });
-    } else if (pathname === `${api}/tree/${COMMIT}`) {
-      json(response, this.list());
+    } else if (pathname.startsWith(`${api}/tree/${COMMIT}`)) {
+      json(response, this.list(folder === undefined ? '' : `${folder}/`));
     } else if (file === undefined) {
       response.writeHead(404).end();
     } else if (isLarge(file)) {
@@ -101,8 +102,12 @@ export class ModelSource {
     }
   }
 
-  private list() {
-    const entries = [...this.files].map(([path, bytes]) => {
+  /** prefix: of the paths of a folder's files. */
+  private list(prefix: string) {
+    const inside = [...this.files].filter(
+      ([path]) => path.startsWith(prefix) && !path.slice(prefix.length).includes('/'),
+    );
+    const entries = inside.map(([path, bytes]) => {
       const sha256 = this.claimed.get(path) ?? createHash('sha256').update(bytes).digest('hex');
       const git = createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex');
       const lfs = isLarge(path) ? { lfs: { oid: sha256, size: bytes.length, pointerSize: 133 } } : {};

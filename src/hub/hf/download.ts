@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { HubStartError } from '../start-error.ts';
 import type { HfClient } from './client.ts';
@@ -37,6 +37,7 @@ export async function downloadFile({ client, url, file, folder, io, onBytes }: D
     return await verified(check, target);
   }
   const part = target + PART;
+  await mkdir(path.dirname(part), { recursive: true });
   if (((await sizeOf(part)) ?? 0) > file.size) await rm(part);
   const handle = await open(part, 'a');
   try {

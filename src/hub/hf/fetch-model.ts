@@ -1,5 +1,6 @@
 import { mkdir, statfs } from 'node:fs/promises';
 import path from 'node:path';
+import { MODULES, pooledModules } from '../../engine/model/pooler.ts';
 import { checkCheckpoint, checkpointFiles, INDEX } from '../../engine/weights/checkpoint.ts';
 import { isModelFile, MAX_WHOLE_BYTES } from '../../protocol/model-files.ts';
 import { bytes } from '../../protocol/quantities.ts';
@@ -153,6 +154,7 @@ class Fetching {
       await this.bring(file, () => {});
     }
     const here = this.kept.map(({ path: name }) => ({ path: name, location: path.join(folder, name) }));
+    await this.bringPooling(here, needs);
     const { spec } = await modelFacts(here, needs);
     const paths = await checkpointFiles(
       id,
@@ -167,6 +169,18 @@ class Fetching {
     }));
     await checkCheckpoint(spec, readable, id);
     return weights;
+  }
+
+  /** Of a sentence-transformers model: what its pooling module is like. It is added to `here`. */
+  private async bringPooling(here: { path: string; location: string }[], { pooler }: ServingNeeds): Promise<void> {
+    const modules = pooler.runner === 'generate' ? undefined : await readModelFile(here, MODULES);
+    if (modules === undefined) return;
+    const { folder } = pooledModules(modules);
+    for (const file of await filesOf(this.client, this.ref.id, this.commit, folder)) {
+      if (!isModelFile(file.path)) continue;
+      await this.bring(file, () => {});
+      here.push({ path: file.path, location: path.join(this.folder, file.path) });
+    }
   }
 
   private async bring(file: SourceFile, onBytes: (bytes: number) => void): Promise<void> {

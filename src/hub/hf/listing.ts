@@ -42,15 +42,17 @@ export async function commitOf(client: HfClient, { id, revision }: ModelRef): Pr
   return parsed(Revision, value, url).sha;
 }
 
-/** The files of a commit's first level; what lies in folders is no part of a model here. Throws `HubStartError`. */
-export async function filesOf(client: HfClient, id: string, commit: string): Promise<SourceFile[]> {
+/** The files of one folder of a commit, `''` = its first level, by their paths; those of folders in it are left aside. Throws `HubStartError`. */
+export async function filesOf(client: HfClient, id: string, commit: string, folder = ''): Promise<SourceFile[]> {
   const files: SourceFile[] = [];
-  let url: URL | null = client.url(`api/models/${id}/tree/${commit}`);
+  const prefix = folder === '' ? '' : `${folder}/`;
+  let url: URL | null = client.url(`api/models/${id}/tree/${commit}${folder === '' ? '' : `/${folder}`}`);
   for (let page = 0; url !== null; page++) {
     if (page === MAX_PAGES) throw new HubStartError(`${id} has more files than the ${MAX_PAGES} lists that are read.`);
     const { value, next } = await client.json(url, MAX_ANSWER_BYTES);
     for (const entry of parsed(Page, value, url)) {
-      if (entry.type !== 'file' || entry.path.includes('/')) continue;
+      if (entry.type !== 'file' || !entry.path.startsWith(prefix) || entry.path.slice(prefix.length).includes('/'))
+        continue;
       const bytes = entry.lfs?.size ?? entry.size;
       if (bytes === undefined)
         throw new HubStartError(`${url.origin} gives no size of ${entry.path}. Is HF_ENDPOINT right?`);
@@ -63,7 +65,7 @@ export async function filesOf(client: HfClient, id: string, commit: string): Pro
 
 /** Where the bytes of a file are asked for. */
 export function fileUrl(client: HfClient, id: string, commit: string, path: string): URL {
-  return client.url(`${id}/resolve/${commit}/${encodeURIComponent(path)}`);
+  return client.url(`${id}/resolve/${commit}/${path.split('/').map(encodeURIComponent).join('/')}`);
 }
 
 function hashOf({ lfs, oid }: z.infer<typeof Entry>): SourceHash | null {

@@ -96,6 +96,7 @@ export async function hubConfig({ options, given }: Parsed, here: Surroundings):
     skipTokenizerInit: options['skip-tokenizer-init'],
     chatTemplate: options['chat-template'] === null ? null : readTemplate(options['chat-template']),
     parsers: { toolCalls: options['tool-call-parser'], reasoning: options['reasoning-parser'] },
+    pooler: { runner: options.runner, config: options['pooler-config'] },
     generationConfig: options['generation-config'],
     endpointTypes: options['endpoint-types'],
     staticDir: path.join(here.root, 'dist/page'),

@@ -160,7 +160,7 @@ describe('what cannot be obeyed is refused in one line', () => {
     ['--gpu-memory-utilization 65', 'number from 0.01 to 64'],
     ['--enforce-eager=maybe', 'true or false'],
     ['--no-enforce-eager=true', 'takes no value'],
-    ['--endpoint-types chat,images', 'chat, completions'],
+    ['--endpoint-types chat,images', 'chat, completions, embeddings'],
     ['--kv-events-config {', 'expected JSON'],
     ['--kv-events-config {"publisher":"kafka"}', 'publisher'],
     ['--kv-events-config {"endpoint":"tcp://*:5557"}', 'endpoint: only the publisher "zmq" has it'],

@@ -47,6 +47,7 @@ const SERVED: ServedModel = {
   eosIds: [2],
   generationDefaults: {},
   vocabSize: 4096,
+  pooler: null,
   hiddenSize: 256,
   backend: {
     generate() {

@@ -12,6 +12,7 @@ export const NEEDS = {
   skipTokenizerInit: false,
   chatTemplate: null,
   generationConfig: 'auto',
+  pooler: { runner: 'auto', config: null },
 } as const;
 
 const pico = async (name: string) => readFile(path.join(PICO, name));

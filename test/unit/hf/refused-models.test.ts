@@ -1,10 +1,33 @@
 import { readdir } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import { Hosts } from '../../../src/hub/hf/hosts.ts';
+import { readModelFolder } from '../../../src/hub/model-folder.ts';
 import { COMMIT, statusWith } from '../../support/model-source.ts';
 import { fetchTiny, folderOf, headerBytes, lines, NEEDS, refusal, small, source, weightBytes } from './fetching.ts';
 
 const MIB = 1024 * 1024;
+
+/** The tiny model, made for embeddings. */
+function sentenceTransformer(pooling: object, modules = ['Transformer', 'Pooling', 'Normalize']): void {
+  const list = modules.map((kind, idx) => ({
+    idx,
+    name: String(idx),
+    path: kind === 'Transformer' ? '' : `${idx}_${kind}`,
+    type: `sentence_transformers.models.${kind}`,
+  }));
+  source.files.set('modules.json', Buffer.from(JSON.stringify(list)));
+  source.files.set('1_Pooling/config.json', Buffer.from(JSON.stringify(pooling)));
+}
+
+test('a model for embeddings comes with what its folder says of pooling', async () => {
+  sentenceTransformer({ pooling_mode_cls_token: false, pooling_mode_mean_tokens: true });
+  const { folder, hashes } = await fetchTiny();
+  expect([...hashes.keys()]).toEqual(expect.arrayContaining(['modules.json', '1_Pooling/config.json']));
+  const read = await readModelFolder({ folder, servedName: 'tiny', hashes }, NEEDS);
+  expect(read.pooler).toEqual({ type: 'MEAN', normalize: true, matryoshka: null });
+  expect(read.spec.pools).toBe(true);
+  expect(read.files.map(({ path }) => path)).toContain('1_Pooling/config.json');
+});
 
 describe('what cannot be served is refused before a byte of weights is asked for', () => {
   const config = (change: object) =>
@@ -17,6 +40,32 @@ describe('what cannot be served is refused before a byte of weights is asked for
   ])('%s, by name', async (_, change, message) => {
     source.files.set('config.json', config(change));
     expect(await refusal()).toMatch(message);
+    expect(source.asks('safetensors')).toEqual([]);
+  });
+
+  test.each([
+    [
+      'CLS',
+      { pooling_mode_cls_token: true },
+      /1_Pooling\/config\.json: pooling_mode_cls_token: is pooling that is not/,
+    ],
+    [
+      'of two kinds',
+      { pooling_mode_lasttoken: true, pooling_mode_max_tokens: true },
+      /pooling_mode_max_tokens: is pool/,
+    ],
+  ])('pooling by %s', async (_, pooling, message) => {
+    sentenceTransformer(pooling);
+    expect(await refusal()).toMatch(message);
+    expect(source.asks('safetensors')).toEqual([]);
+  });
+
+  test('a module that is not computed, and an encoder', async () => {
+    sentenceTransformer({ pooling_mode_lasttoken: true }, ['Transformer', 'Pooling', 'Dense', 'Normalize']);
+    expect(await refusal()).toMatch(/modules\.json: module sentence_transformers\.models\.Dense is not computed here/);
+    sentenceTransformer({ pooling_mode_mean_tokens: true });
+    source.files.set('config.json', config({ use_bidirectional_attention: true }));
+    expect(await refusal()).toMatch(/use_bidirectional_attention = true is not supported/);
     expect(source.asks('safetensors')).toEqual([]);
   });
 

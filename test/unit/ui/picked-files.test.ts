@@ -7,9 +7,10 @@ const named = (name: string, path = ''): File =>
 /** A dropped folder as browsers give it: its entries in batches, the last one empty. */
 function folder(name: string, batches: readonly (readonly string[])[]): FileSystemDirectoryEntry {
   const left = [...batches, []];
+  const fileIn = (path: string, _: object, done: (found: unknown) => void) => done(entry(path));
   const entry = (path: string) =>
     path.endsWith('/')
-      ? { isFile: false, isDirectory: true, name: path }
+      ? { isFile: false, isDirectory: true, name: path.slice(0, -1), getFile: fileIn }
       : { isFile: true, isDirectory: false, name: path, file: (done: (file: File) => void) => done(named(path)) };
   return {
     isFile: false,
@@ -29,6 +30,20 @@ const items = (...dropped: readonly (File | FileSystemDirectoryEntry)[]): Pick<D
   }) as unknown as Pick<DataTransfer, 'items'>;
 
 const namesOf = ({ files }: { readonly files: readonly File[] }) => files.map((file) => file.name);
+
+test('the pooling module of a model for embeddings comes with it, and no other folder', async () => {
+  const paths = [
+    'config.json',
+    'modules.json',
+    '1_Pooling/config.json',
+    '1_Pooling/old/config.json',
+    'onnx/config.json',
+  ];
+  const chosen = pickedFrom(paths.map((path) => named(path.split('/').at(-1)!, `e5/${path}`)));
+  expect(namesOf(chosen)).toEqual(['config.json', 'modules.json', '1_Pooling/config.json']);
+  const dropped = await pickedFromDrop(items(folder('e5', [['config.json', '1_Pooling/', '2_Normalize/', 'onnx/']])));
+  expect(namesOf(dropped)).toEqual(['config.json', '1_Pooling/config.json']);
+});
 
 describe('a file dialog', () => {
   test('gives files, or the first level of a folder, by whose name the model goes', () => {
