@@ -8,6 +8,7 @@ import { planChat } from './chat.ts';
 import { parseChatRequest } from './chat-schema.ts';
 import { parseCompletionRequest } from './completion-schema.ts';
 import { planCompletion } from './completions.ts';
+import { serveEmbeddings } from './embedding-answer.ts';
 import { ApiError, notFound, toApiError } from './errors.ts';
 import { responsesRoutes } from './responses/routes.ts';
 import { RunningRequests } from './running.ts';
@@ -35,6 +36,7 @@ export function createApi(options: ApiOptions): Hono<ApiEnv> {
       plan: planCompletion,
     }),
   );
+  api.post('/v1/embeddings', (c) => serveEmbeddings(c, running, options));
   responsesRoutes(api, running, options);
   api.get('/v1/models', (c) => c.json({ object: 'list', data: options.models().map(modelCard) }));
   // The name of a model may hold slashes (`org/name`).

@@ -1,6 +1,7 @@
 import type { GenerateRequest, TokensFrame } from '../protocol/generate.ts';
 import type { GenerationDefaults } from '../protocol/generation-config.ts';
-import { ApiError } from './errors.ts';
+import type { Pooler } from '../protocol/pooling.ts';
+import { ApiError, badRequest } from './errors.ts';
 import type { ModelParsers } from './parsers/model-parsers.ts';
 import type { Routing } from './routing.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
@@ -16,6 +17,12 @@ export interface Backend {
    * `routing.migrated` hears of each migration before the first frame that follows it.
    */
   generate(request: GenerateRequest, signal: AbortSignal, routing: Routing): AsyncIterable<TokensFrame>;
+}
+
+/** How a model makes embeddings. */
+export interface ServedPooler extends Pooler {
+  /** Numbers of values to which they may be cut: any, these alone, or null: none. */
+  readonly matryoshka: 'any' | readonly number[] | null;
 }
 
 /** One model that the API serves. */
@@ -38,6 +45,8 @@ export interface ServedModel {
   readonly vocabSize: number;
   /** Values of a token's embedding. */
   readonly hiddenSize: number;
+  /** How it makes embeddings of prompts; null = it generates. A model does one of the two. */
+  readonly pooler: ServedPooler | null;
   readonly backend: Backend;
 }
 
@@ -50,4 +59,22 @@ export function findModel(models: readonly ServedModel[], name: string): ServedM
     code: 'model_not_found',
     param: 'model',
   });
+}
+
+/** Throws `ApiError` 400 for a model that makes embeddings. */
+export function checkGenerates({ name, pooler }: ServedModel): void {
+  if (pooler === null) return;
+  throw badRequest(
+    `The model '${name}' is an embedding model and generates no text. Send it to /v1/embeddings, or start the server with --runner generate.`,
+    'model',
+  );
+}
+
+/** How the model makes embeddings. Throws `ApiError` 400 for one that generates. */
+export function poolerOf({ name, pooler }: ServedModel): ServedPooler {
+  if (pooler !== null) return pooler;
+  throw badRequest(
+    `The model '${name}' generates text and gives no embeddings. Start the server with --runner pooling, or with a model for embeddings.`,
+    'model',
+  );
 }

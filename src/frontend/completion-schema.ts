@@ -5,7 +5,7 @@ import { checkEmbedsSize } from './embeds/read-embeds.ts';
 import { badRequest } from './errors.ts';
 import { checkStreaming, MAX_CHOICES, parseFields, sharedFields } from './request-fields.ts';
 
-const Ids = z.array(TokenId).min(1).max(MAX_IDS);
+export const Ids = z.array(TokenId).min(1).max(MAX_IDS);
 /** One prompt: its text, or its token ids. */
 export type PromptInput = string | number[];
 

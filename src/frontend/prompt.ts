@@ -3,6 +3,7 @@ import { NO_ID, type PromptEmbeds } from '../protocol/prompt-embeds.ts';
 import type { ServedModel } from './backend.ts';
 import type { ChatRequest, TemplateFields } from './chat-schema.ts';
 import type { CompletionRequest, PromptInput } from './completion-schema.ts';
+import type { EmbeddingRequest } from './embedding-schema.ts';
 import { readEmbeds } from './embeds/read-embeds.ts';
 import { badRequest } from './errors.ts';
 import { knownId } from './sampling-params.ts';
@@ -48,6 +49,25 @@ export function completionPrompt(prompt: PromptInput, request: CompletionRequest
         )
       : prompt.map((id) => knownId(id, model, 'prompt'));
   return truncated(ids, request.truncate_prompt_tokens, request.max_tokens ?? 1, model);
+}
+
+/** The token ids of one text, or list of ids, of /v1/embeddings: all of a context. Throws `ApiError` 400. */
+export function embeddingPrompt(input: PromptInput, request: EmbeddingRequest, model: ServedModel): number[] {
+  const ids =
+    typeof input === 'string'
+      ? encode(
+          needTokenizer(model, 'input', 'Send token ids.'),
+          input,
+          request.add_special_tokens ?? true,
+          model,
+          'input',
+        )
+      : input.map((id) => knownId(id, model, 'input'));
+  const kept = truncated(ids, request.truncate_prompt_tokens, 0, model);
+  const context = model.maxModelLen();
+  if (kept.length <= context) return kept;
+  const message = `This model's maximum context length is ${context} tokens, and an input has ${kept.length}. Shorten it, or send 'truncate_prompt_tokens': -1.`;
+  throw badRequest(message, 'input', 'context_length_exceeded');
 }
 
 /** The embeddings of one text of `prompt_embeds`; `field` names it in errors. Throws `ApiError` 400. */

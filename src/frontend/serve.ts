@@ -2,7 +2,7 @@ import type { Context } from 'hono';
 import { readTraceparent } from '../protocol/traceparent.ts';
 import { answer } from './answer.ts';
 import { type ApiEnv, type ApiOptions, report } from './api-options.ts';
-import { findModel, type ServedModel } from './backend.ts';
+import { checkGenerates, findModel, type ServedModel } from './backend.ts';
 import { readJson } from './body.ts';
 import { badRequest } from './errors.ts';
 import type { GenerationPlan } from './generation.ts';
@@ -51,11 +51,9 @@ export async function serve<T extends GenerationRequest>(
   const timeout = requestTimeout(raw.headers.get('x-request-timeout'));
   const request = endpoint.parse(await readJson(raw, options.maxBodyBytes + (endpoint.moreBytes ?? 0)));
   const model = findModel(options.models(), request.model);
+  checkGenerates(model);
   const stream = request.stream ?? false;
-  if (!options.priorities && (request.priority ?? 0) !== 0) {
-    const message = `Got 'priority' ${request.priority}, but requests are served first come first served here: start the server with --scheduling-policy priority.`;
-    throw badRequest(message, 'priority');
-  }
+  checkPriority(request, options);
   const routes = new RouteReport(routeWish(raw.headers, request.nvext));
   const head = {
     id: `${endpoint.idPrefix}${crypto.randomUUID()}`,
@@ -89,4 +87,14 @@ export async function serve<T extends GenerationRequest>(
     running.ended();
     throw error;
   }
+}
+
+/** Throws `ApiError` 400 for a priority where requests have none. */
+export function checkPriority(
+  { priority = 0 }: Pick<GenerationRequest, 'priority'>,
+  { priorities }: Pick<ApiOptions, 'priorities'>,
+): void {
+  if (priorities || priority === 0) return;
+  const message = `Got 'priority' ${priority}, but requests are served first come first served here: start the server with --scheduling-policy priority.`;
+  throw badRequest(message, 'priority');
 }

@@ -58,12 +58,13 @@ export class ActiveRequest {
     /** The LoRA adapter that it goes through, on whatever node. */
     readonly lora: LoraId | null = null,
   ) {
-    const { sampling, prompt, choices } = request;
+    const { sampling, prompt, choices, pooling } = request;
     const rules = {
       maxTokens: sampling.maxTokens,
       vocabSize,
       logprobs: sampling.logprobs !== null,
       promptLogprobs: sampling.promptLogprobs === null ? null : prompt.length,
+      embedding: pooling?.dimensions ?? null,
     };
     this.#logs = new Map(choices.map(({ choice }) => [choice, new TokenLog(rules)]));
   }

@@ -29,6 +29,7 @@ export interface AppParts {
 const ENDPOINTS: Readonly<Record<EndpointType, string>> = {
   chat: '/v1/chat/completions',
   completions: '/v1/completions',
+  embeddings: '/v1/embeddings',
   responses: '/v1/responses',
 };
 

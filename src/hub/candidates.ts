@@ -163,8 +163,8 @@ function preferred(
 }
 
 /** Longest that a sequence of the request can get, tokens. */
-export function sequenceLength(request: GenerateRequest): number {
-  return request.prompt.length + request.sampling.maxTokens;
+export function sequenceLength({ prompt, sampling, pooling }: GenerateRequest): number {
+  return prompt.length + (pooling === undefined ? sampling.maxTokens : 0);
 }
 
 /** What other messages may take beside embeddings, bytes. */

@@ -75,6 +75,10 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
   if (twice !== undefined)
     throw new HubStartError(`Two models are served as ${twice}. Name one with --served-model-name.`);
 
+  if (config.pooler.config !== null && folders.every(({ pooler }) => pooler === null))
+    throw new HubStartError(
+      '--pooler-config: none of the models is for embeddings. Start with --runner pooling, or leave it out.',
+    );
   const startedAt = Date.now();
   const offered = folders.map((folder) => ({ ...folder, offer: modelOffer(folder, config.joinToken) }));
   const loras = await LoraDesk.open({ config: config.loras, models: folders, joinToken: config.joinToken, clock });
@@ -167,6 +171,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
       generationDefaults: folder.generationDefaults,
       vocabSize: folder.spec.vocabSize,
       hiddenSize: folder.spec.hiddenSize,
+      pooler: folder.pooler,
       backend: dispatcher.backend(folder.name, folder.spec.vocabSize),
     }),
   );

@@ -1,4 +1,5 @@
 import type { FinishReason, TokensFrame } from '../protocol/generate.ts';
+import { readEmbedding } from '../protocol/pooling.ts';
 import type { SamplingParams } from '../protocol/sampling.ts';
 
 /** A frame as a node sends it: with the attempt it belongs to. */
@@ -12,6 +13,8 @@ export interface FrameRules {
   readonly logprobs: boolean;
   /** Length of the prompt where the first frame brings its logprobs, else null. */
   readonly promptLogprobs: number | null;
+  /** Values of the embedding that ends it, where the request pools: no token comes then. */
+  readonly embedding: number | null;
 }
 
 /** What a log did with a frame (docs/protocol.md, T rules). */
@@ -61,7 +64,7 @@ export class TokenLog {
   }
 
   #take(frame: AttemptFrame, known: number): TokensFrame {
-    const { request, choice, offset, finish, stopId, cachedTokens } = frame;
+    const { request, choice, offset, finish, stopId, cachedTokens, embedding } = frame;
     const tokens = frame.tokens.slice(known);
     const first = !this.#begun;
     for (const token of tokens) this.tokens.push(token);
@@ -75,6 +78,7 @@ export class TokenLog {
       ...(this.rules.logprobs ? { logprobs: (frame.logprobs ?? []).slice(known) } : {}),
       ...(first && this.rules.promptLogprobs !== null ? { promptLogprobs: frame.promptLogprobs ?? [] } : {}),
       ...(first && cachedTokens !== undefined ? { cachedTokens } : {}),
+      ...(embedding === undefined ? {} : { embedding }),
       ...(finish === undefined ? {} : { finish }),
       ...(stopId === undefined ? {} : { stopId }),
     };
@@ -82,6 +86,8 @@ export class TokenLog {
 
   #fault(frame: AttemptFrame): string | null {
     const { maxTokens, vocabSize, logprobs, promptLogprobs } = this.rules;
+    const wrong = this.#embeddingFault(frame);
+    if (wrong !== null) return wrong;
     const next = this.tokens.length;
     const end = frame.offset + frame.tokens.length;
     if (frame.offset > next) return `a hole: tokens from offset ${frame.offset}, but only ${next} came before`;
@@ -97,5 +103,14 @@ export class TokenLog {
       return `${frame.promptLogprobs?.length ?? 0} prompt logprobs for ${promptLogprobs} prompt tokens`;
     }
     return null;
+  }
+
+  #embeddingFault({ embedding, tokens, finish }: AttemptFrame): string | null {
+    const { embedding: values } = this.rules;
+    if (values === null) return embedding === undefined ? null : 'an embedding, and none was asked for';
+    if (tokens.length > 0) return 'tokens, but an embedding was asked for';
+    if ((embedding === undefined) !== (finish === undefined)) return 'an end without an embedding, or one before it';
+    if (embedding === undefined || readEmbedding(embedding, values) !== null) return null;
+    return `an embedding that is not base64 of ${values} finite f32`;
   }
 }

@@ -7,6 +7,7 @@ import { fetchFiles } from '../../src/engine/files/http-files.ts';
 import { BlockManager } from '../../src/engine/kv/block-manager.ts';
 import { LoraAdapters } from '../../src/engine/lora/adapters.ts';
 import { modelSpec } from '../../src/engine/model/config.ts';
+import type { StepResult } from '../../src/engine/runner.ts';
 import { Scheduler } from '../../src/engine/scheduler.ts';
 import type { StepPlan } from '../../src/engine/step-plan.ts';
 import { blockHasherOf } from '../../src/node/block-hasher.ts';
@@ -20,7 +21,7 @@ import { RelayTransport } from '../../src/node/transfer/relay.ts';
 import type { Clock } from '../../src/protocol/clock.ts';
 import type { Role } from '../../src/protocol/messages.ts';
 import { SimulatedCopies, simulatedBlockBytes } from '../unit/engine/simulated-copies.ts';
-import { SimulatedGpu } from '../unit/engine/simulated-gpu.ts';
+import { HIDDEN, SimulatedGpu } from '../unit/engine/simulated-gpu.ts';
 import { FakeDevice } from './fake-device.ts';
 import { transfersWith } from './open-transfers.ts';
 import { SCRIPTED_INFO } from './scripted-engine.ts';
@@ -145,7 +146,8 @@ export class GpulessNode {
       fingerprint: model.fingerprint,
       model: model.name,
       vocabSize: 1 << 20,
-      hiddenSize: 8,
+      pools: model.pooler !== undefined,
+      hiddenSize: model.pooler === undefined ? HIDDEN : PICO_SPEC.hiddenSize,
       layerBlockBytes: simulatedBlockBytes(blockSize),
       ...{ blockSize, totalBlocks, maxNumSeqs, maxNumBatchedTokens: MAX_NUM_BATCHED_TOKENS },
     };
@@ -159,7 +161,7 @@ export class GpulessNode {
       maxWaiting: 1000,
       maxDrafts: 0,
     });
-    const gpu = new SimulatedGpu(totalBlocks, blockSize);
+    const gpu = new SimulatedGpu(totalBlocks, blockSize, info.hiddenSize);
     const loras = this.#loras();
     const engine = new StepLoop({
       info,
@@ -218,9 +220,11 @@ export class GpulessNode {
       if (this.#ended.has(sequence.request)) this.faults.push(`${sequence.request} is computed after its end`);
     }
     const samples = Uint32Array.from(gpu.run(plan));
+    const vectors = gpu.pooled;
+    const pooled = (i: number) => vectors[i]!;
     const logprob = (_row: number, token: number) => ({ token, logprob: -1, rank: 1, top: [] });
-    const result = new Promise<{ samples: Uint32Array; logprob: typeof logprob }>((resolve) =>
-      setTimeout(() => resolve({ samples, logprob }), this.#options.stepMs?.() ?? 0),
+    const result = new Promise<StepResult>((resolve) =>
+      setTimeout(() => resolve({ samples, pooled, logprob }), this.#options.stepMs?.() ?? 0),
     );
     return { result, submits: 1, dispatches: 1, bytes: 0 };
   }

@@ -161,11 +161,13 @@ export class Disaggregation {
 
   #choose(active: ActiveRequest, { socket, place, generate }: Attempt, route: Placement): Decided | null {
     const { config, blockSize, router } = this.#options;
-    const { prompt, embeds, sampling } = generate;
+    const { prompt, embeds, pooling, sampling } = generate;
     const { card } = socket;
     if (card === null || card.role !== 'decode') return null;
     // KV goes by the hashes of ids.
     if (embeds !== undefined) return null;
+    // An embedding is made where the whole prompt is computed; its node decodes nothing, so that nothing is won.
+    if (pooling !== undefined) return null;
     // Prompt logprobs are made where the prompt is computed.
     if (sampling.promptLogprobs !== null) return null;
     const wanted = transferableBlocks(prompt.length, blockSize) - route.overlapBlocks;

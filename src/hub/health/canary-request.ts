@@ -1,17 +1,16 @@
-import type { ModelSpec } from '../../engine/model/spec.ts';
-import type { ChatTokenizer } from '../../frontend/tokenizer.ts';
 import type { GenerateRequest } from '../../protocol/generate.ts';
 import { GREEDY } from '../../protocol/sampling.ts';
+import type { ModelFolder } from '../model-folder.ts';
 import { HubStartError } from '../start-error.ts';
 import type { CanaryPayload } from './payload.ts';
 
 /** Where a model has no BOS. */
 const SOME_TOKEN = 1;
 
-/** A payload as a request to nodes of one model. Throws `HubStartError` for a text without a tokenizer, or ids that the model has not. */
+/** A payload as a request to nodes of one model: of one for embeddings it asks that of the prompt. Throws `HubStartError` for a text without a tokenizer, or ids that the model has not. */
 export function canaryRequest(
   { prompt, maxTokens, temperature }: CanaryPayload,
-  { spec, tokenizer, name }: { spec: ModelSpec; tokenizer: ChatTokenizer | null; name: string },
+  { spec, tokenizer, name, pooler }: Pick<ModelFolder, 'spec' | 'tokenizer' | 'name' | 'pooler'>,
 ): Omit<GenerateRequest, 'request'> {
   const ids = idsOf();
   const bad = ids.find((id) => id >= spec.vocabSize);
@@ -21,6 +20,7 @@ export function canaryRequest(
     prompt: [...ids],
     choices: [{ choice: 0, generated: [] }],
     sampling: { ...GREEDY, temperature, maxTokens },
+    ...(pooler && { pooling: { type: pooler.type, normalize: pooler.normalize, dimensions: spec.hiddenSize } }),
     cache: false,
   };
 

@@ -131,6 +131,7 @@ export function servedModel(backend: Backend, change: Partial<ServedModel> = {})
     generationDefaults: { temperature: 0.7, topP: 0.95, topK: 40 },
     vocabSize: 4096,
     hiddenSize: 4,
+    pooler: null,
     backend,
     ...change,
   };

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type AttemptFrame, type FrameRules, TokenLog } from '../../../src/hub/token-log.ts';
 
-const RULES: FrameRules = { maxTokens: 64, vocabSize: 1000, logprobs: false, promptLogprobs: null };
+const RULES: FrameRules = { maxTokens: 64, vocabSize: 1000, logprobs: false, promptLogprobs: null, embedding: null };
 
 function frame(offset: number, tokens: number[], more: Partial<AttemptFrame> = {}): AttemptFrame {
   return { request: 'r', choice: 0, attempt: 0, offset, tokens, ...more };
