@@ -5,6 +5,7 @@ import { systemClock } from '../src/protocol/clock.ts';
 import { TestEngine } from '../test/gpu/test-engine.ts';
 import { folderFiles } from '../test/support/folder-files.ts';
 import { startGrammarThread } from '../test/support/grammar-thread.ts';
+import { benchMasks } from './grammar-masks.ts';
 import { Prompts, RUNS } from './rates.ts';
 import { median, short, table } from './table.ts';
 
@@ -17,16 +18,21 @@ const CROWDS = [
   [8, 8],
   [0, 8],
 ] as const;
+const END_IDS = [2, 0];
 const TOKENS = 48;
 const PROMPT = 8;
 /** Goes on for as long as it is measured. */
 const GRAMMAR = 'root ::= letter letter*\nletter ::= [a-z] | " "\n';
 
-/** Tokens per second of free and of constrained rows, alone and beside each other. */
+/** Tokens per second of free and of constrained rows, alone and beside each other; then what their masks take. */
 export async function benchGrammar(): Promise<string> {
   const files = folderFiles(fileURLToPath(new URL('../models/quire-pico', import.meta.url)));
-  const vocabulary = () => readVocabulary(files, 4096, [2, 0]);
-  const grammars = new ThreadMatcher({ startThread: startGrammarThread, vocabulary, clock: systemClock });
+  const vocabulary = await readVocabulary(files, 4096, END_IDS);
+  const grammars = new ThreadMatcher({
+    startThread: startGrammarThread,
+    vocabulary: async () => vocabulary,
+    clock: systemClock,
+  });
   const test = await TestEngine.create({ grammars, kvCacheDtype: 'auto' });
   const prompts = new Prompts();
   const rows: (string | number)[][] = [];
@@ -54,7 +60,8 @@ export async function benchGrammar(): Promise<string> {
     'tokens/s of a constrained row',
     'steps submitted while another was pending',
   ];
-  return table(`Grammars: quire-pico in Node, ${TOKENS} tokens a row; medians of ${RUNS} runs`, head, rows);
+  const crowds = table(`Grammars: quire-pico in Node, ${TOKENS} tokens a row; medians of ${RUNS} runs`, head, rows);
+  return `${crowds}\n${await benchMasks(vocabulary, END_IDS)}`;
 }
 
 /** Rates while all rows run: the time ends when the first kind is done. */
@@ -64,11 +71,8 @@ async function crowd(test: TestEngine, prompts: Prompts, free: number, held: num
   const ids = Array.from({ length: held }, (_, i) => `held-${name}-${i}`);
   const sampling = {
     temperature: 1,
-    stopIds: [2, 0],
-    logitBias: [
-      [2, -100],
-      [0, -100],
-    ] as [number, number][],
+    stopIds: END_IDS,
+    logitBias: END_IDS.map((id): [number, number] => [id, -100]),
   };
   const constrained = ids.map((id) =>
     test.generate(prompts.next(PROMPT), { ...sampling, maxTokens: free > 0 ? 400 : TOKENS }, 1, id, undefined, {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { StepRecord } from '../../src/engine/api.ts';
+import type { GrammarListener, GrammarMatch, GrammarMatcher, GrammarWish } from '../../src/engine/grammar.ts';
 import { Detokenizer } from '../../src/frontend/detokenizer.ts';
 import { jsonSchemaGrammar } from '../../src/frontend/grammar/json-schema.ts';
 import { type ChatTokenizer, loadChatTokenizer } from '../../src/frontend/tokenizer.ts';
@@ -19,16 +20,44 @@ const END_IDS = [2, 0];
 /** Outputs of each schema, in one request. */
 const CHOICES = 2;
 
+/** Holds masks back while it is closed. */
+class Gate implements GrammarMatcher {
+  closed = false;
+  readonly #held: (() => void)[] = [];
+
+  constructor(private readonly matcher: GrammarMatcher) {}
+
+  open(wish: GrammarWish, listener: GrammarListener): GrammarMatch {
+    return this.matcher.open(wish, {
+      mask: (mask) => {
+        if (this.closed) this.#held.push(() => listener.mask(mask));
+        else listener.mask(mask);
+      },
+      failed: (error) => listener.failed(error),
+    });
+  }
+
+  /** How many masks are held back. */
+  get held(): number {
+    return this.#held.length;
+  }
+
+  release(): void {
+    this.closed = false;
+    for (const tell of this.#held.splice(0)) tell();
+  }
+}
+
 let engine: TestEngine;
+let gate: Gate;
 let tokenizer: ChatTokenizer;
 
 beforeAll(async () => {
   const files = folderFiles(PICO);
   tokenizer = loadChatTokenizer(await readTokenizerFiles(files));
   const vocabulary = () => readVocabulary(files, VOCAB, END_IDS);
-  engine = await TestEngine.create({
-    grammars: new ThreadMatcher({ startThread: startGrammarThread, vocabulary, clock: systemClock }),
-  });
+  gate = new Gate(new ThreadMatcher({ startThread: startGrammarThread, vocabulary, clock: systemClock }));
+  engine = await TestEngine.create({ grammars: gate });
 });
 afterAll(() => engine.close());
 
@@ -78,7 +107,7 @@ it('free rows go on at their speed beside constrained ones, and give the tokens 
   const before = engine.engine.steps().at(-1)!.step;
   const grammar = jsonSchemaGrammar(SCHEMAS['nested objects and arrays'] as object);
   const [constrained, beside] = await Promise.all([
-    engine.generate(prompt(), hot(99), 3, 'held', undefined, { grammar }),
+    engine.generate(prompt(), { ...hot(99), maxTokens: 120 }, 3, 'held', undefined, { grammar }),
     engine.one(prompt(), free),
   ]);
   expect(beside.tokens).toEqual(alone.tokens);
@@ -93,6 +122,32 @@ it('free rows go on at their speed beside constrained ones, and give the tokens 
   expect(freeSteps.some(({ constrainedRows }) => constrainedRows > 0)).toBe(true);
   const overlapped = freeSteps.filter(({ inFlight }) => inFlight > 0).length;
   expect(overlapped).toBeGreaterThan(freeSteps.length / 2);
+});
+
+it('not a step of a free row waits for the masks of others', async () => {
+  const schema = SCHEMAS['enums of all types'] as object;
+  const free = { maxTokens: 40, temperature: 1, seed: [8, 8] as [number, number] };
+  const alone = await engine.one(prompt(), free);
+  const first = engine.engine.steps().at(-1)!.step;
+  gate.closed = true;
+  const constrained = engine.generate(prompt(), hot(4), 2, 'waiting', undefined, {
+    grammar: jsonSchemaGrammar(schema),
+  });
+  await expect.poll(() => gate.held, { timeout: 30_000 }).toBe(2);
+  const beside = await engine.one(prompt(), free);
+  expect(beside.tokens).toEqual(alone.tokens);
+  const steps = engine.engine.steps().filter(({ step }) => step > first);
+  // One of the prompt, one of each token after the first; what was in flight when the last one came is left out.
+  expect(steps.every(({ constrainedRows, rows }) => constrainedRows === 0 && rows >= 1)).toBe(true);
+  expect(steps.filter(({ prefillRows }) => prefillRows > 0)).toHaveLength(1);
+  expect(steps.filter(({ prefillRows }) => prefillRows === 0).length).toBe(39);
+  expect(steps.filter(({ inFlight }) => inFlight > 0).length).toBeGreaterThan(20);
+  expect(engine.tokensOf('waiting')).toBe(0);
+  gate.release();
+  for (const { tokens, finish } of await constrained) {
+    expect(finish).toBe('stop');
+    validated(schema, textOf(tokens));
+  }
 });
 
 it('an attempt that goes on from the tokens of another gives what that one would have given', async () => {

@@ -21,6 +21,15 @@ function vocabulary(): Vocabulary {
   return { bytes, ends };
 }
 
+/** Numbers from 0 to 1, the same again for the same seed. */
+export function numbers(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9) | 0;
+    return (state >>> 0) / 2 ** 32;
+  };
+}
+
 /** The grammar engine in this thread, over a small vocabulary: what a grammar allows. */
 export class Sentences {
   private readonly replies: GrammarReply[] = [];

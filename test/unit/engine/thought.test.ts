@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Thought } from '../../../src/protocol/generate.ts';
 import { GREEDY, type SamplingParams } from '../../../src/protocol/sampling.ts';
@@ -130,6 +131,60 @@ describe('reasoning before a grammar', () => {
     matcher.tell(matcher.matches[0]!);
     await until(() => engine.tokens.has('r'));
   });
+});
+
+it('any crowd on any machine: reasoning as it would be alone, and then the grammar', async () => {
+  const id = fc.integer({ min: 0, max: 10 });
+  const asked = fc.record({
+    prompt: fc.array(id, { minLength: 1, maxLength: 12 }),
+    maxTokens: fc.oneof(fc.integer({ min: 1, max: 30 }), fc.constant(30)),
+    stopIds: fc.subarray([0, 8, 9]),
+    ends: fc.uniqueArray(id, { minLength: 1, maxLength: 2 }),
+    cancelled: fc.constantFrom(false, false, false, true),
+  });
+  const machine = fc.record({
+    stepsInFlight: fc.integer({ min: 1, max: 4 }),
+    blockSize: fc.constantFrom(2, 4, 5),
+    room: fc.constantFrom(0, 0, 1, 4, 40),
+    maxNumSeqs: fc.integer({ min: 1, max: 5 }),
+    spareRows: fc.constantFrom(1, 3, 20),
+    prefixCaching: fc.boolean(),
+    maxDrafts: fc.constantFrom(0, 1, 3),
+    slow: fc.boolean(),
+  });
+  let [turned, preempted, accepted] = [0, 0, 0];
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(asked, { minLength: 1, maxLength: 6 }),
+      machine,
+      async (requests, { room, spareRows, slow, ...rest }) => {
+        const totalBlocks = Math.ceil(42 / rest.blockSize) + room;
+        const maxNumBatchedTokens = rest.maxNumSeqs + spareRows;
+        const { engine } = engineOf({ ...rest, totalBlocks, maxNumBatchedTokens, ...(slow && { pause }) });
+        for (const [i, { prompt, maxTokens, stopIds, ends, cancelled }] of requests.entries()) {
+          const thought = { begun: true, starts: [], ends };
+          engine.loop.add(requestOf(`r${i}`, { maxTokens, stopIds }, { prompt, grammar: 'toy', thought }));
+          if (cancelled) setImmediate(() => engine.loop.cancel(`r${i}`));
+        }
+        const left = requests.flatMap(({ cancelled }, i) => (cancelled ? [] : [`r${i}`]));
+        await until(() => left.every((name) => engine.finished.has(name)));
+        expect(engine.lost).toEqual([]);
+        for (const [i, { prompt, maxTokens, stopIds, ends, cancelled }] of requests.entries()) {
+          const barred = stopIds.filter((stop) => !ends.includes(stop));
+          const alone = reference(prompt, { ...GREEDY, maxTokens, stopIds: barred, minTokens: 99 }, 64).tokens;
+          const end = alone.findIndex((token) => ends.includes(token)) + 1 || maxTokens;
+          const tokens = engine.tokens.get(`r${i}`) ?? [];
+          expect(tokens.slice(0, end)).toEqual(alone.slice(0, Math.min(end, cancelled ? tokens.length : maxTokens)));
+          expect(follows(tokens.slice(end))).toBe(true);
+          if (tokens.length > end) turned++;
+        }
+        preempted += engine.preemptions;
+        accepted += engine.loop.load().counters.acceptedTokens;
+      },
+    ),
+    { numRuns: 150, seed: 11 },
+  );
+  expect(Math.min(turned, preempted, accepted)).toBeGreaterThan(10);
 });
 
 describe('where the model chooses whether it reasons', () => {

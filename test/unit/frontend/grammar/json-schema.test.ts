@@ -3,18 +3,9 @@ import { describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { jsonObjectGrammar, jsonSchemaGrammar } from '../../../../src/frontend/grammar/json-schema.ts';
 import { SCHEMAS } from '../../../support/schemas.ts';
-import { Sentences } from '../../../support/sentences.ts';
+import { numbers, Sentences } from '../../../support/sentences.ts';
 
 const sentences = await Sentences.open();
-
-/** The same numbers again for the same seed. */
-function numbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9) | 0;
-    return (state >>> 0) / 2 ** 32;
-  };
-}
 
 const accepts = (schema: unknown, value: string) => sentences.accepts(jsonSchemaGrammar(schema), value);
 
