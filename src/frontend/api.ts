@@ -1,6 +1,7 @@
 import { Hono } from 'hono';
 import { MAX_EMBEDS_CHARS } from '../protocol/prompt-embeds.ts';
 import { VERSION } from '../protocol/version.ts';
+import { countTokens, messagesEndpoint } from './anthropic/messages.ts';
 import { type ApiEnv, type ApiOptions, report } from './api-options.ts';
 import { findModel, type ServedModel } from './backend.ts';
 import { readJson } from './body.ts';
@@ -9,13 +10,14 @@ import { parseChatRequest } from './chat-schema.ts';
 import { parseCompletionRequest } from './completion-schema.ts';
 import { planCompletion } from './completions.ts';
 import { serveEmbeddings } from './embedding-answer.ts';
+import { errorResponse } from './error-response.ts';
 import { ApiError, notFound, toApiError } from './errors.ts';
 import { responsesRoutes } from './responses/routes.ts';
 import { RunningRequests } from './running.ts';
 import { serve } from './serve.ts';
 import { detokenize, tokenize } from './tokenize.ts';
 
-/** The OpenAI API (`/v1/...`) over Web types: a hub mounts it, a page calls its `fetch` without any server. */
+/** The OpenAI API, and Anthropic's messages (`/v1/...`), over Web types: a hub mounts it, a page calls its `fetch` without any server. */
 export function createApi(options: ApiOptions): Hono<ApiEnv> {
   const api = new Hono<ApiEnv>();
   const running = new RunningRequests(options);
@@ -38,6 +40,13 @@ export function createApi(options: ApiOptions): Hono<ApiEnv> {
   );
   api.post('/v1/embeddings', (c) => serveEmbeddings(c, running, options));
   responsesRoutes(api, running, options);
+  api.post('/v1/messages', (c) => {
+    const requestId = c.get('requestId') ?? c.req.header('x-request-id') ?? null;
+    return serve(c, running, options, messagesEndpoint(requestId));
+  });
+  api.post('/v1/messages/count_tokens', async (c) =>
+    c.json(countTokens(await readJson(c.req.raw, options.maxBodyBytes), options.models())),
+  );
   api.get('/v1/models', (c) => c.json({ object: 'list', data: options.models().map(modelCard) }));
   // The name of a model may hold slashes (`org/name`).
   api.get('/v1/models/:name{.+}', (c) => c.json(modelCard(findModel(options.models(), c.req.param('name')))));
@@ -58,7 +67,10 @@ export function createApi(options: ApiOptions): Hono<ApiEnv> {
   api.all('/v1/*', (c) => {
     throw notFound(c.req.method, c.req.path);
   });
-  api.onError((error) => errorResponse(error, options));
+  api.onError((error, c) => {
+    report(error, options);
+    return errorResponse(c, toApiError(error));
+  });
   return api;
 }
 
@@ -71,7 +83,7 @@ function refuseOtherMethods(api: Hono<ApiEnv>): void {
     api.all(path, (c) => {
       const message = `${c.req.path.slice(0, 200)} takes ${allow.join(' and ')}, not ${c.req.method}.`;
       const error = new ApiError(405, 'invalid_request_error', message, { code: 'method_not_allowed' });
-      return Response.json(error.body(), { status: 405, headers: { allow: allow.join(', ') } });
+      return errorResponse(c, error, { allow: allow.join(', ') });
     });
   }
 }
@@ -86,13 +98,4 @@ function modelCard(model: ServedModel) {
     parent: model.parent,
     max_model_len: model.maxModelLen(),
   };
-}
-
-function errorResponse(error: unknown, options: ApiOptions): Response {
-  report(error, options);
-  const told = toApiError(error);
-  const retry = told.retryAfter === null ? {} : { 'retry-after': String(told.retryAfter) };
-  // The official clients would ask for the same, with the same time for it, twice more.
-  const once = told.status === 504 ? { 'x-should-retry': 'false' } : {};
-  return Response.json(told.body(), { status: told.status, headers: { ...retry, ...once } });
 }

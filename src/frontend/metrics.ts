@@ -2,7 +2,7 @@ import type { CancelCause } from './running.ts';
 
 export interface RequestLabels {
   readonly model: string;
-  readonly endpoint: 'chat_completions' | 'completions' | 'embeddings' | 'responses';
+  readonly endpoint: 'chat_completions' | 'completions' | 'embeddings' | 'responses' | 'anthropic_messages';
   readonly stream: boolean;
 }
 

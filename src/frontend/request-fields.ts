@@ -9,8 +9,8 @@ import { Nvext } from './routing.ts';
 
 /** Most choices of one HTTP request: prompts times `n`. */
 export const MAX_CHOICES = 128;
-/** OpenAI allows 4; vLLM any number. */
-const MAX_STOPS = 16;
+/** Stop strings of a request. OpenAI allows 4; vLLM any number. */
+export const MAX_STOPS = 16;
 const MAX_STOP_LENGTH = 1024;
 
 const engine = SamplingParams.shape;
@@ -18,7 +18,8 @@ const flag = z.boolean().optional();
 
 /** JavaScript strings may hold half of a surrogate pair; no text that a model makes ever does. */
 const WellFormed = z.string().refine((text) => !/\p{Surrogate}/u.test(text), 'is not valid Unicode');
-const StopString = WellFormed.min(1).max(MAX_STOP_LENGTH);
+/** A text that ends an answer. */
+export const StopString = WellFormed.min(1).max(MAX_STOP_LENGTH);
 
 /**
  * Fields that /v1/chat/completions and /v1/completions share: OpenAI's, then vLLM's. A field that is null counts as left out;

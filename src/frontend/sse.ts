@@ -26,6 +26,12 @@ const COMMENT = ': keep-alive\n\n';
 export const PLAIN_CHUNKS: StreamStyle = { named: false, done: '[DONE]', keepAlive: COMMENT };
 /** As OpenAI streams /v1/responses. */
 export const NAMED_EVENTS: StreamStyle = { named: true, done: null, keepAlive: COMMENT };
+/** As Anthropic streams /v1/messages. */
+export const MESSAGE_EVENTS: StreamStyle = {
+  named: true,
+  done: null,
+  keepAlive: 'event: ping\ndata: {"type": "ping"}\n\n',
+};
 
 export interface KeepAlive {
   /** A stream in which nothing was sent for so long, and at most twice as long, gets a comment; null = it does not. */

@@ -1,7 +1,8 @@
 import { isIP } from 'node:net';
-import type { MiddlewareHandler } from 'hono';
+import type { Context, MiddlewareHandler } from 'hono';
 import { cors } from 'hono/cors';
 import type { ApiEnv } from '../frontend/api-options.ts';
+import { errorResponse } from '../frontend/error-response.ts';
 import { ApiError } from '../frontend/errors.ts';
 import type { CorsConfig, HubConfig } from './config.ts';
 import { sameSecret } from './ticket.ts';
@@ -56,10 +57,10 @@ export function guard(policy: AccessPolicy): MiddlewareHandler {
     const host = c.req.header('host');
     const origin = c.req.header('origin');
     if (!policy.hostAllowed(host)) {
-      return refused(c.req.method, wrongHost(host));
+      return refused(c, wrongHost(host));
     }
     if (!SAFE_METHODS.has(c.req.method) && !policy.originAllowed(origin, host)) {
-      return refused(c.req.method, wrongOrigin(origin));
+      return refused(c, wrongOrigin(origin));
     }
     return await next();
   };
@@ -75,6 +76,7 @@ export function listedOrigins(policy: AccessPolicy, { credentials, methods, head
     credentials,
     exposeHeaders: [
       'x-request-id',
+      'request-id',
       'x-quire-node',
       'x-quire-dp-rank',
       'x-quire-overlap-blocks',
@@ -87,10 +89,10 @@ export function listedOrigins(policy: AccessPolicy, { credentials, methods, head
   });
 }
 
-/** `Authorization: Bearer <key>` with one of the keys; no keys = open. */
+/** `Authorization: Bearer <key>`, or Anthropic's `x-api-key`, with one of the keys; no keys = open. */
 export function requireApiKey(keys: readonly string[]): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
-    const given = bearer(c.req.header('authorization'));
+    const given = bearer(c.req.header('authorization')) || (c.req.header('x-api-key') ?? '');
     if (keys.length === 0) return await next();
     // All of them are compared, so that the time tells nothing of which one it was.
     if (keys.filter((key) => sameSecret(key, given)).length > 0) {
@@ -98,9 +100,9 @@ export function requireApiKey(keys: readonly string[]): MiddlewareHandler<ApiEnv
       return await next();
     }
     const message =
-      'The API key is missing or wrong. Send it as "Authorization: Bearer <key>"; the hub printed it when it started.';
+      'The API key is missing or wrong. Send it as "Authorization: Bearer <key>" or as "x-api-key"; the hub printed it when it started.';
     const error = new ApiError(401, 'authentication_error', message, { code: 'invalid_api_key' });
-    return Response.json(error.body(), { status: 401, headers: { 'www-authenticate': 'Bearer' } });
+    return errorResponse(c, error, { 'www-authenticate': 'Bearer' });
   };
 }
 
@@ -117,9 +119,9 @@ export function wrongOrigin(origin: string | undefined): string {
   return `Pages of ${origin} may not call this hub. Start it with --allowed-origins to let them.`;
 }
 
-function refused(method: string, message: string): Response {
-  const body = new ApiError(403, 'invalid_request_error', message, { code: 'forbidden' }).body();
-  return method === 'HEAD' ? new Response(null, { status: 403 }) : Response.json(body, { status: 403 });
+function refused(c: Context, message: string): Response {
+  if (c.req.method === 'HEAD') return new Response(null, { status: 403 });
+  return errorResponse(c, new ApiError(403, 'invalid_request_error', message, { code: 'forbidden' }));
 }
 
 /** Lower-case name or address of a Host header, without port. null where it is none. */

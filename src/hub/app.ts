@@ -1,9 +1,10 @@
-import { Hono, type MiddlewareHandler } from 'hono';
+import { type Context, Hono, type MiddlewareHandler } from 'hono';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import type { Logger } from 'pino';
 import { ENDPOINT_TYPES, type EndpointType } from '../config/endpoint-types.ts';
 import type { ApiEnv } from '../frontend/api-options.ts';
+import { errorResponse } from '../frontend/error-response.ts';
 import { ApiError, notFound, toApiError } from '../frontend/errors.ts';
 import { type AccessPolicy, guard, listedOrigins, requireApiKey } from './access.ts';
 import { type AdminActions, adminRoutes, requireAdmin } from './admin.ts';
@@ -31,12 +32,14 @@ const ENDPOINTS: Readonly<Record<EndpointType, string>> = {
   completions: '/v1/completions',
   embeddings: '/v1/embeddings',
   responses: '/v1/responses',
+  messages: '/v1/messages',
 };
 
 /** All that the hub answers over HTTP, in the order in which a request meets it. */
 export function createApp({ config, policy, api, models, status, admin, loras, log }: AppParts): Hono {
   const app = new Hono();
   app.use(requestId());
+  app.use(`${ENDPOINTS.messages}/*`, messageId());
   app.use(accessLog(log));
   app.use(pageHeaders());
   app.use(guard(policy));
@@ -45,24 +48,32 @@ export function createApp({ config, policy, api, models, status, admin, loras, l
   app.route('/', loraRoutes(requireAdmin(config.adminKey, policy), loras));
   for (const path of ['/v1/*', '/tokenize', '/detokenize']) app.use(path, requireApiKey(config.apiKeys));
   for (const type of ENDPOINT_TYPES) {
-    if (!config.endpointTypes.includes(type)) app.all(`${ENDPOINTS[type]}/*`, () => closedEndpoint(type));
+    if (!config.endpointTypes.includes(type)) app.all(`${ENDPOINTS[type]}/*`, (c) => closedEndpoint(c, type));
   }
   app.route('/', api);
   app.route('/', adminRoutes(config.adminKey, policy, admin));
   app.route('/', statusRoutes(status));
   app.route('/', modelRoutes(models, config.joinToken, loras));
   app.route('/', pageRoutes(config.staticDir));
-  app.notFound((c) => c.json(notFound(c.req.method, c.req.path).body(), 404));
+  app.notFound((c) => errorResponse(c, notFound(c.req.method, c.req.path)));
   app.onError((error, c) => {
     log.error({ err: error, requestId: c.get('requestId') }, 'a request failed inside the hub');
-    return c.json(toApiError(error).body(), 500);
+    return errorResponse(c, toApiError(error));
   });
   return app;
 }
 
-function closedEndpoint(type: EndpointType): Response {
+function closedEndpoint(c: Context, type: EndpointType): Response {
   const message = `This hub does not serve ${ENDPOINTS[type]}. Start it with "${type}" among --endpoint-types.`;
-  return Response.json(new ApiError(404, 'not_found_error', message, { code: 'not_found' }).body(), { status: 404 });
+  return errorResponse(c, new ApiError(404, 'not_found_error', message, { code: 'not_found' }));
+}
+
+/** Anthropic's clients know the id of a request by another name. */
+function messageId(): MiddlewareHandler {
+  return async (c, next) => {
+    await next();
+    c.res.headers.set('request-id', c.get('requestId'));
+  };
 }
 
 /** Nothing from elsewhere runs in the hub's page, and the page runs in nobody's frame. */
