@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import * as z from 'zod';
+import { CountTokensRequest, MessagesRequest } from '../../../src/frontend/anthropic/schema.ts';
 import { ChatRequest } from '../../../src/frontend/chat-schema.ts';
 import { CompletionRequest } from '../../../src/frontend/completion-schema.ts';
 import { sharedFields } from '../../../src/frontend/request-fields.ts';
@@ -70,6 +71,13 @@ describe('docs/api.md tells every field of the schemas, and no other', () => {
   });
   test('/v1/responses', () => {
     expectTold(ResponsesRequest, tableOf('`POST /v1/responses`'));
+  });
+  test('/v1/messages', () => {
+    expectTold(MessagesRequest, tableOf('`POST /v1/messages`'));
+  });
+  test('/v1/messages/count_tokens has fields of /v1/messages', () => {
+    const known: Record<string, unknown> = MessagesRequest.shape;
+    for (const [name, field] of Object.entries(CountTokensRequest.shape)) expect(known[name], name).toBe(field);
   });
   test('/tokenize', () => {
     expectTold(TokenizeRequest, tableOf('`POST /tokenize`'));
