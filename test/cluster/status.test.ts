@@ -232,7 +232,13 @@ describe('endpoints', () => {
     hub = await startTestHub({ endpointTypes: ['completions'] });
     await ScriptedNode.join(hub.url);
     await complete(1);
-    for (const path of ['chat/completions', 'responses', 'responses/resp_1/cancel', 'messages', 'messages/count_tokens']) {
+    for (const path of [
+      'chat/completions',
+      'responses',
+      'responses/resp_1/cancel',
+      'messages',
+      'messages/count_tokens',
+    ]) {
       const response = await fetch(`${hub.url}/v1/${path}`, { method: 'POST', body: '{}' });
       expect(response.status).toBe(404);
       expect(await response.json()).toMatchObject({ error: { message: expect.stringContaining('--endpoint-types') } });
