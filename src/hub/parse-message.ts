@@ -1,4 +1,5 @@
 import { NodeMessage } from '../protocol/messages.ts';
+import { isPlainTokens } from '../protocol/plain-tokens.ts';
 
 /** A node's message, or what is wrong with it. */
 export type Parsed =
@@ -13,6 +14,7 @@ export function parseMessage(text: string): Parsed {
   } catch {
     return { ok: false, why: 'the message is not JSON' };
   }
+  if (isPlainTokens(json)) return { ok: true, message: json };
   const parsed = NodeMessage.safeParse(json);
   if (parsed.success) return { ok: true, message: parsed.data };
   const issue = parsed.error.issues[0];
