@@ -117,11 +117,11 @@ class Run implements ChunkSource {
     throw error;
   };
 
-  #chunks(delta: ChoiceDelta): readonly object[] {
+  #chunks(delta: ChoiceDelta): readonly (object | string)[] {
     this.observer.see(delta);
     if (this.#signal.aborted) return this.#last();
     const { shape } = this.#options;
-    const chunks: object[] = this.#begun ? [] : [...shape.start(this.generation.tally.usage())];
+    const chunks: (object | string)[] = this.#begun ? [] : [...shape.start(this.generation.tally.usage())];
     this.#begun = true;
     for (const chunk of shape.chunks(delta)) chunks.push(this.#withMore(chunk, delta));
     return chunks;
@@ -143,7 +143,7 @@ class Run implements ChunkSource {
   }
 
   /** A chunk, with the usage so far and the way of the answer, where there is something to tell of them. */
-  #withMore(chunk: object, { choice, finish }: ChoiceDelta): object {
+  #withMore(chunk: object | string, { choice, finish }: ChoiceDelta): object | string {
     const { continuousUsage, routes } = this.#options;
     if (finish === null && !continuousUsage && routes.migrations.length === this.#told) return chunk;
     const migrations = routes.migrations.slice(this.#told);
@@ -151,7 +151,8 @@ class Run implements ChunkSource {
     const prompt = finish === null ? null : Math.floor(choice / this.generation.plan.n);
     const transfer = prompt === null ? undefined : routes.transfer(prompt);
     const usage = continuousUsage ? { usage: this.generation.tally.usage() } : {};
-    return { ...chunk, ...usage, ...this.nvext(prompt, migrations, transfer) };
+    const fields = typeof chunk === 'string' ? (JSON.parse(chunk) as object) : chunk;
+    return { ...fields, ...usage, ...this.nvext(prompt, migrations, transfer) };
   }
 
   async measured<T>(work: () => Promise<T>): Promise<T> {

@@ -4,7 +4,7 @@ import type { ChoiceDelta, OutputToken } from './choice-stream.ts';
 import type { ApiError } from './errors.ts';
 import { chatLogprobs, promptLogprobs, type TokenNames } from './logprobs.ts';
 import type { ReasoningTokens } from './reasoning-tokens.ts';
-import { type CollectedChoice, type ResponseHead, type ResponseShape, tokenIds } from './response.ts';
+import { type CollectedChoice, PlainChunks, type ResponseHead, type ResponseShape, tokenIds } from './response.ts';
 import { PLAIN_CHUNKS } from './sse.ts';
 import type { Usage } from './usage.ts';
 
@@ -24,16 +24,18 @@ export class ChatShape implements ResponseShape {
   readonly #options: ChatShapeOptions;
   readonly #streamed = new Map<number, ChoiceMessage>();
   readonly #reasoning = new Map<number, ReasoningTokens | null>();
+  readonly #plain: PlainChunks;
 
   constructor(options: ChatShapeOptions) {
     this.#options = options;
+    this.#plain = new PlainChunks(this.#chunk([]));
   }
 
   start(): Iterable<object> {
     return [];
   }
 
-  *chunks(delta: ChoiceDelta): Generator<object> {
+  *chunks(delta: ChoiceDelta): Generator<object | string> {
     const { promptIds, logprobs, names, reading } = this.#options;
     let message = this.#streamed.get(delta.choice);
     if (message === undefined) {
@@ -52,6 +54,10 @@ export class ChatShape implements ResponseShape {
     const added = message.push(delta.text, delta.finish !== null);
     const shown = logprobs || promptIds !== null ? delta.tokens.length > 0 : false;
     if (Object.keys(added).length === 0 && delta.finish === null && !shown) return;
+    if (!logprobs && delta.finish === null) {
+      yield this.#plain.of(delta.choice, 'delta', added, promptIds === null ? null : delta.tokens);
+      return;
+    }
     yield this.#chunk([
       {
         index: delta.choice,
@@ -114,7 +120,7 @@ export class ChatShape implements ResponseShape {
     return { ...usage, completion_tokens_details: { reasoning_tokens: reasoning } };
   }
 
-  #chunk(choices: readonly object[]): object {
+  #chunk<T extends readonly object[]>(choices: T) {
     const { head, includeUsage } = this.#options;
     return {
       id: head.id,

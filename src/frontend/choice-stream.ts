@@ -87,7 +87,8 @@ export class ChoiceStream {
   #add(frame: TokensFrame): Pick<ChoiceDelta, 'text' | 'tokens'> {
     const tokens: OutputToken[] = [];
     let text = '';
-    for (const [at, id] of frame.tokens.entries()) {
+    for (let at = 0; at < frame.tokens.length; at++) {
+      const id = frame.tokens[at] as number;
       tokens.push({ id, textOffset: this.#characters, logprob: frame.logprobs?.[at] ?? null });
       this.#tokens++;
       const isStopId = frame.stopId !== undefined && at === frame.tokens.length - 1;
@@ -100,7 +101,7 @@ export class ChoiceStream {
   }
 
   #show(piece: string): string {
-    for (const _ of piece) this.#characters++;
+    this.#characters += codePoints(piece);
     const { text, stop } = this.#stops.push(piece, this.#tokens > this.#options.minTokens);
     if (stop !== null) this.#finish = { reason: 'stop', stopReason: stop };
     return text;
@@ -130,4 +131,11 @@ function finishOf(frame: TokensFrame, stopTokenIds: readonly number[]): Finish {
       retryAfter: 1,
     },
   );
+}
+
+/** Of a text without halves of characters. */
+function codePoints(text: string): number {
+  let count = text.length;
+  for (let at = 0; at < text.length; at++) if ((text.charCodeAt(at) & 0xfc00) === 0xd800) count--;
+  return count;
 }

@@ -2,7 +2,7 @@ import type { ChoiceDelta } from './choice-stream.ts';
 import { type EchoedPrompt, withEcho } from './echo.ts';
 import type { ApiError } from './errors.ts';
 import { completionLogprobs, promptLogprobs, type TokenNames } from './logprobs.ts';
-import { type CollectedChoice, type ResponseHead, type ResponseShape, tokenIds } from './response.ts';
+import { type CollectedChoice, PlainChunks, type ResponseHead, type ResponseShape, tokenIds } from './response.ts';
 import { PLAIN_CHUNKS } from './sse.ts';
 import type { Usage } from './usage.ts';
 
@@ -24,22 +24,28 @@ export class CompletionShape implements ResponseShape {
   readonly style = PLAIN_CHUNKS;
   readonly #options: CompletionShapeOptions;
   readonly #begun = new Set<number>();
+  readonly #plain: PlainChunks;
 
   constructor(options: CompletionShapeOptions) {
     this.#options = options;
+    this.#plain = new PlainChunks(this.#body([]));
   }
 
   start(): Iterable<object> {
     return [];
   }
 
-  *chunks(delta: ChoiceDelta): Generator<object> {
+  *chunks(delta: ChoiceDelta): Generator<object | string> {
     const { logprobs, names, returnTokenIds } = this.#options;
     const first = !this.#begun.has(delta.choice);
     const echo = this.#echoOf(delta.choice);
     const before = first ? echo : null;
     const shown = logprobs || returnTokenIds ? delta.tokens.length > 0 : false;
     if (delta.text === '' && delta.finish === null && !shown && before === null) return;
+    if (!first && !logprobs && delta.finish === null) {
+      yield this.#plain.of(delta.choice, 'text', delta.text, returnTokenIds ? delta.tokens : null);
+      return;
+    }
     this.#begun.add(delta.choice);
     const told = logprobs && (delta.tokens.length > 0 || before !== null);
     yield this.#body([
@@ -96,7 +102,7 @@ export class CompletionShape implements ResponseShape {
   }
 
   // Chunks and whole answers have the same `object`, as OpenAI's.
-  #body(choices: readonly object[]): object {
+  #body<T extends readonly object[]>(choices: T) {
     const { head, includeUsage } = this.#options;
     return {
       id: head.id,

@@ -10,6 +10,8 @@ export class Detokenizer {
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   readonly #tokenizer: ChatTokenizer;
   readonly #skipSpecial: boolean;
+  /** Whether the decoder may hold the beginning of a character. */
+  #unfinished = false;
   readonly #shown: ReadonlySet<number>;
 
   /** `shown`: special tokens that have a text even where special ones are skipped. */
@@ -21,9 +23,12 @@ export class Detokenizer {
 
   push(id: number): string {
     const piece = this.#tokenizer.piece(id);
-    return piece.special && this.#skipSpecial && !this.#shown.has(id)
-      ? ''
-      : this.#decoder.decode(piece.bytes, { stream: true });
+    if (piece.special && this.#skipSpecial && !this.#shown.has(id)) return '';
+    const { text } = piece;
+    if (text !== null && !this.#unfinished) return text;
+    // A text ends whatever came before it, which the decoder has to say.
+    this.#unfinished = text === null;
+    return this.#decoder.decode(piece.bytes, { stream: true });
   }
 
   /** The end: U+FFFD where a character stayed unfinished. */

@@ -27,8 +27,8 @@ export interface ResponseShape {
   readonly style: StreamStyle;
   /** What a stream begins with, once the first delta is there. */
   start(usage: Usage): Iterable<object>;
-  /** The chunks of a stream that a delta gives: none while nothing can be shown yet. */
-  chunks(delta: ChoiceDelta): Iterable<object>;
+  /** The chunks of a stream that a delta gives: none while nothing can be shown yet. A string is a chunk's JSON. */
+  chunks(delta: ChoiceDelta): Iterable<object | string>;
   /** What a stream ends with, unless it fails. */
   end(usage: Usage): Iterable<object>;
   /** The last chunk of a stream that failed. */
@@ -69,4 +69,28 @@ export async function collect(
 /** vLLM's `token_ids`, where they were asked for. */
 export function tokenIds(asked: boolean, tokens: readonly OutputToken[]): { token_ids?: number[] } {
   return asked ? { token_ids: tokens.map((token) => token.id) } : {};
+}
+
+/**
+ * Makes the JSON of chunks that tell of one choice that goes on, and nothing but what its token says: nearly all chunks are so, and putting the text
+ * together takes a third of the time of an object's. `empty`: a chunk with no choices.
+ */
+export class PlainChunks {
+  readonly #before: string;
+  readonly #after: string;
+
+  constructor(empty: { readonly choices: readonly [] }) {
+    const json = JSON.stringify(empty);
+    const choices = '"choices":[';
+    const at = json.lastIndexOf(choices) + choices.length;
+    this.#before = json.slice(0, at);
+    this.#after = json.slice(at);
+  }
+
+  /** `field`: what the endpoint calls `said`. `tokens`: those whose ids were asked for, or null. */
+  of(index: number, field: 'text' | 'delta', said: string | object, tokens: readonly OutputToken[] | null): string {
+    const ids = tokens === null ? '' : `,"token_ids":[${tokens.map((token) => token.id).join()}]`;
+    const choice = `{"index":${index},"${field}":${JSON.stringify(said)},"logprobs":null,"finish_reason":null${ids}}`;
+    return this.#before + choice + this.#after;
+  }
 }

@@ -50,7 +50,8 @@ interface Hooks {
   left(): void;
   failed(error: unknown): void;
 }
-export type Chunks = IteratorResult<readonly object[], void>;
+/** A string is a chunk's JSON. */
+export type Chunks = IteratorResult<readonly (object | string)[], void>;
 
 /** The chunks of a stream as they come: all that one delta gives at once. */
 export interface ChunkSource {
@@ -244,7 +245,8 @@ class Events {
   }
 }
 
-function event(chunk: object, { named }: StreamStyle): string {
+function event(chunk: object | string, { named }: StreamStyle): string {
+  if (typeof chunk === 'string') return `data: ${chunk}\n\n`;
   const data = `data: ${JSON.stringify(chunk)}\n\n`;
   return named && 'type' in chunk ? `event: ${chunk.type}\n${data}` : data;
 }

@@ -30,14 +30,33 @@ export interface TokenizerFiles {
   readonly chatTemplate?: string;
 }
 
+// ignoreBOM: as the detokenizer's.
+const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
 /** What a token is in a text. */
-export interface TokenPiece {
-  readonly bytes: Uint8Array;
-  /** A control token: hidden from texts unless `skip_special_tokens` is false. */
-  readonly special: boolean;
+export class TokenPiece {
+  #text: string | null | undefined;
+
+  constructor(
+    readonly bytes: Uint8Array,
+    /** A control token: hidden from texts unless `skip_special_tokens` is false. */
+    readonly special: boolean,
+  ) {}
+
+  /** Its text where it is one by itself; null where its bytes begin or end inside of a character, or are none. */
+  get text(): string | null {
+    if (this.#text === undefined) {
+      try {
+        this.#text = this.bytes.length === 0 ? null : strict.decode(this.bytes);
+      } catch {
+        this.#text = null;
+      }
+    }
+    return this.#text;
+  }
 }
 
-const NOTHING: TokenPiece = { bytes: new Uint8Array(0), special: false };
+const NOTHING = new TokenPiece(new Uint8Array(0), false);
 
 /** Text to token ids and messages to text for one model; `Detokenizer` goes the other way. */
 export class ChatTokenizer {
@@ -97,7 +116,7 @@ export class ChatTokenizer {
     if (known !== undefined) return known;
     const token = this.#tokenizer.id_to_token(id);
     if (token === undefined) return NOTHING;
-    const piece = { bytes: this.#pieceOf(token), special: false };
+    const piece = new TokenPiece(this.#pieceOf(token), false);
     this.#pieces.set(id, piece);
     return piece;
   }
@@ -112,7 +131,7 @@ export function loadChatTokenizer(files: TokenizerFiles): ChatTokenizer {
   const added = new Map(
     json.added_tokens.map(({ id, content, special }): [number, TokenPiece] => [
       id,
-      { bytes: encoder.encode(content), special: special === true || alsoSpecial.has(content) },
+      new TokenPiece(encoder.encode(content), special === true || alsoSpecial.has(content)),
     ]),
   );
   const specialTokens: Record<string, string> = {};

@@ -65,11 +65,14 @@ export class TokenLog {
 
   #take(frame: AttemptFrame, known: number): TokensFrame {
     const { request, choice, offset, finish, stopId, cachedTokens, embedding } = frame;
-    const tokens = frame.tokens.slice(known);
+    const tokens = known === 0 ? frame.tokens : frame.tokens.slice(known);
     const first = !this.#begun;
     for (const token of tokens) this.tokens.push(token);
     this.#begun = true;
     this.finished = finish !== undefined;
+    // Nearly all frames are so.
+    if (!first && finish === undefined && stopId === undefined && !this.rules.logprobs)
+      return { request, choice, offset: offset + known, tokens };
     return {
       request,
       choice,
