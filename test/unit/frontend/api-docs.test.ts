@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { CountTokensRequest, MessagesRequest } from '../../../src/frontend/anthropic/schema.ts';
 import { ChatRequest } from '../../../src/frontend/chat-schema.ts';
 import { CompletionRequest } from '../../../src/frontend/completion-schema.ts';
+import { EmbeddingRequest } from '../../../src/frontend/embedding-schema.ts';
 import { sharedFields } from '../../../src/frontend/request-fields.ts';
 import { ResponsesRequest } from '../../../src/frontend/responses/schema.ts';
 import { DetokenizeRequest, TokenizeRequest } from '../../../src/frontend/tokenize.ts';
@@ -68,6 +69,9 @@ describe('docs/api.md tells every field of the schemas, and no other', () => {
   });
   test('/v1/completions', () => {
     expectTold(own(CompletionRequest), tableOf('`POST /v1/completions`'));
+  });
+  test('/v1/embeddings', () => {
+    expectTold(EmbeddingRequest, tableOf('`POST /v1/embeddings`'));
   });
   test('/v1/responses', () => {
     expectTold(ResponsesRequest, tableOf('`POST /v1/responses`'));
