@@ -51,6 +51,8 @@ export interface Hub {
   /** Where the hub is, as its own machine reaches it, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly models: readonly string[];
+  /** Those of them that give embeddings. */
+  readonly embeddingModels: readonly string[];
   /** Ports of `/health` and `/metrics` beside the hub's own; null = none. */
   readonly sidePorts: { readonly system: number | null; readonly metrics: number | null };
   /** All nodes and what they do, as `GET /cluster/state` gives it. */
@@ -320,6 +322,7 @@ export async function startHub(config: HubConfig, { log, clock = systemClock }: 
     port: server.port,
     url: localUrl(config, server.port),
     models: names,
+    embeddingModels: folders.flatMap(({ name, pooler }) => (pooler === null ? [] : [name])),
     sidePorts: { system: side.system, metrics: side.metrics },
     state,
     onNodeChange: (listener) => registry.onChange(listener),

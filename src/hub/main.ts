@@ -104,11 +104,13 @@ function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonl
   const scheme = config.tls === null ? 'http' : 'https';
   const state = hub.state();
   const ready = state.nodes.filter((node) => node.stage === 'ready');
+  const model = (state.models.find(({ readyNodes }) => readyNodes > 0) ?? state.models[0])?.name ?? '';
   return banner({
     url: hub.url,
     lanUrls: reachableHosts(config.host, lan).map((host) => origin(scheme, host, hub.port)),
     models: hub.models,
-    model: (state.models.find(({ readyNodes }) => readyNodes > 0) ?? state.models[0])?.name ?? '',
+    model,
+    pools: hub.embeddingModels.includes(model),
     endpointTypes: config.endpointTypes,
     adapters: ready.flatMap(({ card }) => (card === null ? [] : [nodeText(card)])),
     apiKey: config.apiKeys[0] ?? null,

@@ -10,6 +10,7 @@ import type { Loras } from '../../src/engine/lora/loras.ts';
 import type { GenerateRequest, TokensFrame } from '../../src/protocol/generate.ts';
 import type { KvSnapshot } from '../../src/protocol/kv-events.ts';
 import type { EngineLoad } from '../../src/protocol/messages.ts';
+import { writeEmbedding } from '../../src/protocol/pooling.ts';
 import type { KvSection } from '../../src/protocol/transfer.ts';
 import { ScriptedKv } from './scripted-kv.ts';
 
@@ -201,7 +202,12 @@ export class ScriptedEngine implements Engine {
 
   private next(each: Running): TokensFrame {
     const { request, choice, offset } = each;
-    const { sampling, prompt } = request;
+    const { sampling, prompt, pooling } = request;
+    if (pooling) {
+      const values = Float32Array.from({ length: pooling.dimensions }, (_, i) => prompt[i % prompt.length]!);
+      const plain = { request: request.request, choice, offset, tokens: [], cachedTokens: each.cached };
+      return { ...plain, embedding: writeEmbedding(values), finish: 'length' };
+    }
     const token = (scriptedToken(prompt, choice, offset, this.info.vocabSize) + each.shift) % this.info.vocabSize;
     const frame: TokensFrame = { request: request.request, choice, offset, tokens: [token] };
     if (each.first) frame.cachedTokens = each.cached;

@@ -89,7 +89,7 @@ export function pooledModules(json: unknown): { folder: string; normalize: boole
   if (strange)
     throw modelError(
       MODULES,
-      `module ${strange.type} is not computed here. Choose a model of a transformer, pooling and normalizing alone.`,
+      `module ${strange.type} is not computed here. Choose a model of a transformer, pooling and normalizing alone, or, where it is for text too, --runner generate.`,
     );
   const kinds = modules.map(({ kind }) => kind).join(', ');
   if (!/^Transformer, Pooling(, Normalize)?$/.test(kinds))

@@ -9,6 +9,8 @@ export interface BannerFacts {
   /** Names of the models in the API, and the one to ask first. */
   readonly models: readonly string[];
   readonly model: string;
+  /** That one gives embeddings. */
+  readonly pools: boolean;
   readonly endpointTypes: readonly EndpointType[];
   /** Of the hub's own nodes that are ready: what each computes on. */
   readonly adapters: readonly string[];
@@ -69,17 +71,29 @@ function certificateText(tls: { readonly fingerprint: string; readonly selfSigne
 }
 
 /** A line that asks the model as printed, or null when the hub serves no endpoint that takes text. */
-function curl({ url, model, endpointTypes, apiKey, tls, skipTokenizer }: BannerFacts): string | null {
+function curl(facts: BannerFacts): string | null {
+  const { url, apiKey, tls } = facts;
+  const call = facts.pools ? embeddingCall(facts) : textCall(facts);
+  if (call === null) return null;
+  const parts = [
+    `curl${tls?.selfSigned ? ' -k' : ''} ${url}/v1/${call.path}`,
+    `-H 'Content-Type: application/json'`,
+    ...(apiKey === null ? [] : [`-H 'Authorization: Bearer ${apiKey}'`]),
+    `-d '${JSON.stringify(call.body).replaceAll("'", "'\\''")}'`,
+  ];
+  return parts.join(' ');
+}
+
+function embeddingCall({ model, endpointTypes, skipTokenizer }: BannerFacts) {
+  if (!endpointTypes.includes('embeddings')) return null;
+  return { path: 'embeddings', body: { model, input: skipTokenizer ? [1, 2, 3] : 'Once upon a time' } };
+}
+
+function textCall({ model, endpointTypes, skipTokenizer }: BannerFacts) {
   const chat = endpointTypes.includes('chat') && !skipTokenizer;
   if (!chat && !endpointTypes.includes('completions')) return null;
   const body = chat
     ? { model, messages: [{ role: 'user', content: 'What is 17 + 25?' }], temperature: 0 }
     : { model, prompt: skipTokenizer ? [1, 2, 3] : 'Once upon a time', temperature: 0, max_tokens: 32 };
-  const parts = [
-    `curl${tls?.selfSigned ? ' -k' : ''} ${url}/v1/${chat ? 'chat/' : ''}completions`,
-    `-H 'Content-Type: application/json'`,
-    ...(apiKey === null ? [] : [`-H 'Authorization: Bearer ${apiKey}'`]),
-    `-d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`,
-  ];
-  return parts.join(' ');
+  return { path: `${chat ? 'chat/' : ''}completions`, body };
 }

@@ -7,7 +7,8 @@ const LOCAL: BannerFacts = {
   lanUrls: [],
   models: ['quire-pico'],
   model: 'quire-pico',
-  endpointTypes: ['chat', 'completions'],
+  pools: false,
+  endpointTypes: ['chat', 'completions', 'embeddings'],
   systemUrl: null,
   metricsUrl: null,
   adapters: ['NVIDIA H200'],
@@ -92,4 +93,11 @@ test('asks what is there: completions alone, token ids alone', () => {
   const ids = curlArguments(banner({ ...LOCAL, skipTokenizer: true }));
   expect(JSON.parse(ids[ids.indexOf('-d') + 1]!).prompt).toEqual([1, 2, 3]);
   expect(banner({ ...LOCAL, endpointTypes: ['chat'], skipTokenizer: true })).not.toContain('curl');
+});
+
+test('a model for embeddings is asked for one', () => {
+  const args = curlArguments(banner({ ...LOCAL, pools: true }));
+  expect(args).toContain('http://127.0.0.1:8080/v1/embeddings');
+  expect(JSON.parse(args.at(-1)!)).toEqual({ model: 'quire-pico', input: 'Once upon a time' });
+  expect(banner({ ...LOCAL, pools: true, endpointTypes: ['chat'] })).not.toContain('curl');
 });

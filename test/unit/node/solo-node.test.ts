@@ -66,6 +66,44 @@ const chat = (body: object) =>
     body: JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }], model: manifest.name, ...body }),
   });
 
+describe('a page without a hub whose model shall give embeddings', () => {
+  const embed = (body: object) =>
+    new Request('http://solo.invalid/v1/embeddings', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: manifest.name, ...body }),
+    });
+
+  test('answers with them, and with no chat', async () => {
+    const query = 'runner=pooling&pooler-config={"pooling_type":"MEAN"}';
+    const { engines, offers, node } = setUp(undefined, { query });
+    await node.start();
+    expect(offers[0]).toMatchObject({
+      model: { pooler: { type: 'MEAN', normalize: true } },
+      options: { runner: 'pooling', 'pooler-config': '{"pooling_type":"MEAN"}' },
+    });
+    const ticking = setInterval(() => engines[0]?.step(), 1);
+    const response = await node.fetch(embed({ input: [[5, 6], [7]] }));
+    clearInterval(ticking);
+    const { data } = (await response.json()) as { data: { embedding: number[] }[] };
+    expect(data.map(({ embedding }) => [embedding.length, ...embedding.slice(0, 2)])).toEqual([
+      [256, 5, 6],
+      [256, 7, 7],
+    ]);
+    expect((await node.fetch(chat({}))).status).toBe(400);
+    await node.leave();
+  });
+
+  test('refuses a pooler config for a model that generates', async () => {
+    const { feed, node } = setUp(undefined, { query: 'pooler-config={"pooling_type":"MEAN"}' });
+    await node.start();
+    expect(feed.current).toMatchObject({
+      stage: 'refused',
+      problem: { message: expect.stringContaining('runner=pooling') },
+    });
+  });
+});
+
 describe('a page without a hub', () => {
   test('answers the API with its own engine, tokens and all', async () => {
     const { feed, engines, node } = setUp();
