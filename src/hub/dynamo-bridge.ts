@@ -37,7 +37,10 @@ const TEMPLATE = 'chat_template.jinja';
 export async function startHubBridge(config: BridgeConfig, hub: HubForBridge): Promise<Bridge> {
   const { clock, log, metrics } = hub;
   try {
-    return await startBridge(config, await bridgeHub(hub), { clock, log, metrics, now: Date.now });
+    const bridge = await startBridge(config, await bridgeHub(hub), { clock, log, metrics, now: Date.now });
+    const { namespace, discovery } = config;
+    log.info({ address: bridge.address, namespace, discovery }, 'nodes become workers of a Dynamo deployment');
+    return bridge;
   } catch (error) {
     if (error instanceof BridgeStartError) throw new HubStartError(error.message, { cause: error });
     throw error;

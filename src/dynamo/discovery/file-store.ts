@@ -37,7 +37,7 @@ export async function openFileStore(folder: string): Promise<Store> {
     }
   };
   try {
-    for (const bucket of BUCKETS) await mkdir(path.join(folder, bucket), { recursive: true });
+    for (const bucket of BUCKETS) await makeFolder(path.join(folder, bucket));
     const probe = path.join(folder, BUCKETS[0]!, `.tmp_${randomBytes(8).toString('hex')}`);
     await writeFile(probe, '', { flag: 'wx' });
     await rm(probe);
@@ -72,4 +72,27 @@ export async function openFileStore(folder: string): Promise<Store> {
     },
     async close() {},
   };
+}
+
+/** Made with those above it. Node's own way never ends where a file system refuses new folders with ENOENT, as /proc does. */
+async function makeFolder(folder: string): Promise<void> {
+  try {
+    await makeOne(folder);
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT' || path.dirname(folder) === folder) throw error;
+    await makeFolder(path.dirname(folder));
+    await makeOne(folder);
+  }
+}
+
+async function makeOne(folder: string): Promise<void> {
+  try {
+    await mkdir(folder);
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error;
+  }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : null;
 }

@@ -187,13 +187,23 @@ describe('the file backend', () => {
     expect(await readdir(folder)).toEqual(['strange']);
   });
 
-  it('refuses a folder that cannot be one, in one line', async () => {
-    const place = await filePlace();
-    open.push(place);
-    await writeFile((place.config as { folder: string }).folder, 'a file');
-    await expect(
-      startDiscovery(place.config, { clock: new FakeClock(), log: pino({ level: 'silent' }) }),
-    ).rejects.toThrow(/^DYN_FILE_KV: records cannot be written to .*Name a folder that this user may write\.$/);
+  it.each(['a-file', 'a-file/below', '/dev/null/below'])('refuses the folder %s in one line', async (name) => {
+    const root = await mkdtemp(path.join(tmpdir(), 'quire-dynkv-'));
+    open.push({ close: () => rm(root, { recursive: true }) });
+    await writeFile(path.join(root, 'a-file'), '');
+    const config = { backend: 'file', folder: path.resolve(root, name) } as const;
+    await expect(startDiscovery(config, { clock: new FakeClock(), log: pino({ level: 'silent' }) })).rejects.toThrow(
+      /^DYN_FILE_KV: records cannot be written to .*Name a folder that this user may write\.$/,
+    );
+  });
+
+  it('makes a folder with those above it', async () => {
+    const root = await mkdtemp(path.join(tmpdir(), 'quire-dynkv-'));
+    open.push({ close: () => rm(root, { recursive: true }) });
+    const config = { backend: 'file', folder: path.join(root, 'a/b/c') } as const;
+    const discovery = await startDiscovery(config, { clock: new FakeClock(), log: pino({ level: 'silent' }) });
+    await discovery.close();
+    expect(await readdir(path.join(root, 'a/b/c/v1'))).toHaveLength(4);
   });
 });
 
