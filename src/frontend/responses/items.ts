@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { CallArguments, MAX_MESSAGES, MAX_PARTS } from '../chat-schema.ts';
 import type { TemplateMessage } from '../chat-template.ts';
 import { dropNulls } from '../drop-nulls.ts';
+import type { OutputItem } from './output.ts';
 
 const Id = z.string().min(1).max(256);
 /** What the API gave its own items; a client sends them back as they came. */
@@ -66,11 +67,12 @@ const Item = z.preprocess(
 /** One item of a conversation, as a client sends it and as it is kept. */
 export type Item = z.infer<typeof Item>;
 
-/** The items of a conversation. */
-export const Items = z.array(Item).min(1).max(MAX_MESSAGES);
 /** `input`: items, or the text of one message. */
 export const Input = z.union(
-  [z.string().transform((content): Item[] => [{ type: 'message', role: 'user', content }]), Items],
+  [
+    z.string().transform((content): Item[] => [{ type: 'message', role: 'user', content }]),
+    z.array(Item).min(1).max(MAX_MESSAGES),
+  ],
   'must be text or a list of items',
 );
 
@@ -79,6 +81,18 @@ function typed(value: unknown): unknown {
   const item = dropNulls(value);
   const bare = typeof item === 'object' && item !== null && 'role' in item && !('type' in item);
   return bare ? { ...item, type: 'message' } : item;
+}
+
+/** Items of an answer as they are kept. A call that was cut off is left out: nobody could answer it. */
+export function answered(output: readonly OutputItem[]): Item[] {
+  return output.flatMap((item): Item[] => {
+    if (item.type === 'reasoning') return [{ type: item.type, content: [...item.content] }];
+    if (item.type === 'message')
+      return [{ type: item.type, role: item.role, content: item.content.map(({ text }) => text).join('') }];
+    if (item.status !== 'completed') return [];
+    const { type, call_id, name } = item;
+    return [{ type, call_id, name, arguments: JSON.parse(item.arguments || '{}') as unknown }];
+  });
 }
 
 /** An assistant's message that still grows. */

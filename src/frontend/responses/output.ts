@@ -13,6 +13,28 @@ export interface ResponseEvent {
 
 const PREFIXES = { reasoning: 'rs', text: 'msg', call: 'fc' } as const;
 
+interface ReasoningText {
+  readonly type: 'reasoning_text';
+  readonly text: string;
+}
+interface OutputText {
+  readonly type: 'output_text';
+  readonly text: string;
+  readonly annotations: readonly [];
+  readonly logprobs: Logprobs;
+}
+/** An item of `output`. */
+export type OutputItem = { readonly id: string; readonly status: Status } & (
+  | { readonly type: 'reasoning'; readonly summary: readonly []; readonly content: readonly ReasoningText[] }
+  | { readonly type: 'message'; readonly role: 'assistant'; readonly content: readonly OutputText[] }
+  | {
+      readonly type: 'function_call';
+      readonly call_id: string;
+      readonly name: string;
+      readonly arguments: string;
+    }
+);
+
 /** The item that grows. */
 interface Growing {
   readonly block: Block;
@@ -23,7 +45,7 @@ interface Growing {
 
 /** `output` of a response as it grows, and the events that tell of it (without their numbers). */
 export class ResponseOutput {
-  readonly items: object[] = [];
+  readonly items: OutputItem[] = [];
   /** Names the items. */
   readonly #name: string;
   #growing: Growing | null = null;
@@ -84,7 +106,7 @@ export class ResponseOutput {
       else yield { type: 'response.output_text.done', ...at, text, logprobs };
       yield { type: 'response.content_part.done', ...at, part };
     }
-    const whole = itemOf(item, status, partOf(item, logprobs));
+    const whole = itemOf(item, status, logprobs);
     this.items.push(whole);
     this.#growing = null;
     yield { type: 'response.output_item.done', output_index, item: whole };
@@ -96,19 +118,27 @@ function place({ id, block }: Growing, output_index: number): object {
   return { item_id: id, output_index, ...(block.type === 'call' ? {} : { content_index: 0 }) };
 }
 
-function partOf({ block, text }: Growing, logprobs: Logprobs): object {
-  if (block.type === 'reasoning') return { type: 'reasoning_text', text };
-  return { type: 'output_text', text, annotations: [], logprobs };
+const reasoningText = (text: string): ReasoningText => ({ type: 'reasoning_text', text });
+const outputText = (text: string, logprobs: Logprobs): OutputText => ({
+  type: 'output_text',
+  text,
+  annotations: [],
+  logprobs,
+});
+
+function partOf({ block, text }: Growing, logprobs: Logprobs): ReasoningText | OutputText {
+  return block.type === 'reasoning' ? reasoningText(text) : outputText(text, logprobs);
 }
 
-/** `part`: its one content; null = not there yet. */
-function itemOf({ block, id, callId: call_id, text }: Growing, status: Status, part: object | null): object {
-  const content = part === null ? [] : [part];
+/** `logprobs`: of its text; null = its content is not there yet. */
+function itemOf({ block, id, callId: call_id, text }: Growing, status: Status, logprobs: Logprobs | null): OutputItem {
   switch (block.type) {
     case 'reasoning':
-      return { type: 'reasoning', id, summary: [], content, status };
-    case 'text':
+      return { type: 'reasoning', id, summary: [], content: logprobs === null ? [] : [reasoningText(text)], status };
+    case 'text': {
+      const content = logprobs === null ? [] : [outputText(text, logprobs)];
       return { type: 'message', id, role: 'assistant', content, status };
+    }
     case 'call':
       return { type: 'function_call', id, call_id, name: block.name, arguments: text, status };
   }

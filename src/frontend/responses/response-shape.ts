@@ -7,13 +7,13 @@ import type { ReasoningTokens } from '../reasoning-tokens.ts';
 import type { CollectedChoice, ResponseShape } from '../response.ts';
 import { NAMED_EVENTS } from '../sse.ts';
 import type { Usage } from '../usage.ts';
-import { type ResponseEvent, ResponseOutput } from './output.ts';
+import { type OutputItem, type ResponseEvent, ResponseOutput } from './output.ts';
 
 /** A response object, ended: `completed` or `incomplete`. */
 export interface EndedResponse {
   readonly id: string;
   readonly status: 'completed' | 'incomplete';
-  readonly output: readonly object[];
+  readonly output: readonly OutputItem[];
 }
 
 export interface ResponsesShapeOptions {
@@ -66,7 +66,8 @@ export class ResponsesShape implements ResponseShape {
 
   failure(error: ApiError): object {
     const { message, code, param } = error;
-    if (this.#events === 0) return this.#numbered({ type: 'error', code, message, param });
+    // The fields are those of OpenAI's reference; the official client throws what it finds in `error`.
+    if (this.#events === 0) return this.#numbered({ type: 'error', code, message, param, ...error.body() });
     const told = { code: errorCode(error), message };
     const response = this.#response({ status: 'failed', output: this.#output.items, error: told });
     return this.#numbered({ type: 'response.failed', response });
@@ -100,7 +101,7 @@ export class ResponsesShape implements ResponseShape {
 
   #response<T extends object>(more: T) {
     const { id, facts } = this.#options;
-    const open = { error: null, incomplete_details: null, completed_at: null, output: [], usage: null };
+    const open = { error: null, incomplete_details: null, completed_at: null, output: [] as const, usage: null };
     return { id, object: 'response', ...facts, ...open, ...more };
   }
 

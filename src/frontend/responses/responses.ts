@@ -8,8 +8,8 @@ import { tokenNames } from '../logprobs.ts';
 import type { ResponseHead } from '../response.ts';
 import type { Endpoint } from '../serve.ts';
 import { thinkingSwitch } from '../thinking.ts';
-import { chatMessages, type Item, Items } from './items.ts';
-import { type EndedResponse, ResponsesShape } from './response-shape.ts';
+import { answered, chatMessages, type Item } from './items.ts';
+import { ResponsesShape } from './response-shape.ts';
 import type { ResponseStore } from './response-store.ts';
 import { parseResponsesRequest, type ResponsesRequest } from './schema.ts';
 
@@ -46,7 +46,7 @@ export function responsesEndpoint(
         now,
         ended(response) {
           if (request.store === false) return;
-          store.put(owner, { response, items: [...items, ...kept(response)] });
+          store.put(owner, { response, items: [...items, ...answered(response.output)] });
         },
       });
       return { plan, shape };
@@ -65,12 +65,6 @@ function earlier(
   if (found !== null) return found.items;
   const message = `There is no response '${id}' to go on with: it was made with "store": false or another key, was deleted, or made room for newer ones. Send the whole conversation as 'input'.`;
   throw badRequest(message, 'previous_response_id', 'previous_response_not_found');
-}
-
-/** What is kept of a response's output. A call that was cut off is none that anybody could answer. */
-function kept({ output }: EndedResponse): Item[] {
-  const whole = output.filter((item) => !('arguments' in item && 'status' in item && item.status === 'incomplete'));
-  return whole.length === 0 ? [] : Items.parse(whole);
 }
 
 function chatOf(request: ResponsesRequest, items: readonly Item[], model: ServedModel): ChatRequest {

@@ -302,30 +302,6 @@ describe('a stream', () => {
       }),
     );
   });
-
-  test('that fails ends with response.failed; what fails before it began has its own status', async () => {
-    const failing = (frames: number) =>
-      servedModel({
-        async *generate(request) {
-          for (let offset = 0; offset < frames; offset++)
-            yield {
-              request: request.request,
-              choice: 0,
-              offset,
-              tokens: [pico.encode('a', false)[0]!],
-              cachedTokens: 0,
-            };
-          throw new Error('broken');
-        },
-      });
-    const early = testApi([failing(0)]);
-    await expect(early.client.responses.create({ ...base, stream: true })).rejects.toMatchObject({ status: 500 });
-    const late = testApi([failing(3)]);
-    const response = await late.client.responses.stream(base).finalResponse();
-    expect(response).toMatchObject({ status: 'failed', error: { code: 'server_error' } });
-    expect(late.internalErrors).toHaveLength(1);
-    await expect(late.client.responses.retrieve(response.id)).rejects.toMatchObject({ status: 404 });
-  });
 });
 
 describe('kept responses', () => {
