@@ -42,6 +42,8 @@ export interface WishedPlace {
 /** All that the bridge needs of the hub that it is part of. */
 export interface BridgeHub {
   readonly models: readonly BridgeModel[];
+  /** Whether requests may go before others (`--scheduling-policy priority`). */
+  readonly priorities: boolean;
   /** Nodes that take requests now, of all roles. */
   nodes(): readonly BridgeNode[];
   /** Calls back after nodes came, went or changed. Returns how to stop it. */
@@ -70,7 +72,7 @@ export interface BridgeWorker {
 
 /** What `generateHandler` (`requests/generate-handler.ts`) makes the handler of a worker's endpoint `generate` of; a worker of role `prefill` answers as prefill workers do. */
 export interface GenerateDeps {
-  readonly hub: Pick<BridgeHub, 'generate'>;
+  readonly hub: Pick<BridgeHub, 'generate' | 'priorities'>;
   readonly worker: BridgeWorker;
   readonly log: Logger;
 }

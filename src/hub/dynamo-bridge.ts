@@ -18,7 +18,7 @@ export type { Bridge, BridgeConfig };
 
 /** What a bridge gets of the hub that starts it. */
 export interface HubForBridge {
-  readonly config: Pick<HubConfig, 'chatTemplate' | 'blockSize'>;
+  readonly config: Pick<HubConfig, 'chatTemplate' | 'blockSize' | 'priorities'>;
   readonly folders: readonly ModelFolder[];
   /** Of the folders, as the API serves them. */
   readonly models: readonly ServedModel[];
@@ -56,6 +56,7 @@ async function bridgeHub({ config, folders, models, registry, index }: HubForBri
   }
   return {
     models: bridged,
+    priorities: config.priorities,
     nodes: () =>
       models.flatMap(({ name }) =>
         [...registry.ready(name), ...registry.prefillers(name)].flatMap(({ id, card }): BridgeNode[] =>

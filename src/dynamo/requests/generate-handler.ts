@@ -27,7 +27,7 @@ export function generateHandler({ hub, worker, log }: GenerateDeps): Handler {
       ...model.served,
       backend: { generate: (asked, aborted) => hub.generate(model.served.name, asked, place, aborted) },
     };
-    const { plan, withText, logprobs } = planRequest(request, served);
+    const { plan, withText, logprobs } = planRequest(request, served, hub.priorities);
     const names = withText ? tokenNames(served.tokenizer, false) : null;
     const form = { indexed: plan.n > 1, logprobs, names };
     const { deltas, tally } = generation(plan, new RouteReport(ANYWHERE), signal);

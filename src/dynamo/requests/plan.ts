@@ -26,8 +26,8 @@ export interface RequestPlan {
 /** Enough of a prompt's end to see a mark of reasoning in. */
 const LAST_TOKENS = 64;
 
-/** Plans a request for a model; what computes is `backend`. Throws `ApiError` 400. */
-export function planRequest(request: PreprocessedRequest, model: ServedModel): RequestPlan {
+/** Plans a request for a model; priorities: whether requests may go before others. Throws `ApiError` 400. */
+export function planRequest(request: PreprocessedRequest, model: ServedModel, priorities: boolean): RequestPlan {
   const { token_ids: ids, stop_conditions, sampling_options, output_options, routing } = request;
   const { max_tokens, stop_token_ids: own = [], stop_token_ids_hidden: hidden = [], ...stops } = stop_conditions;
   const { n = 1, best_of = n, guided_decoding: _, ...sampling } = sampling_options;
@@ -64,7 +64,8 @@ export function planRequest(request: PreprocessedRequest, model: ServedModel): R
     n,
     output: outputOptions(fields, model),
     cacheSalt: routing.cache_salt,
-    priority: undefined,
+    // Where all are served in turn, it is a word for Dynamo's own router.
+    priority: priorities ? routing.priority : undefined,
     heldTo: heldTo(request, model),
   };
   return { plan, withText, logprobs: output_options.logprobs !== undefined };

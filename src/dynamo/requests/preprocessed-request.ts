@@ -2,7 +2,7 @@ import * as z from 'zod';
 import { dropNulls } from '../../frontend/drop-nulls.ts';
 import { structuredFields } from '../../frontend/grammar/structured-output.ts';
 import { parseFields, sharedFields } from '../../frontend/request-fields.ts';
-import { MAX_IDS } from '../../protocol/generate.ts';
+import { MAX_IDS, Priority } from '../../protocol/generate.ts';
 import { MAX_TOP_LOGPROBS, TokenId } from '../../protocol/sampling.ts';
 
 /** A part of the body of which every field is known: one that is not, and is not null, is refused by name. */
@@ -65,6 +65,10 @@ const PreprocessedRequest = z.object({
     z.object({
       dp_rank: z.number().int().min(0).optional(),
       cache_salt: sharedFields.cache_salt,
+      // Higher goes first in Dynamo, lower here.
+      priority: Priority.transform((priority) => 0 - priority)
+        .pipe(Priority)
+        .optional(),
       lora_name: refused('LoRA adapters are not served through Dynamo'),
     }),
   ),
