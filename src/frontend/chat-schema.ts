@@ -40,30 +40,43 @@ export const CallArguments = z.string().transform((text, context) => {
   }
 });
 
-const ToolCall = z.strictObject({
-  id: z.string().max(256).optional(),
-  type: z.literal('function').default('function'),
-  function: z.strictObject({
-    name: z.string().min(1).max(256),
-    arguments: CallArguments,
-  }),
-});
+// Clients send answers back as they have them: `index`, `parsed` and `parsed_arguments` are what OpenAI's helpers add to
+// them, copies that templates must not see.
+const ToolCall = z
+  .strictObject({
+    index: z.int().min(0).optional(),
+    id: z.string().max(256).optional(),
+    type: z.literal('function').default('function'),
+    function: z.strictObject({
+      name: z.string().min(1).max(256),
+      arguments: CallArguments,
+      parsed_arguments: z.unknown().optional(),
+    }),
+  })
+  .transform(({ id, type, function: { name, arguments: values } }) => ({
+    ...(id !== undefined && { id }),
+    type,
+    function: { name, arguments: values },
+  }));
 
 const Message = z.preprocess(
   dropNulls,
   z.discriminatedUnion('role', [
     z.strictObject({ role: z.enum(['system', 'developer', 'user']), content: Content, name: Name }),
-    z.strictObject({
-      role: z.literal('assistant'),
-      content: Content.default(''),
-      name: Name,
-      tool_calls: z.array(ToolCall).max(MAX_TOOLS).optional(),
-      reasoning_content: z.string().optional(),
-      // vLLM's newer name of the same.
-      reasoning: z.string().optional(),
-      // A client sends answers back as it got them: OpenAI's have these, empty.
-      annotations: z.array(z.never()).optional(),
-    }),
+    z
+      .strictObject({
+        role: z.literal('assistant'),
+        content: Content.default(''),
+        name: Name,
+        tool_calls: z.array(ToolCall).max(MAX_TOOLS).optional(),
+        reasoning_content: z.string().optional(),
+        // vLLM's newer name of the same.
+        reasoning: z.string().optional(),
+        // OpenAI's own answers have these, empty.
+        annotations: z.array(z.never()).optional(),
+        parsed: z.unknown().optional(),
+      })
+      .transform(({ annotations, parsed, ...message }) => message),
     z.strictObject({
       role: z.literal('tool'),
       content: Content,

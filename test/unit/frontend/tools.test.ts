@@ -182,6 +182,27 @@ describe('tool calls, by the official client', () => {
     expect(streamed.tool_calls).toMatchObject([{ function: { name: 'now' } }]);
   });
 
+  test("answers go back as clients have them; templates do not see what clients' helpers added", async () => {
+    const tokenizerConfig = { ...Object(PICO_FILES.tokenizerConfig), chat_template: '{{ messages | tojson }}' };
+    const tokenizer = loadChatTokenizer({ ...PICO_FILES, tokenizerConfig });
+    const { backend, client } = api(saying('So be it.'), {
+      tokenizer,
+      parsers: { toolCalls: 'hermes', reasoning: null },
+    });
+    const call = { type: 'function' as const, id: 'a', function: { name: 'now', arguments: '{"zone": 1}' } };
+    const plain = { role: 'assistant' as const, content: 'Let me see.', tool_calls: [call] };
+    const helped = {
+      ...{ ...plain, refusal: null, annotations: [], parsed: { text: 'Let me see.' } },
+      tool_calls: [{ ...call, index: 0, function: { ...call.function, parsed_arguments: { zone: 1 } } }],
+    };
+    const result = { role: 'tool' as const, tool_call_id: 'a', content: '12:00' };
+    for (const answer of [plain, helped])
+      await client.chat.completions.create({ ...asked, messages: [...base.messages, answer, result] });
+    const [first, second] = backend.requests.map(promptText);
+    expect(first).toContain('{"name": "now", "arguments": {"zone": 1}}');
+    expect(second).toBe(first);
+  });
+
   test('each of n choices has its own', async () => {
     const texts = [WEATHER, 'No need.', `${NOW}\n${NOW}`];
     const script = {
