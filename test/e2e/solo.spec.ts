@@ -4,8 +4,12 @@ import { serve } from '@hono/node-server';
 import { serveStatic } from '@hono/node-server/serve-static';
 import type { Page } from '@playwright/test';
 import { Hono } from 'hono';
+import type OpenAI from 'openai';
+import { keepWorkers } from './client.ts';
+import { expectConversations } from './conversations.ts';
 import { dropFiles } from './drop-files.ts';
 import { BROWSER, expect, expectStage, ROOT, test } from './fixture.ts';
+import { soloClient } from './solo-client.ts';
 
 test.use(BROWSER);
 
@@ -43,6 +47,19 @@ async function expectPico(page: Page): Promise<void> {
   await expect(answer).toContainText('I am Pico');
 }
 
+/** The API inside the page is the hub's: chat with reasoning and tools, tokens of a text and back, refusals. */
+async function expectApi(client: OpenAI): Promise<void> {
+  await expectConversations(client);
+  const post = <T>(path: string, body: object) => client.post<T>(new URL(path, client.baseURL).href, { body });
+  const { tokens, count } = await post<{ tokens: number[]; count: number }>('/tokenize', { prompt: 'Who are you?' });
+  expect(tokens).toHaveLength(count);
+  expect(await post('/detokenize', { tokens })).toEqual({ prompt: 'Who are you?' });
+  const answer = { model: 'quire-pico', prompt: tokens, max_tokens: 1, echo: true };
+  expect((await client.completions.create(answer)).choices[0]!.text).toMatch(/^Who are you\?/);
+  const refused = await client.completions.create({ ...answer, suffix: 'x' }).catch((error: unknown) => error);
+  expect(refused).toMatchObject({ status: 400, param: 'suffix' });
+}
+
 /** Drops the files of a folder, some of them with other contents. */
 async function drop(page: Page, folder: string, change: Record<string, string> = {}): Promise<void> {
   const names = (await readdir(folder)).filter((name) => !(name in change));
@@ -52,12 +69,14 @@ async function drop(page: Page, folder: string, change: Record<string, string> =
   await dropFiles(page, [...contents, ...changed]);
 }
 
-test('the solo build chats from a sub-path of a plain file server, with no hub', async ({ page }) => {
+test('the solo build chats from a sub-path of a plain file server, with no hub', async ({ page, context }) => {
   const server = await serveSolo();
   try {
+    await keepWorkers(context);
     await page.goto(server.url);
     await expectStage(page, 'ready');
     await expectPico(page);
+    await expectApi(soloClient(page));
     // A browser asks for an icon by itself.
     const outside = (line: string) => !line.startsWith(`GET ${SUB_PATH}/`) && line !== 'GET /favicon.ico';
     expect(server.asked.filter(outside)).toEqual([]);
