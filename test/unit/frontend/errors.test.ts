@@ -345,7 +345,7 @@ describe('the backend fails', () => {
 
 describe('routes', () => {
   test.each([
-    ['POST', '/v1/embeddings'],
+    ['POST', '/v1/images/generations'],
     ['GET', '/v1/'],
   ])('%s %s is a 404 in the same shape', async (method, path) => {
     const response = await api().fetch(path, { method });
