@@ -17,6 +17,8 @@ const OutputText = z.strictObject({
   text: z.string(),
   annotations: z.array(z.never()).optional(),
   logprobs: z.array(z.unknown()).optional(),
+  // A copy that the official client's helpers add.
+  parsed: z.unknown().optional(),
 });
 
 function textOf<T extends { readonly text: string }>(part: z.ZodType<T>) {
@@ -46,6 +48,7 @@ const Item = z.preprocess(
         call_id: Id,
         name: Id,
         arguments: CallArguments,
+        parsed_arguments: z.unknown().optional(),
       }),
       z.strictObject({
         ...given,

@@ -124,6 +124,27 @@ describe('a page without a hub', () => {
     expect(body.choices[0]?.token_ids).toEqual([0, 1, 2, 3, 4].map((offset) => (first + offset * 13) % 4096));
   });
 
+  test('answers responses and messages too, and keeps a response to go on with', async () => {
+    const { engines, node } = setUp();
+    await node.start();
+    const ask = async (path: string, body: object) => {
+      const init = { method: 'POST', headers: { 'content-type': 'application/json' } };
+      const asked = { model: manifest.name, ...body };
+      const request = new Request(`http://solo.invalid/v1/${path}`, { ...init, body: JSON.stringify(asked) });
+      return (await (await node.fetch(request)).json()) as { id: string };
+    };
+    const ticking = setInterval(() => engines[0]?.step(), 1);
+    const first = await ask('responses', { input: 'Hi', max_output_tokens: 3 });
+    expect(first).toMatchObject({ object: 'response', status: 'incomplete', usage: { output_tokens: 3 } });
+    const next = await ask('responses', { input: 'And?', previous_response_id: first.id, max_output_tokens: 3 });
+    expect(next).toMatchObject({ previous_response_id: first.id, usage: { output_tokens: 3 } });
+    const messages = [{ role: 'user', content: 'Hi' }];
+    const message = await ask('messages', { messages, max_tokens: 3 });
+    expect(message).toMatchObject({ type: 'message', stop_reason: 'max_tokens', usage: { output_tokens: 3 } });
+    clearInterval(ticking);
+    await node.leave();
+  });
+
   test('takes block size, hash and default sampling from its own address: there is no hub to ask', async () => {
     const query = '?block-size=32&prefix-caching-hash-algo=sha256&generation-config=vllm';
     const { engines, offers, node } = setUp(undefined, { query });
