@@ -4,6 +4,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import * as z from 'zod';
 import { BROWSER, expect, ROOT, test } from './fixture.ts';
+import { printedByPython, pythonOrSkip } from './python-clients.ts';
 import { sharedNode } from './shared-node.ts';
 
 test.use(BROWSER);
@@ -12,8 +13,8 @@ const FOLDER = path.join(ROOT, 'examples');
 const node = sharedNode();
 
 /** What a program of `examples/` prints, in lines; it must end with 0. */
-async function printed(program: string): Promise<string[]> {
-  const env = { ...process.env, OPENAI_BASE_URL: `${node.url}/v1` };
+async function printed(program: string, { url } = node): Promise<string[]> {
+  const env = { ...process.env, OPENAI_BASE_URL: `${url}/v1` };
   const { stdout } = await promisify(execFile)(process.execPath, [path.join(FOLDER, program)], { env });
   return stdout.trim().split('\n');
 }
@@ -30,7 +31,7 @@ function promised(program: string): string[] {
 const shape = (line: string) => line.replaceAll(/\d+(\.\d+)?/g, 'N');
 
 test('every program of the folder is tried here, and told of in its README', () => {
-  const tried = ['chat.mjs', 'many-clients.mjs', 'structured-output.mjs', 'tools-loop.mjs'];
+  const tried = ['chat.mjs', 'embeddings.mjs', 'many-clients.mjs', 'structured-output.mjs', 'tools-loop.mjs'];
   expect(readdirSync(FOLDER).filter((name) => name.endsWith('.mjs'))).toEqual(tried);
   for (const program of tried) expect(promised(program).length).toBeGreaterThan(1);
 });
@@ -80,4 +81,23 @@ test('many-clients.mjs: 32 answers come of steps that compute many at once', asy
   // A step for each token of one answer after the other would be as many steps as tokens.
   expect(steps).toBeLessThan(tokens! / 4);
   expect(batch).toBeGreaterThan(4);
+});
+
+test.describe('a model for embeddings', () => {
+  const pooling = sharedNode({ pooler: { runner: 'pooling', config: {} } });
+
+  test('embeddings.mjs: the nearest come first, and nearest is what differs in a word', async () => {
+    const lines = await printed('embeddings.mjs', pooling);
+    expect(lines.map(shape)).toEqual(promised('embeddings.mjs').map(shape));
+    const ranked = lines.slice(2).map((line) => Number(line.split(' ')[0]));
+    expect(ranked).toEqual(ranked.toSorted((a, b) => b - a));
+    expect(ranked.every((near) => near > -1 && near < 1)).toBe(true);
+    expect(lines[2]).toContain('Where does Nora live?');
+  });
+
+  test('the official Python client reads them', async () => {
+    const api = `${pooling.url}/v1`;
+    const lines = await printedByPython(await pythonOrSkip(), 'test/e2e/python-client.py', api, api, 'embeddings');
+    expect(lines).toEqual(['ok embeddings']);
+  });
 });

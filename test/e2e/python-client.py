@@ -1,9 +1,10 @@
 """
-What a hub of quire-pico, whose API is at the address of the first argument, answers to the official Python client.
+What a hub of quire-pico answers to the official Python client: `python-client.py ADDRESS_OF_THE_API CHECK...`
 Prints a line for each check: `ok NAME`, or `failed NAME` and why.
 """
 
 import asyncio
+import math
 import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -184,21 +185,32 @@ def many_at_once():
     assert right == [True] * 4, right
 
 
-CHECKS = [
-    chat, streams, reasoning, tools, forced_calls, structured_output,
-    completions, chat_logprobs, seeds, errors, models_and_ids, many_at_once,
-]  # fmt: skip
-
-
-def outcome(check) -> str:
+def embeddings():
+    """Of a hub with --runner pooling."""
+    texts = ["Where does Mia live?", "A lemon is yellow.", "Where does Mia live?"]
+    answer = client.embeddings.create(model=MODEL, input=texts)
+    assert [each.index for each in answer.data] == [0, 1, 2] and answer.usage.prompt_tokens > 3, answer
+    first, other, again = [each.embedding for each in answer.data]
+    assert len(first) == 256 and abs(math.hypot(*first) - 1) < 1e-5 and first == again != other, answer
+    plain = client.embeddings.create(model=MODEL, input=texts[0], encoding_format="float").data[0].embedding
+    assert max(abs(a - b) for a, b in zip(first, plain)) < 1e-7, (first, plain)
     try:
-        check()
+        client.chat.completions.create(**SUM)
+    except openai.BadRequestError as error:
+        assert "is an embedding model" in error.message, error
+    else:
+        raise AssertionError("an embedding model chatted")
+
+
+def outcome(name: str) -> str:
+    try:
+        globals()[name]()
     except Exception:
-        return f"failed {check.__name__}: {traceback.format_exc()}"
-    return f"ok {check.__name__}"
+        return f"failed {name}: {traceback.format_exc()}"
+    return f"ok {name}"
 
 
 # All at once: the page computes them in one batch.
-with ThreadPoolExecutor(len(CHECKS)) as pool:
-    for line in pool.map(outcome, CHECKS):
+with ThreadPoolExecutor(16) as pool:
+    for line in pool.map(outcome, sys.argv[2:]):
         print(line)

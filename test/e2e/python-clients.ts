@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { ROOT } from './fixture.ts';
+import { ROOT, test } from './fixture.ts';
 
 /** The release of OpenAI's Python client that the API is held against. */
 const OPENAI = '3.54.0';
@@ -16,7 +16,7 @@ const PYTHON = path.join(FOLDER, process.platform === 'win32' ? 'Scripts/python.
  * Path of a Python with that client, in an environment of its own that the first call makes; that takes Python 3.10 or newer
  * and PyPI. Throws an `Error` of one line where one of them is missing.
  */
-export async function installPythonClients(): Promise<string> {
+async function installPythonClients(): Promise<string> {
   // Of an installation that broke off the package that was asked for is missing: pip does it last.
   if ((await said(PYTHON, 'from importlib.metadata import version; print(version("openai"))')) === OPENAI)
     return PYTHON;
@@ -34,6 +34,30 @@ export async function installPythonClients(): Promise<string> {
     throw new Error(`openai ${OPENAI} could not be installed (${reason})`, { cause: error });
   }
   return PYTHON;
+}
+
+/** The same for tests: where it cannot be had they are skipped, and the output says why. */
+export async function pythonOrSkip(): Promise<string> {
+  try {
+    return await installPythonClients();
+  } catch (error) {
+    const reason = `No test of the Python client: ${(error as Error).message}.`;
+    console.log(reason);
+    test.skip(true, reason);
+    throw error;
+  }
+}
+
+/** The lines that a program with these clients prints; it must end with 0. */
+export async function printedByPython(
+  python: string,
+  program: string,
+  api: string,
+  ...args: string[]
+): Promise<string[]> {
+  const env = { ...process.env, OPENAI_BASE_URL: api, PYTHONUTF8: '1' };
+  const { stdout } = await run(python, [path.join(ROOT, program), ...args], { env });
+  return stdout.trim().split('\n');
 }
 
 const run = promisify(execFile);

@@ -1,38 +1,24 @@
-import { execFile } from 'node:child_process';
-import path from 'node:path';
-import { promisify } from 'node:util';
-import { BROWSER, expect, ROOT, test } from './fixture.ts';
-import { installPythonClients } from './python-clients.ts';
+import { BROWSER, expect, test } from './fixture.ts';
+import { printedByPython, pythonOrSkip } from './python-clients.ts';
 import { sharedNode } from './shared-node.ts';
 
 test.use(BROWSER);
 
 let python = '';
 test.beforeAll(async () => {
-  try {
-    python = await installPythonClients();
-  } catch (error) {
-    const reason = `The tests of the Python client are skipped: ${(error as Error).message}.`;
-    console.log(reason);
-    test.skip(true, reason);
-  }
+  python = await pythonOrSkip();
 });
 const node = sharedNode();
+const printed = (program: string, ...args: string[]) => printedByPython(python, program, `${node.url}/v1`, ...args);
 
-/** The lines that a program prints; it must end with 0. */
-async function printed(program: string, ...args: string[]): Promise<string[]> {
-  const env = { ...process.env, OPENAI_BASE_URL: `${node.url}/v1`, PYTHONUTF8: '1' };
-  const { stdout } = await promisify(execFile)(python, [path.join(ROOT, program), ...args], { env });
-  return stdout.trim().split('\n');
-}
+const CHECKS = [
+  ...['chat', 'streams', 'reasoning', 'tools', 'forced_calls', 'structured_output'],
+  ...['completions', 'chat_logprobs', 'seeds', 'errors', 'models_and_ids', 'many_at_once'],
+];
 
 test('the official Python client: chat, streams, tools, schemas, logprobs, errors', async () => {
-  expect(await printed('test/e2e/python-client.py', `${node.url}/v1`)).toEqual(
-    [
-      ...['chat', 'streams', 'reasoning', 'tools', 'forced_calls', 'structured_output'],
-      ...['completions', 'chat_logprobs', 'seeds', 'errors', 'models_and_ids', 'many_at_once'],
-    ].map((name) => `ok ${name}`),
-  );
+  const lines = await printed('test/e2e/python-client.py', `${node.url}/v1`, ...CHECKS);
+  expect(lines).toEqual(CHECKS.map((name) => `ok ${name}`));
 });
 
 test('chat.py and structured_output.py: right answers, and the form whatever the model was told', async () => {
