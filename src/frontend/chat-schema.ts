@@ -157,17 +157,8 @@ export function parseChatRequest(body: unknown): ChatRequest {
 
 /** Throws `ApiError` 400 where tools and `tool_choice` contradict each other. */
 export function checkToolChoice({ tools = [], tool_choice: choice = 'auto' }: ChatRequest): void {
-  if (choice !== 'auto' && choice !== 'none') {
-    if (tools.length === 0) throw badRequest("'tool_choice' needs 'tools' to choose from.", 'tool_choice');
-    return;
-  }
-  const strict = tools.findIndex((tool) => tool.function.strict === true);
-  if (strict < 0) return;
-  const field = `tools[${strict}].function.strict`;
-  throw badRequest(
-    `'${field}' needs calls that are forced: arguments are held to their schema with 'tool_choice': "required" or a function, and with no other. Send one of them, or leave 'strict' out.`,
-    field,
-  );
+  if (choice === 'auto' || choice === 'none' || tools.length > 0) return;
+  throw badRequest("'tool_choice' needs 'tools' to choose from.", 'tool_choice');
 }
 
 /** Throws `ApiError` 400 where a request wants its last message to be gone on with and that cannot be. */

@@ -201,7 +201,6 @@ it('forced calls are grammars of the parameters, and come back as calls', async 
   });
   expect(node.of('generate')[0]?.generate.grammar).toContain('parameters');
   const refused = (more: object) => client.chat.completions.create({ ...base, tools, ...more } as never);
-  await expect(refused({})).rejects.toMatchObject({ status: 400, param: 'tools[0].function.strict' });
   await expect(refused({ tool_choice: 'required', response_format: { type: 'json_object' } })).rejects.toMatchObject({
     status: 400,
     param: 'response_format',

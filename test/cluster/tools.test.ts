@@ -1,5 +1,7 @@
 import OpenAI from 'openai';
+import { zodFunction } from 'openai/helpers/zod';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { z } from 'zod';
 import type { Hub } from '../../src/hub/hub.ts';
 import type { GenerateRequest } from '../../src/protocol/generate.ts';
 import { picoTokenizer } from '../support/pico-tokenizer.ts';
@@ -63,6 +65,28 @@ it.each([false, true])('a loop of tools by the official client, streamed: %s', a
   const prompts = node.of('generate').map(({ generate }) => textOf(generate));
   expect(prompts).toHaveLength(2);
   expect(prompts[1]).toContain(`<|im_start|>assistant\n${CALL}`);
+});
+
+it("takes tools as the official client's helpers make them, strict ones", async () => {
+  await ScriptedNode.join(hub.url, { reply });
+  const asked: unknown[] = [];
+  const Weather = z.object({ city: z.string(), days: z.array(z.unknown()) });
+  const runner = client.chat.completions.runTools({
+    model: 'quire-pico',
+    messages: [{ role: 'user', content: 'Weather in Łódź?' }],
+    tools: [
+      zodFunction({
+        name: 'get_weather',
+        parameters: Weather,
+        function: (args) => {
+          asked.push(args);
+          return 'sunny';
+        },
+      }),
+    ],
+  });
+  expect(await runner.finalContent()).toBe('It is sunny.');
+  expect(asked).toEqual([{ city: 'Łódź', days: [1, { hour: null }] }]);
 });
 
 it('parts reasoning and calls of several streams at once, two choices each', async () => {

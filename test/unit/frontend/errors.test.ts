@@ -158,7 +158,6 @@ describe('fields', () => {
     [{ structured_outputs: { json: '{' } }, 'structured_outputs.json'],
     [{ structured_outputs: { structural_tag: 'x' } }, 'structured_outputs.structural_tag'],
     [{ guided_choice: [] }, 'guided_choice'],
-    [{ tools: [{ type: 'function', function: { name: 'f', strict: true } }] }, 'tools[0].function.strict'],
     [{ tool_choice: 'required' }, 'tool_choice'],
     [{ store: true }, 'store'],
     [{ chat_template_kwargs: { messages: [] } }, 'chat_template_kwargs'],

@@ -332,7 +332,6 @@ test.each<[Record<string, unknown>, string]>([
   [{ thinking: { type: 'between_tools' } }, 'thinking.type'],
   [{ tools: [{ type: 'bash_20250124', name: 'bash' }] }, 'tools[0].type'],
   [{ tools: [{ name: 'a' }] }, 'tools[0].input_schema'],
-  [{ tools: [{ ...tools[0], strict: true }] }, 'tools[0].strict'],
   [{ tool_choice: { type: 'any' } }, 'tool_choice'],
   [
     { tools: [{ name: 'a', input_schema: { type: 'array', minItems: -1 } }], tool_choice: { type: 'any' } },

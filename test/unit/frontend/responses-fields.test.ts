@@ -22,7 +22,6 @@ test.each<[Record<string, unknown>, string]>([
   [{ text: { verbosity: 'low' } }, 'text.verbosity'],
   [{ text: { format: { type: 'json_schema', name: 'a', schema: { type: 'string', minLength: -1 } } } }, 'text.format'],
   [{ tools: [{ type: 'web_search' }] }, 'tools[0].type'],
-  [{ tools: [{ ...tool, strict: true }] }, 'tools[0].strict'],
   [{ tools, tool_choice: { type: 'allowed_tools', mode: 'auto', tools: [] } }, 'tool_choice.type'],
   [{ tool_choice: 'required' }, 'tool_choice'],
   [
