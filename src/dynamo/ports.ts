@@ -114,7 +114,7 @@ export type Handler = (body: unknown, reply: Reply, signal: AbortSignal) => Prom
 export interface RequestObserver {
   /** A frame of so many bytes was taken. */
   began(bytes: number): void;
-  /** Bytes that went to the frontend. */
+  /** Bytes that went to the frontend: once, before `ended`. */
   sent(bytes: number): void;
   /** Once for each `began`. seconds: since the frame came. */
   ended(outcome: 'success' | 'error' | 'cancelled', seconds: number): void;

@@ -26,8 +26,6 @@ export interface CallHomeOptions {
   readonly home: CallHome;
   readonly codec: Codec;
   readonly times: CallHomeTimes;
-  /** Told of bytes that go to the frontend. */
-  readonly sent: (bytes: number) => void;
   readonly log: Logger;
 }
 
@@ -57,6 +55,7 @@ export class AnswerStream implements Reply {
   readonly #options: CallHomeOptions;
   readonly #abort = new AbortController();
   #accepted = false;
+  #bytes = 0;
   #outcome: Outcome | null = null;
 
   constructor(socket: Socket, options: CallHomeOptions) {
@@ -80,6 +79,11 @@ export class AnswerStream implements Reply {
   /** null while it goes on. */
   get outcome(): Outcome | null {
     return this.#outcome;
+  }
+
+  /** That were given to the connection. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   accept(): void {
@@ -193,7 +197,7 @@ export class AnswerStream implements Reply {
 
   /** False when the frontend shall read first. */
   #write(message: Buffer): boolean {
-    this.#options.sent(message.length);
+    this.#bytes += message.length;
     return this.#socket.write(message);
   }
 }

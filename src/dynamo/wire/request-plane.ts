@@ -162,8 +162,7 @@ class Plane implements RequestPlane {
     observer?.began(body.length);
     let answer: AnswerStream;
     try {
-      const sent = (bytes: number) => observer?.sent(bytes);
-      answer = await callHome({ home, codec, times: this.#limits, sent, log });
+      answer = await callHome({ home, codec, times: this.#limits, log });
     } catch (error) {
       const message = 'a request of Dynamo is not answered: its frontend does not take the connection';
       log.warn({ err: error, ...home }, message);
@@ -173,6 +172,7 @@ class Plane implements RequestPlane {
     this.#answers.add(answer);
     if (this.#closing) shutDown(answer);
     else await handle(handler, () => codec.decode(body), answer, log);
+    observer?.sent(answer.bytes);
     ended(answer.outcome ?? 'error');
     await answer.closed;
     this.#answers.delete(answer);

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { describe, expect, it, vi } from 'vitest';
-import type { Handler } from '../../../src/dynamo/ports.ts';
+import type { Handler, RequestObserver } from '../../../src/dynamo/ports.ts';
 import { Incoming } from '../../../src/dynamo/wire/incoming.ts';
 import { requestFrames } from '../../../src/dynamo/wire/request-frame.ts';
 import { readTwoPart, writeTwoPart } from '../../../src/dynamo/wire/two-part.ts';
@@ -23,7 +23,13 @@ describe('an answer', () => {
   it('is, byte for byte, the one that a frontend of Dynamo accepted', async () => {
     const { plane, frontend } = await start();
     const seen: unknown[] = [];
-    plane.serve(chatRequest.path, async (body, reply) => {
+    const told: unknown[] = [];
+    const observer: RequestObserver = {
+      began: () => {},
+      sent: (bytes) => told.push(bytes),
+      ended: (outcome) => told.push(outcome),
+    };
+    const handler: Handler = async (body, reply) => {
       seen.push(body);
       reply.accept();
       for (const token of [401, 79, 40, 69, 401, 79, 40]) await reply.item({ token_ids: [token] });
@@ -33,12 +39,14 @@ describe('an answer', () => {
         completion_usage: { prompt_tokens: 10, completion_tokens: 8, total_tokens: 18, prompt_tokens_details },
       });
       reply.end();
-    });
+    };
+    plane.serve(chatRequest.path, handler, observer);
     frontend.requests.write(chatFrame(frontend.home));
     const answer = await (await frontend.next()).bytes();
     expect(answer.toString('hex')).toBe(Buffer.concat(chatAnswer).toString('hex'));
     expect(seen).toEqual([chatRequest.body]);
     expect(await frontend.acks.first(1)).toEqual(['']);
+    expect(told).toEqual([answer.length, 'success']);
   });
 
   it('is in the codec of its request, with ids of 64 bits both ways', async () => {
