@@ -1,7 +1,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { readModelSpec } from '../../src/engine/model/read-spec.ts';
 import type { Pooling, PoolingType } from '../../src/protocol/pooling.ts';
+import { folderFiles } from '../support/folder-files.ts';
+import { adapterFiles, mergedFiles, randomAdapter } from '../support/lora-adapter.ts';
 import { WholeReference } from '../support/whole-reference.ts';
-import { type Collected, PICO, reference, TestEngine, type TestEngineOptions } from './test-engine.ts';
+import { type Collected, oracle, PICO, reference, TestEngine, type TestEngineOptions } from './test-engine.ts';
 
 const HIDDEN = 256;
 const cpu = new WholeReference(PICO);
@@ -117,6 +120,56 @@ describe('embeddings are bit for bit those of each prompt alone', () => {
       const whole = Math.floor((prompt.length - 1) / 16) * 16;
       expect(cached[i]).toBe(type === 'LAST' ? whole : 0);
     }
+  });
+});
+
+describe('of other models', () => {
+  const SMALL: TestEngineOptions = { pools: true, numGpuBlocksOverride: 64, maxNumSeqs: 4 };
+  const IDS = Array.from({ length: 45 }, (_, i) => (i * 31 + 7) % 90);
+  let engine: TestEngine;
+  afterEach(() => engine.close());
+
+  test.each(['llama', 'gemma3'])('%s: what float64 gives, and no head on the GPU', async (name) => {
+    const other = new WholeReference(oracle(name));
+    const dimensions = other.spec.hiddenSize;
+    engine = await TestEngine.create({ ...SMALL, folder: oracle(name) });
+    expect(engine.buffersOf.has('lmHead')).toBe(false);
+    const rows = other.normed(IDS);
+    const last = await embed(engine, IDS, { dimensions });
+    expect(difference(last.embedding!, rows.at(-1)!)).toBeLessThan(5e-4);
+    const mean = await embed(engine, IDS, { dimensions, type: 'MEAN' });
+    const wanted = rows.reduce((sum, row) => sum.map((value, d) => value + row[d]!)).map((value) => value / IDS.length);
+    expect(difference(mean.embedding!, wanted)).toBeLessThan(5e-4);
+  });
+
+  test('through a LoRA adapter: what weights with its product added to them give, beside prompts that go through none', async () => {
+    const folder = oracle('qwen3');
+    const adapter = randomAdapter(await readModelSpec(folderFiles(folder)), { seed: 1 });
+    const spec = await readModelSpec(folderFiles(folder), true);
+    const pooling: Pooling = { type: 'MEAN', normalize: true, dimensions: spec.hiddenSize };
+    const ask = async (from: TestEngine, loraName?: string) =>
+      (await from.generate(IDS, { maxTokens: 1 }, 1, undefined, loraName, { pooling }))[0]!.embedding!;
+    engine = await TestEngine.create({ ...SMALL, files: mergedFiles(folder, adapter) });
+    const merged = await ask(engine);
+    await engine.close();
+    engine = await TestEngine.create({ ...SMALL, folder, maxLoras: 2, maxLoraRank: 8 });
+    const plain = await ask(engine);
+    await engine.engine.loras!.load('tuned', adapterFiles(adapter));
+    const [beside, tuned] = await Promise.all([ask(engine), ask(engine, 'tuned')]);
+    expect(beside).toEqual(plain);
+    expect(engine.engine.steps().some(({ loraRows, rows }) => loraRows > 0 && loraRows < rows)).toBe(true);
+    expect(difference(tuned, Float64Array.from(merged))).toBeLessThan(2e-3);
+    expect(difference(plain, Float64Array.from(merged))).toBeGreaterThan(0.02);
+  });
+
+  test('after sleep, bit for bit as before', async () => {
+    engine = await TestEngine.create({ ...SMALL, folder: oracle('qwen3') });
+    const { hiddenSize } = engine.engine.info;
+    const ask = async () => (await embed(engine, IDS, { type: 'MEAN', dimensions: hiddenSize })).embedding;
+    const before = await ask();
+    const { wake } = await engine.sleep(1);
+    await wake();
+    expect(await ask()).toEqual(before);
   });
 });
 

@@ -171,12 +171,13 @@ class Fetching {
     return weights;
   }
 
-  /** Of a sentence-transformers model: what its pooling module is like. It is added to `here`. */
+  /** Of a sentence-transformers model: what its pooling module is like, also where nobody asks now, since the folder is kept. It is added to `here`. */
   private async bringPooling(here: { path: string; location: string }[], { pooler }: ServingNeeds): Promise<void> {
-    const modules = pooler.runner === 'generate' ? undefined : await readModelFile(here, MODULES);
+    const modules = await readModelFile(here, MODULES);
     if (modules === undefined) return;
-    const { folder } = pooledModules(modules);
-    for (const file of await filesOf(this.client, this.ref.id, this.commit, folder)) {
+    const folder = pooler.runner === 'generate' ? folderOrNull(modules) : pooledModules(modules).folder;
+    const files = folder === null ? [] : await filesOf(this.client, this.ref.id, this.commit, folder);
+    for (const file of files) {
       if (!isModelFile(file.path)) continue;
       await this.bring(file, () => {});
       here.push({ path: file.path, location: path.join(this.folder, file.path) });
@@ -196,6 +197,15 @@ class Fetching {
     throw new Error(
       `${bytes(needed)} of weights are still to come into ${this.folder}, and its disk has ${bytes(free)} free. Free some, or name another folder with --download-dir.`,
     );
+  }
+}
+
+/** null where they are none that is computed here. */
+function folderOrNull(modules: unknown): string | null {
+  try {
+    return pooledModules(modules).folder;
+  } catch {
+    return null;
   }
 }
 

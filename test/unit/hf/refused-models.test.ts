@@ -29,6 +29,16 @@ test('a model for embeddings comes with what its folder says of pooling', async 
   expect(read.files.map(({ path }) => path)).toContain('1_Pooling/config.json');
 });
 
+test('the same that is fetched for its text is there for embeddings later', async () => {
+  sentenceTransformer({ pooling_mode_lasttoken: true });
+  const generate = { ...NEEDS, pooler: { runner: 'generate', config: null } } as const;
+  const { folder, hashes } = await fetchTiny({ needs: generate });
+  const read = (needs: Parameters<typeof readModelFolder>[1]) =>
+    readModelFolder({ folder, servedName: 'tiny', hashes }, needs);
+  expect((await read(generate)).pooler).toBeNull();
+  expect((await read(NEEDS)).pooler).toMatchObject({ type: 'LAST' });
+});
+
 describe('what cannot be served is refused before a byte of weights is asked for', () => {
   const config = (change: object) =>
     Buffer.from(JSON.stringify({ ...JSON.parse(small['config.json'].toString()), ...change }));

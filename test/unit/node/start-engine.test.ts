@@ -50,6 +50,11 @@ describe('starting an engine', () => {
     await expect(start('?prefix-caching-hash-algo=sha256')).rejects.toMatchObject({ code: 'model' });
     await expect(start('?prefix-caching-hash-seed=7')).rejects.toMatchObject({ code: 'model' });
     await expect(start('?generation-config=vllm')).rejects.toMatchObject({ code: 'model' });
+    await expect(start('?runner=pooling')).rejects.toMatchObject({ code: 'model' });
+    const mean = '{"pooling_type":"MEAN"}';
+    await expect(start(`?pooler-config=${mean}`)).rejects.toMatchObject({ code: 'model' });
+    const pools = { ...OFFER, options: { runner: 'pooling', 'pooler-config': mean } };
+    await expect(start('', pools)).rejects.toMatchObject({ code: 'no_adapter' });
     const vllm = { ...OFFER, options: { 'generation-config': 'vllm' } };
     await expect(start('?generation-config=vllm', vllm)).rejects.toMatchObject({ code: 'no_adapter' });
     await expect(start('?block-size=32', { ...OFFER, blockSize: 32 })).rejects.toMatchObject({ code: 'no_adapter' });
