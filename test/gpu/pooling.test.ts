@@ -22,8 +22,12 @@ async function embed(engine: TestEngine, prompt: readonly number[], how: Partial
   return choice!;
 }
 
+/** Computed once: it takes seconds. */
+const rowsOf = new Map<readonly number[], Float64Array[]>();
+
 function expected(prompt: readonly number[], type: PoolingType): Float64Array {
-  const rows = cpu.normed(prompt);
+  const rows = rowsOf.get(prompt) ?? cpu.normed(prompt);
+  rowsOf.set(prompt, rows);
   if (type === 'LAST') return rows.at(-1)!;
   return new Float64Array(HIDDEN).map((_, d) => rows.reduce((sum, row) => sum + row[d]!, 0) / rows.length);
 }
@@ -42,7 +46,7 @@ describe.each([{ wide: false }, { wide: true }])('quire-pico for its embeddings,
   afterAll(() => engine.close());
 
   test.each(['LAST', 'MEAN'] as const)('%s is what float64 gives on the CPU', async (type) => {
-    for (const prompt of [PROMPTS[0]!, PROMPTS[4]!, [77]]) {
+    for (const prompt of [PROMPTS[0]!, PROMPTS[4]!, PROMPTS.at(-1)!]) {
       const got = await embed(engine, prompt, { type });
       expect(got).toMatchObject({ tokens: [], finish: 'length' });
       expect(got.embedding!.length).toBe(HIDDEN);

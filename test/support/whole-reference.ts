@@ -25,7 +25,13 @@ export class WholeReference {
       return widen(file.subarray(begin, end), dtype);
     };
     for (const { role, layer, sources, rows, cols } of this.spec.weights) {
-      const values = sources.flatMap(({ name }) => Array.from(valuesOf(name)));
+      const values = new Float64Array(rows * cols);
+      let at = 0;
+      for (const { name } of sources) {
+        const part = valuesOf(name);
+        values.set(part, at);
+        at += part.length;
+      }
       this.#weights.set(`${role} ${layer}`, { rows, cols, values });
     }
   }
