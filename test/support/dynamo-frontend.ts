@@ -18,6 +18,15 @@ export interface Deployment {
 
 const START_MS = 90_000;
 
+/** By which wires the processes of a deployment talk, in their environment: those of one machine. */
+export const WIRES = {
+  DYN_REQUEST_PLANE: 'tcp',
+  DYN_EVENT_PLANE: 'zmq',
+  DYN_TCP_RPC_HOST: '127.0.0.1',
+  DYN_TCP_RESPONSE_STREAM_HOST: 'lo',
+  HF_HUB_OFFLINE: '1',
+};
+
 /** A deployment in a folder of its own, on this machine alone. */
 export async function fileDeployment(): Promise<Deployment> {
   const root = await mkdtemp(path.join(tmpdir(), 'quire-dynamo-'));
@@ -127,15 +136,7 @@ export class DynamoFrontend {
     const port = await freePort();
     const args = ['-m', 'dynamo.frontend', '--http-port', String(port), ...flags];
     const child = spawn(installDynamo(), args, {
-      env: {
-        PATH: process.env.PATH ?? '',
-        DYN_REQUEST_PLANE: 'tcp',
-        DYN_EVENT_PLANE: 'zmq',
-        DYN_TCP_RPC_HOST: '127.0.0.1',
-        DYN_TCP_RESPONSE_STREAM_HOST: 'lo',
-        HF_HUB_OFFLINE: '1',
-        ...env,
-      },
+      env: { PATH: process.env.PATH ?? '', ...WIRES, ...env },
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -151,6 +152,10 @@ export class DynamoFrontend {
 
   get url(): string {
     return `http://127.0.0.1:${this.port}`;
+  }
+
+  get pid(): number {
+    return this.child.pid!;
   }
 
   /** What it wrote. */
