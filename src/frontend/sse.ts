@@ -79,6 +79,8 @@ export async function sseResponse(
   // So that a failure that nobody waits for yet is none of the process.
   first.catch(() => {});
   const events = new Events(chunks, form, hooks, timer, { first, late: begun === 'silence' });
+  // A body that nobody reads would never come to its end, and its request neither.
+  keepAlive.signal.addEventListener('abort', () => events.aborted(), { once: true });
   return new Response(new EventStream(events), { headers: SSE_HEADERS });
 }
 
@@ -163,6 +165,7 @@ class Events {
   /** Whether it begins with a comment: nothing else was there in time. */
   #late: boolean;
   #asking = false;
+  #aborted = false;
   #over = false;
   /** Whether anything was sent since the last look. */
   #sent = false;
@@ -185,6 +188,7 @@ class Events {
 
   writeTo(sink: EventSink): void {
     this.#sink = sink;
+    if (this.#over) sink.end();
   }
 
   /** The sink has room. */
@@ -198,6 +202,12 @@ class Events {
     const next = this.#ahead ?? this.chunks.next();
     this.#ahead = null;
     next.then(this.#put, this.#fail);
+  }
+
+  /** The chunks end by themselves now, after at most one more: whether or not there is room. */
+  aborted(): void {
+    this.#aborted = true;
+    this.more();
   }
 
   /** The reader is gone. */
@@ -234,7 +244,7 @@ class Events {
     }
     let text = '';
     for (const chunk of result.value) text += event(chunk, style);
-    if (text === '' || this.#sink?.write(text) === true) this.more();
+    if (text === '' || this.#sink?.write(text) === true || this.#aborted) this.more();
   }
 
   #end(last: string): void {

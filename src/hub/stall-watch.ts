@@ -44,7 +44,7 @@ export class StallWatch {
       this.#usualPause = this.#usualPause === 0 ? pause : this.#usualPause + NEWEST * (pause - this.#usualPause);
     }
     this.#lastToken = now;
-    this.#arm();
+    this.#arm(now);
   }
 
   stop(): void {
@@ -52,9 +52,8 @@ export class StallWatch {
   }
 
   /** A timer for each token would cost more than the rest of it: one that was set for an earlier moment looks, and is set again. */
-  #arm(): void {
-    const { clock, limits } = this.#options;
-    const now = clock.now();
+  #arm(now = this.#options.clock.now()): void {
+    const { limits } = this.#options;
     const left = limits.requestIdleMs - (now - (this.#lastToken ?? this.#began));
     this.#due = now + Math.max(0, Math.min(this.#stallMs(), left));
     if (this.#due < this.#timerAt) this.#setTimer(now);

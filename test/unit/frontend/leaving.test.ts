@@ -62,6 +62,23 @@ describe('a client that leaves', () => {
     expect(backend.framesGiven).toBe(3);
   });
 
+  test('of a stream that it never read', async () => {
+    const backend = hanging(3);
+    const seen = recorder();
+    const { fetch } = testApi([servedModel(backend)], seen);
+    const leaving = new AbortController();
+    const headers = { 'content-type': 'application/json' };
+    const body = JSON.stringify({ ...chat, stream: true });
+    const response = await fetch('/v1/chat/completions', {
+      method: 'POST',
+      ...{ headers, body, signal: leaving.signal },
+    });
+    expect(response.status).toBe(200);
+    expect(seen.outcomes).toEqual([]);
+    leaving.abort();
+    await vi.waitFor(() => expect(seen.outcomes).toMatchObject([{ status: 'cancelled', cause: 'disconnect' }]));
+  });
+
   test('by the official client: stream.controller.abort()', async () => {
     const backend = hanging(2);
     const { client } = testApi([servedModel(backend)]);
