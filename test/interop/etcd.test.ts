@@ -35,7 +35,7 @@ describe.skipIf(ETCD === null)('a deployment in a real etcd (skipped where etcd 
     const answer = await client.chat.completions.create({ model: 'quire-pico', messages, max_tokens: 8 });
     expect(answer.usage?.completion_tokens).toBe(8);
     await node.leave();
-    await frontend.until('the model is gone', async () => (await frontend.models()).length === 0, 5000);
+    await frontend.until('the model is gone', async () => (await frontend.models()).length === 0, 8000);
     await until(async () => !(await deployment.keys()).some((key) => key.includes('quire-pico')));
   });
 

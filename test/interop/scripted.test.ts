@@ -1,5 +1,5 @@
 import OpenAI from 'openai';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import { startBridgedHub } from '../support/bridged-hub.ts';
@@ -26,6 +26,7 @@ beforeAll(async () => {
   hub = await startBridgedHub(deployment);
   frontend = await DynamoFrontend.start(deployment, '--router-mode', 'kv');
 });
+beforeEach(() => onTestFailed(() => console.log(frontend.output.slice(-8000))));
 afterEach(async () => {
   for (const node of nodes.splice(0)) await node.leave();
   await frontend.until('all workers are gone', async () => (await frontend.workers()) === 0);
@@ -186,7 +187,7 @@ describe("a hub's nodes as workers of a real Dynamo frontend", () => {
     const node = await join();
     await frontend.serves(MODEL);
     await node.leave();
-    await frontend.until('the model is gone', async () => (await frontend.models()).length === 0, 5000);
+    await frontend.until('the model is gone', async () => (await frontend.models()).length === 0, 8000);
     nodes.pop();
     await join();
     await frontend.serves(MODEL);
@@ -200,12 +201,63 @@ describe("a hub's nodes as workers of a real Dynamo frontend", () => {
     const text = streamed('Hi', { max_tokens: 100 });
     await frontend.until('it runs', async () => first.state().inflightRequests === 1);
     const closed = first.close();
+    await frontend.until('its node is gone', async () => (await frontend.workers()) === 0, 8000);
     await join();
     await frontend.serves(MODEL);
     expect((await ask('Hi', { max_tokens: 100 })).choices[0]?.message.content).toBe(await text);
     expect(asked()).toEqual([1, 1]);
     await closed;
     nodes.shift();
+  });
+});
+
+describe('what a card says', () => {
+  it('has the ranks of a node, and a prompt goes to the rank that holds it', async () => {
+    const caches = [new PrefixCache(hasher, 16), new PrefixCache(hasher, 16)];
+    const node: ScriptedNode = await join({
+      card: { dpSize: 2 },
+      reply(request, choice) {
+        const rank = node.of('generate').find(({ generate }) => generate === request)?.rank ?? 0;
+        caches[rank]!.compute(request.prompt);
+        node.send({ type: 'kv_events', rank, events: caches[rank]!.takeEvents() });
+        return scriptedTokens(request, choice);
+      },
+    });
+    await frontend.serves(MODEL);
+    const ranks = () => node.of('generate').map(({ rank }) => rank);
+    await frontend.until('both ranks were asked', async () => {
+      await ask(`prompt ${ranks().length}`);
+      return new Set(ranks()).size === 2;
+    });
+    expect(await hitRate(LONG)).toBeLessThan(0.5);
+    const holder = ranks().at(-1);
+    await frontend.until('the router knows the prompt', async () => (await hitRate(LONG)) > 0.9);
+    for (let i = 0; i < 5; i++) expect(await hitRate(LONG)).toBeGreaterThan(0.9);
+    expect(new Set(ranks().slice(-5))).toEqual(new Set([holder]));
+  });
+
+  it("brings the chat template that takes the place of the model's own", async () => {
+    const other = await startBridgedHub(deployment, {
+      models: [{ folder: PICO, servedName: 'pico-templated' }],
+      chatTemplate: 'Q: {{ messages[0].content }}\nA:',
+    });
+    const node = await join({}, other);
+    await frontend.serves('pico-templated');
+    await ask('What is a quire?', { model: 'pico-templated' });
+    expect(node.of('generate')[0]?.generate.prompt).toEqual(tokenizer.encode('Q: What is a quire?\nA:', false));
+    await node.leave();
+    nodes.pop();
+    await other.close();
+  });
+
+  it('tells roles apart: nodes that only decode answer beside those that do both', async () => {
+    await join();
+    await join({ card: { role: 'decode' } });
+    await frontend.serves(MODEL, 2);
+    await frontend.until('both were asked', async () => {
+      await ask(`prompt ${asked().join()}`);
+      return asked().every((count) => count > 0);
+    });
   });
 });
 

@@ -17,6 +17,8 @@ export interface Deployment {
 }
 
 const START_MS = 90_000;
+/** Characters of a frontend's output that are kept. */
+const MAX_OUTPUT = 1 << 20;
 
 /** By which wires the processes of a deployment talk, in their environment: those of one machine. */
 export const WIRES = {
@@ -127,7 +129,7 @@ export class DynamoFrontend {
     this.#exited = once(child, 'exit');
     for (const stream of [child.stdout, child.stderr])
       stream?.setEncoding('utf8').on('data', (text: string) => {
-        this.#output += text;
+        this.#output = (this.#output + text).slice(-MAX_OUTPUT);
       });
   }
 
@@ -158,7 +160,7 @@ export class DynamoFrontend {
     return this.child.pid!;
   }
 
-  /** What it wrote. */
+  /** The end of what it wrote. */
   get output(): string {
     return this.#output;
   }
@@ -177,11 +179,15 @@ export class DynamoFrontend {
     return instances.filter(({ endpoint }) => endpoint === 'generate').length;
   }
 
-  /** Waits until it serves a model, and knows so many workers. */
+  /** Waits until it serves a model, and knows so many workers. A model is listed before it is served. */
   async serves(model: string, workers = 1): Promise<void> {
+    const ready = async () => {
+      const said = (await (await fetch(`${this.url}/v1/models/${model}/ready`)).json()) as { ready?: boolean };
+      return said.ready === true;
+    };
     await this.until(
       `${model} is served by ${workers}`,
-      async () => (await this.workers()) === workers && (await this.models()).includes(model),
+      async () => (await this.workers()) === workers && (await this.models()).includes(model) && (await ready()),
     );
   }
 
