@@ -26,7 +26,7 @@ let seen = 0;
 beforeAll(async () => {
   deployment = await fileDeployment();
   hub = await startBridgedHub(deployment, { priorities: true });
-  node = await ScriptedNode.join(hub.url, { reply: (_, choice) => [...words(said[choice] ?? ''), EOS] });
+  node = await ScriptedNode.join(hub.url, { tokenMs: 1, reply: (_, choice) => [...words(said[choice] ?? ''), EOS] });
   frontend = await DynamoFrontend.start(deployment, '--router-mode', 'round-robin');
   await frontend.serves(MODEL);
   client = new OpenAI({ baseURL: `${frontend.url}/v1`, apiKey: 'none', maxRetries: 0 });
@@ -158,4 +158,26 @@ it('completions of texts and of ids are computed as they are', async () => {
   expect(whole.choices[0]).toMatchObject({ text: 'Hello ', finish_reason: 'stop' });
   await client.completions.create({ model: MODEL, prompt: [5, 6, 7] });
   expect(asked().map(({ prompt }) => prompt)).toEqual([words('Once'), [5, 6, 7]]);
+});
+
+it('a frontend that vanishes in the middle of an answer stops the node, and leaves nothing behind', async () => {
+  said = ['Sheets are folded once. '.repeat(500)];
+  const other = await DynamoFrontend.start(deployment, '--router-mode', 'round-robin');
+  try {
+    await other.serves(MODEL);
+    const of = new OpenAI({ baseURL: `${other.url}/v1`, apiKey: 'none', maxRetries: 0 });
+    const stream = await of.chat.completions.create({ ...params({}), stream: true });
+    const cancels = node.of('cancel').length;
+    const read = async () => {
+      for await (const _ of stream) await other.close();
+    };
+    await expect(read()).rejects.toThrow();
+    const { request } = await node.next('cancel', cancels);
+    expect(request).toBe(asked()[0]?.request);
+  } finally {
+    await other.close();
+  }
+  await frontend.until('the hub has no request left', async () => hub.state().inflightRequests === 0);
+  said = [TEXT];
+  expect((await ask()).choices[0]?.message.content).toBe(TEXT);
 });

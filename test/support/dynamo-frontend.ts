@@ -202,7 +202,8 @@ export class DynamoFrontend {
   }
 
   async close(): Promise<void> {
-    if (this.child.exitCode === null && this.child.pid !== undefined) process.kill(-this.child.pid, 'SIGKILL');
+    const { pid, exitCode, signalCode } = this.child;
+    if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL');
     await this.#exited;
   }
 }
