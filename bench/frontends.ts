@@ -24,8 +24,8 @@ interface Server {
 }
 
 /**
- * CPU time of the process that clients talk to, for each token, with all of its threads: the hub's, and that of Dynamo's own frontend under the same
- * load by the same client, in turns. What computes is played in both cases, in another process. Says why where no Dynamo can be had.
+ * CPU time of one process for each token, with all of its threads, by the same client, in turns: of the hub, and of Dynamo's own frontend, before its
+ * mocker and before a hub's bridge; of that hub too. What computes is played in all cases, in another process. Says why where no Dynamo can be had.
  */
 export async function benchFrontends(counts: readonly number[] = [1, 32, 256]): Promise<string> {
   try {
@@ -38,6 +38,7 @@ export async function benchFrontends(counts: readonly number[] = [1, 32, 256]): 
   try {
     servers.push(await quire());
     servers.push(await dynamoFrontend());
+    servers.push(...(await bridged()));
     const rows: (string | number)[][] = [];
     for (const streams of counts) {
       const results = new Map<Server, LoadResult[]>(servers.map((server) => [server, []]));
@@ -88,8 +89,10 @@ async function load(client: ChildProcess, what: Load): Promise<LoadResult> {
   }
 }
 
-async function quire(): Promise<Server> {
-  const hub = fork(new URL('hub-process.ts', import.meta.url), { execArgv: ['--import', 'tsx'] });
+/** A hub with one node. deployment: that it is a part of; null = none. */
+async function quire(deployment: Deployment | null = null): Promise<Server> {
+  const discovery = deployment === null ? [] : [JSON.stringify(deployment.discovery)];
+  const hub = fork(new URL('hub-process.ts', import.meta.url), discovery, { execArgv: ['--import', 'tsx'] });
   const [{ url }] = (await once(hub, 'message')) as [{ url: string }];
   const node = await ScriptedNode.join(url, { reply: null, card: { maxNumSeqs: 256, totalBlocks: 8192 } });
   const player = new Player(node);
@@ -145,6 +148,30 @@ async function dynamoFrontend(): Promise<Server> {
     throw error;
   }
   return { name: `Dynamo ${DYNAMO}`, url: frontend.url, model: PICO, pid: frontend.pid, close };
+}
+
+/** Dynamo's frontend with its router, and a hub as its workers: the same answers, first as what the frontend costs, then as what the hub costs. */
+async function bridged(): Promise<Server[]> {
+  const deployment = await fileDeployment();
+  const hub = await quire(deployment);
+  const frontend = await DynamoFrontend.start(deployment, '--router-mode', 'kv');
+  const { model } = hub;
+  const close = async () => {
+    await frontend.close();
+    await hub.close();
+    await deployment.close();
+  };
+  try {
+    await frontend.serves(model);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const { url } = frontend;
+  return [
+    { name: `Dynamo ${DYNAMO} before Quire`, url, model, pid: frontend.pid, close },
+    { name: `Quire behind Dynamo ${DYNAMO}`, url, model, pid: hub.pid, close: async () => {} },
+  ];
 }
 
 function mocker({ env }: Deployment): ChildProcess {
