@@ -15,6 +15,8 @@ interface Figure {
   readonly unit: string;
   /** Where the upper edge is not the peak. */
   readonly top?: number;
+  /** Measured now and then: what came last stands until something newer comes. */
+  readonly stands?: true;
 }
 
 const seconds = (value: number) => (value < 0.01 ? `${(value * 1000).toFixed(1)} ms` : milliseconds(value * 1000));
@@ -29,11 +31,33 @@ const FIGURES: readonly Figure[] = [
     text: rate,
     unit: 'a second',
   },
-  { name: 'First token', fields: ['firstTokenP50', 'firstTokenP99'], names: ['p99'], text: seconds, unit: '' },
-  { name: 'Between tokens', fields: ['interTokenP50', 'interTokenP99'], names: ['p99'], text: seconds, unit: '' },
+  {
+    name: 'First token',
+    fields: ['firstTokenP50', 'firstTokenP99'],
+    names: ['p99'],
+    text: seconds,
+    unit: '',
+    stands: true,
+  },
+  {
+    name: 'Between tokens',
+    fields: ['interTokenP50', 'interTokenP99'],
+    names: ['p99'],
+    text: seconds,
+    unit: '',
+    stands: true,
+  },
   { name: 'Sequences', fields: ['running', 'waiting'], names: ['waiting'], text: count, unit: 'running' },
   { name: 'KV cache in use', fields: ['kvUsage'], names: [], text: share, unit: '', top: 1 },
-  { name: 'Prefix cache hits', fields: ['cacheHitRate'], names: [], text: share, unit: 'of prompts', top: 1 },
+  {
+    name: 'Prefix cache hits',
+    fields: ['cacheHitRate'],
+    names: [],
+    text: share,
+    unit: 'of prompts',
+    top: 1,
+    stands: true,
+  },
 ];
 
 /** A hub that just started draws its first samples this wide: a minute. */
@@ -59,8 +83,9 @@ export function FiguresPanel() {
 }
 
 function Tile({ of, samples, slots }: { of: Figure; samples: readonly HistorySample[]; slots: number }) {
-  const { name, fields, names, text, unit, top } = of;
-  const last = samples.at(-1);
+  const { name, fields, names, text, unit, top, stands } = of;
+  const measured = (sample: HistorySample) => !stands || fields.some((field) => sample[field] !== null);
+  const last = samples.findLast(measured);
   const shown = (field: Field) => {
     const value = last?.[field] ?? null;
     return value === null ? '–' : text(value);

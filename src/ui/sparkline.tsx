@@ -24,11 +24,15 @@ export function Sparkline({ lines, slots, top, label }: SparklineProps) {
     >
       {lines.map((values, line) =>
         runsOf(values, slots).map(({ first, run }) => {
-          const points = run.map((value, i) => `${first + i},${y(value)}`);
-          const last = first + run.length - 1;
+          // One value alone is as wide as a slot.
+          const wide = run.length > 1 ? run.map((value, i) => ({ at: first + i, value })) : alone(first, run[0]!);
+          const points = wide.map(({ at, value }) => `${at},${y(value)}`);
+          const ends = [wide[0]!.at, wide.at(-1)!.at];
           return (
             <>
-              {line === 0 && <path class="area" d={`M${first},${HEIGHT}L${points.join('L')}L${last},${HEIGHT}Z`} />}
+              {line === 0 && (
+                <path class="area" d={`M${ends[0]},${HEIGHT}L${points.join('L')}L${ends[1]},${HEIGHT}Z`} />
+              )}
               <path class="line" data-line={line} d={`M${points.join('L')}`} />
             </>
           );
@@ -38,7 +42,9 @@ export function Sparkline({ lines, slots, top, label }: SparklineProps) {
   );
 }
 
-/** The stretches of values without a hole, of two values at least, each with the slot of its first. */
+const alone = (slot: number, value: number) => [slot - 0.5, slot + 0.5].map((at) => ({ at, value }));
+
+/** The stretches of values without a hole, each with the slot of its first. */
 function runsOf(values: readonly (number | null)[], slots: number): { first: number; run: number[] }[] {
   const runs: { first: number; run: number[] }[] = [];
   let open: { first: number; run: number[] } | null = null;
@@ -53,5 +59,5 @@ function runsOf(values: readonly (number | null)[], slots: number): { first: num
     }
     open.run.push(value);
   }
-  return runs.filter(({ run }) => run.length > 1);
+  return runs;
 }
