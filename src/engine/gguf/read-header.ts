@@ -2,8 +2,8 @@ import { type ModelFiles, offeredFile, readModelFile } from '../files/source.ts'
 import type { ModelSpec } from '../model/spec.ts';
 import { ChunkReader } from '../weights/chunk-reader.ts';
 import { type PlanOptions, WeightPlan } from '../weights/weight-plan.ts';
-import { type GgufHeader, readGgufHeader } from './header.ts';
-import type { GgufPart } from './parts.ts';
+import { type GgufContent, type GgufHeader, readGgufHeader } from './header.ts';
+import { type GgufPart, joinParts } from './parts.ts';
 
 /**
  * The header of a GGUF file from the beginning of its bytes, with the metadata whose keys `keep` wants; the rest is not asked for.
@@ -35,6 +35,15 @@ export async function readGgufParts(
     parts.push({ file, header: await ggufHeaderOf(readModelFile(files, file), size, file, keep) });
   }
   return parts;
+}
+
+/** What they say together but for the vocabulary, which is the frontend's business. Throws `EngineError` code `model`. */
+export async function readGgufContent(files: ModelFiles, paths: readonly string[]): Promise<GgufContent> {
+  return joinParts(await readGgufParts(files, paths, (key) => !inVocabulary(key)));
+}
+
+function inVocabulary(key: string): boolean {
+  return /^tokenizer\.(ggml\.(tokens|token_type|scores|merges)|chat_template)/.test(key);
 }
 
 /** Bytes of a model's weights on a GPU. Throws `EngineError` code `model` where the tensors are not those of the model. */

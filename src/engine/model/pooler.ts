@@ -3,8 +3,7 @@ import type { PoolerWish } from '../../config/pooler-config.ts';
 import type { Pooler, PoolingType } from '../../protocol/pooling.ts';
 import { ggufFiles } from '../files/gguf-file.ts';
 import { type ModelFiles, readModelJson } from '../files/source.ts';
-import { joinParts } from '../gguf/parts.ts';
-import { readGgufParts } from '../gguf/read-header.ts';
+import { readGgufContent } from '../gguf/read-header.ts';
 import type { GgufMetadata } from '../gguf/types.ts';
 import { checked, modelError } from '../model-error.ts';
 
@@ -69,11 +68,7 @@ export function ggufPooler(wish: PoolerWish, metadata: GgufMetadata): Pooler | n
 /** The same of files, wherever they are. */
 export async function filesPooler(wish: PoolerWish, files: ModelFiles): Promise<Pooler | null> {
   const gguf = ggufFiles(files);
-  if (gguf)
-    return ggufPooler(
-      wish,
-      joinParts(await readGgufParts(files, gguf, (key) => key.endsWith('.pooling_type'))).metadata,
-    );
+  if (gguf) return ggufPooler(wish, (await readGgufContent(files, gguf)).metadata);
   const has = (path: string) => files.offer.files.some((file) => file.path === path);
   return folderPooler(wish, async (path) => (has(path) ? await readModelJson(files, path) : undefined));
 }

@@ -1,7 +1,6 @@
 import { ggufFiles } from '../files/gguf-file.ts';
 import { type ModelFiles, readModelJson } from '../files/source.ts';
-import { joinParts } from '../gguf/parts.ts';
-import { readGgufParts } from '../gguf/read-header.ts';
+import { readGgufContent } from '../gguf/read-header.ts';
 import { ggufSpec } from '../gguf/spec.ts';
 import { modelSpec } from './config.ts';
 import type { ModelSpec } from './spec.ts';
@@ -10,11 +9,5 @@ import type { ModelSpec } from './spec.ts';
 export async function readModelSpec(files: ModelFiles, pools = false): Promise<ModelSpec> {
   const gguf = ggufFiles(files);
   if (gguf === null) return modelSpec(await readModelJson(files, 'config.json'), undefined, pools);
-  // The vocabulary is the frontend's business.
-  const parts = await readGgufParts(files, gguf, (key) => !inVocabulary(key));
-  return ggufSpec(joinParts(parts), gguf[0], pools);
-}
-
-function inVocabulary(key: string): boolean {
-  return /^tokenizer\.(ggml\.(tokens|token_type|scores|merges)|chat_template)/.test(key);
+  return ggufSpec(await readGgufContent(files, gguf), gguf[0], pools);
 }

@@ -1,8 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import type { PoolerWish } from '../../../src/config/pooler-config.ts';
 import { modelSpec } from '../../../src/engine/model/config.ts';
-import { folderPooler, ggufPooler, matryoshkaOf, offeredPooler } from '../../../src/engine/model/pooler.ts';
+import {
+  filesPooler,
+  folderPooler,
+  ggufPooler,
+  matryoshkaOf,
+  offeredPooler,
+} from '../../../src/engine/model/pooler.ts';
 import { WeightPlan } from '../../../src/engine/weights/weight-plan.ts';
+import { memoryFiles } from '../../support/folder-files.ts';
+import { splitGguf } from '../../support/gguf-file.ts';
+import { picoParts } from '../../support/pico-gguf.ts';
 import { tensorsFor } from '../../support/safetensors-file.ts';
 import { llama } from './configs.ts';
 
@@ -128,6 +137,15 @@ describe('a GGUF model', () => {
     expect(ggufPooler(AUTO, metadata(3))).toEqual({ type: 'LAST', normalize: true });
     expect(ggufPooler(wish({ runner: 'generate' }), metadata(3))).toBeNull();
     expect(() => ggufPooler(AUTO, metadata(2))).toThrow('qwen3.pooling_type = 2: is pooling that is not computed here');
+  });
+
+  it.each([[[]], [[30]]])('says so in its files, also in parts: %j', async (counts) => {
+    const { metadata, tensors } = picoParts('Q8_0');
+    const files = (more: object) =>
+      memoryFiles(splitGguf('pico', { metadata: { ...metadata, ...more }, tensors }, ...counts), [1 << 20]);
+    expect(await filesPooler(AUTO, files({}))).toBeNull();
+    const mean = { 'qwen3.pooling_type': 1 };
+    expect(await filesPooler(AUTO, files(mean))).toEqual({ type: 'MEAN', normalize: true });
   });
 });
 
