@@ -96,6 +96,8 @@ export interface Reply {
    * answers of recovery endpoints are, `{"data":…}`. Resolves when the peer may take more.
    */
   item(data: object, form?: 'annotated' | 'bare'): Promise<void>;
+  /** The item `{ token_ids: ids }`, as nearly all of an answer's are: the same bytes in less time. */
+  tokens(ids: readonly number[]): Promise<void>;
   /** An error item, after `accept` where it was not called, and the end of the stream. */
   error(type: DynamoErrorType, message: string): void;
   /** The last item was sent. */

@@ -31,11 +31,13 @@ export function generateHandler({ hub, worker, log }: GenerateDeps): Handler {
     const names = withText ? tokenNames(served.tokenizer, false) : null;
     const form = { indexed: plan.n > 1, logprobs, names };
     const { deltas, tally } = generation(plan, new RouteReport(ANYWHERE), signal);
+    const idsAlone = plan.n === 1 && names === null && !logprobs;
     let running = plan.n;
     for await (const delta of deltas) {
       reply.accept();
       if (delta.finish !== null) running -= 1;
-      await reply.item(answerItem(delta, form, running === 0 ? tally.usage() : null));
+      if (idsAlone && delta.finish === null) await reply.tokens(delta.tokens.map(({ id }) => id));
+      else await reply.item(answerItem(delta, form, running === 0 ? tally.usage() : null));
     }
     reply.end();
   };

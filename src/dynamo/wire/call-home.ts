@@ -98,6 +98,12 @@ export class AnswerStream implements Reply {
     if (!this.#body({ data: form === 'annotated' ? { data } : data, complete_final: false })) await this.#drained();
   }
 
+  async tokens(ids: readonly number[]): Promise<void> {
+    if (this.#outcome !== null) return;
+    this.accept();
+    if (!this.#write(writeTwoPart({ body: this.#options.codec.tokens(ids) }))) await this.#drained();
+  }
+
   error(type: DynamoErrorType, message: string): void {
     if (this.#outcome !== null) return;
     this.accept();

@@ -37,7 +37,7 @@ export async function ask(
     priorities = false,
     model = {},
     signal = new AbortController().signal,
-    item = () => {},
+    item: came = () => {},
   }: { role?: Role; priorities?: boolean; model?: Partial<ServedModel>; signal?: AbortSignal; item?: () => void } = {},
 ): Promise<Answer> {
   const answer = {
@@ -63,15 +63,17 @@ export async function ask(
   const worker = { node, model: { served, maxModelLen: 2048, blockSize: 16, files: [] } };
   const handler = generateHandler({ hub, worker, log: pino({ level: 'silent' }) });
   let open = true;
+  const item = async (data: object) => {
+    if (!open) return;
+    answer.items.push(data as Record<string, unknown>);
+    came();
+  };
   await handler(
     body,
     {
       accept() {},
-      async item(data) {
-        if (!open) return;
-        answer.items.push(data as Record<string, unknown>);
-        item();
-      },
+      item,
+      tokens: (token_ids) => item({ token_ids }),
       error(type, message) {
         if (open) answer.error = { type, message };
         open = false;

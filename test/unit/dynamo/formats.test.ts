@@ -169,6 +169,17 @@ describe('JSON', () => {
   });
 });
 
+describe.each(Object.entries(CODECS))('an item of ids alone, in %s', (_name, codec) => {
+  it('is what any item is', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(2 ** 32 - 1), { maxLength: 50 }), (ids) => {
+        const body = { data: { data: { token_ids: ids } }, complete_final: false };
+        expect(Buffer.from(codec.tokens(ids))).toEqual(Buffer.from(codec.encode(body)));
+      }),
+    );
+  });
+});
+
 describe('msgpack', () => {
   it('of a request says what its JSON says', () => {
     const [json, msgpack] = [mockerJson, mockerMsgpack].map(({ request_hex }) => {

@@ -32,7 +32,7 @@ describe('an answer', () => {
     const handler: Handler = async (body, reply) => {
       seen.push(body);
       reply.accept();
-      for (const token of [401, 79, 40, 69, 401, 79, 40]) await reply.item({ token_ids: [token] });
+      for (const token of [401, 79, 40, 69, 401, 79, 40]) await reply.tokens([token]);
       const prompt_tokens_details = { cached_tokens: 3 };
       await reply.item({
         ...{ token_ids: [69], finish_reason: 'length' },
