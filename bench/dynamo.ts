@@ -1,81 +1,88 @@
-import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { DYNAMO, installDynamo } from '../scripts/dynamo-venv.ts';
-import type { HubMessage } from '../src/protocol/messages.ts';
-import { type Deployment, DynamoFrontend, fileDeployment, WIRES } from '../test/support/dynamo-frontend.ts';
-import { ScriptedNode } from '../test/support/scripted-node.ts';
-import { PICO } from '../test/support/test-hub.ts';
+import { hubAlone, STEP_MS, throughBridge, throughMocker, type Way } from './dynamo-ways.ts';
 import type { Load, LoadResult } from './load-client.ts';
 import { median, short, table } from './table.ts';
 
 const ROUNDS = 3;
-/** Tokens of each stream. */
-const TOKENS = 500;
-/** A step of the hub's node: about as long as one of Dynamo's mocker. */
-const STEP_MS = 25;
-
-/** A server that streams: what it costs is measured. */
-interface Server {
-  readonly name: string;
-  readonly url: string;
-  readonly model: string;
-  readonly pid: number;
-  close(): Promise<void>;
-}
 
 /**
- * CPU time of one process for each token, with all of its threads, by the same client, in turns: of the hub, and of Dynamo's own frontend, before its
- * mocker and before a hub's bridge; of that hub too. What computes is played in all cases, in another process. Says why where no Dynamo can be had.
+ * The same load through Dynamo's frontend with its own mocker, through that frontend with a hub's bridge, and through the hub alone, in turns: how much
+ * comes, how soon, and what each process takes for it. What computes is played in all cases. Throws where no Dynamo can be had.
  */
-export async function benchFrontends(counts: readonly number[] = [1, 32, 256]): Promise<string> {
-  try {
-    installDynamo();
-  } catch (error) {
-    return (error as Error).message;
-  }
+export async function benchDynamo(counts: readonly number[]): Promise<string> {
   const client = fork(new URL('load-client.ts', import.meta.url), { execArgv: ['--import', 'tsx'] });
-  const servers: Server[] = [];
+  const ways: Way[] = [];
   try {
-    servers.push(await quire());
-    servers.push(await dynamoFrontend());
-    servers.push(...(await bridged()));
-    const rows: (string | number)[][] = [];
+    for (const start of [throughMocker, throughBridge, hubAlone]) ways.push(await start());
+    const rates: (string | number)[][] = [];
+    const costs: (string | number)[][] = [];
+    let run = 0;
     for (const streams of counts) {
-      const results = new Map<Server, LoadResult[]>(servers.map((server) => [server, []]));
+      const results = new Map<Way, LoadResult[]>(ways.map((way) => [way, []]));
       // The first round is for what is compiled, cached and allocated once.
-      for (let round = 0; round <= ROUNDS; round++) {
-        for (const [server, all] of results) {
-          const result = await load(client, { ...server, streams, tokens: TOKENS });
+      for (let round = 0; round <= ROUNDS; round++, run++) {
+        for (const [way, all] of results) {
+          const pids = [...Object.values(way.pids), client.pid!];
+          const result = await load(client, { url: way.url, model: way.model, streams, run, pids });
           if (round > 0) all.push(result);
         }
       }
-      for (const [{ name }, all] of results) {
-        const of = (read: (result: LoadResult) => number) => short(median(all.map(read)));
-        rows.push([
-          streams,
-          name,
-          of(({ tokens, seconds }) => tokens / seconds),
-          of(({ eventsPerToken }) => eventsPerToken),
-          of(({ tokens, user }) => user / tokens),
-          of(({ tokens, system }) => system / tokens),
-          of(({ tokens, user, system }) => (user + system) / tokens),
-        ]);
+      for (const [way, all] of results) {
+        rates.push([streams, way.name, ...rateCells(all)]);
+        const processes = [...Object.keys(way.pids), 'client'];
+        costs.push(...processes.map((name, at) => [streams, way.name, name, ...costCells(all, at)]));
       }
     }
-    return table(
-      `CPU time a token: ${TOKENS} tokens of each stream, SSE of /v1/completions; medians of ${ROUNDS} rounds in turns`,
-      ['streams', 'server', 'tokens/s', 'events a token', 'user µs', 'system µs', 'µs of CPU a token'],
-      rows,
-    );
+    const what = `prompts of 64 tokens, answers of 50 to 150, a step every ${STEP_MS} ms, SSE of /v1/completions; medians of ${ROUNDS} rounds in turns`;
+    return [
+      table(
+        `Through Dynamo and without: ${what}`,
+        [
+          'streams',
+          'through',
+          'requests/s',
+          'tokens/s',
+          ...['TTFT ms', 'ITL ms'].flatMap((name) => [`${name}, p50`, 'p99']),
+        ],
+        rates,
+      ),
+      table(
+        'CPU time of each process in the same runs',
+        ['streams', 'through', 'process', 'user s', 'system s', 's of CPU a million tokens', 'of a core'],
+        costs,
+      ),
+    ].join('\n');
   } finally {
     if (client.connected) client.disconnect();
-    for (const server of servers) await server.close();
+    for (const way of ways) await way.close();
   }
 }
 
+function rateCells(all: readonly LoadResult[]): string[] {
+  const of = (read: (result: LoadResult) => number) => short(median(all.map(read)));
+  return [
+    of(({ requests, seconds }) => requests / seconds),
+    of(({ tokens, seconds }) => tokens / seconds),
+    ...[of(({ first }) => first.p50), of(({ first }) => first.p99)],
+    ...[of(({ gap }) => gap.p50), of(({ gap }) => gap.p99)],
+  ];
+}
+
+/** Of the process at a place in the list. Microseconds a token are seconds a million. */
+function costCells(all: readonly LoadResult[], at: number): string[] {
+  const of = (read: (cpu: LoadResult['cpu'][number], result: LoadResult) => number) =>
+    median(all.map((result) => read(result.cpu[at]!, result)));
+  return [
+    short(of(({ user }, { tokens }) => user / tokens)),
+    short(of(({ system }, { tokens }) => system / tokens)),
+    short(of(({ user, system }, { tokens }) => (user + system) / tokens)),
+    `${Math.round(of(({ user, system }, { seconds }) => (user + system) / 1e4 / seconds))} %`,
+  ];
+}
+
 async function load(client: ChildProcess, what: Load): Promise<LoadResult> {
-  const { url, model, pid, streams, tokens } = what;
-  client.send({ url, model, pid, streams, tokens } satisfies Load);
+  client.send(what);
   const over = new AbortController();
   const failed = async () => {
     await once(client, 'exit', over);
@@ -87,94 +94,4 @@ async function load(client: ChildProcess, what: Load): Promise<LoadResult> {
   } finally {
     over.abort();
   }
-}
-
-/** A hub with one node. deployment: that it is a part of; null = none. */
-async function quire(deployment: Deployment | null = null): Promise<Server> {
-  const discovery = deployment === null ? [] : [JSON.stringify(deployment.discovery)];
-  const hub = fork(new URL('hub-process.ts', import.meta.url), discovery, { execArgv: ['--import', 'tsx'] });
-  const [{ url }] = (await once(hub, 'message')) as [{ url: string }];
-  const node = await ScriptedNode.join(url, { reply: null, card: { maxNumSeqs: 256, totalBlocks: 8192 } });
-  const player = new Player(node);
-  const timer = setInterval(() => player.step(), STEP_MS);
-  return {
-    ...{ name: 'Quire', url, model: 'quire-pico', pid: hub.pid! },
-    async close() {
-      clearInterval(timer);
-      await node.leave();
-      hub.disconnect();
-    },
-  };
-}
-
-/** Plays an engine: each step gives the next token of every request, in one message as a node sends it. */
-class Player {
-  #running: { readonly message: Extract<HubMessage, { type: 'generate' }>; offset: number }[] = [];
-
-  constructor(private readonly node: ScriptedNode) {}
-
-  step(): void {
-    for (const message of this.node.received.splice(0))
-      if (message.type === 'generate') this.#running.push({ message, offset: 0 });
-    if (this.#running.length === 0) return;
-    const frames = this.#running.map((each) => {
-      const { attempt, generate } = each.message;
-      const offset = each.offset++;
-      return {
-        ...{ request: generate.request, attempt, choice: 0, offset, tokens: [400 + (offset % 400)] },
-        ...(offset === 0 ? { cachedTokens: 0 } : {}),
-        ...(each.offset === generate.sampling.maxTokens ? { finish: 'length' as const } : {}),
-      };
-    });
-    this.#running = this.#running.filter(({ message, offset }) => offset < message.generate.sampling.maxTokens);
-    this.node.send({ type: 'tokens', epoch: this.node.welcome?.epoch ?? 0, frames });
-  }
-}
-
-/** Dynamo's frontend with its router, and its mocker as the one worker. */
-async function dynamoFrontend(): Promise<Server> {
-  const deployment = await fileDeployment();
-  const frontend = await DynamoFrontend.start(deployment, '--router-mode', 'kv');
-  const worker = mocker(deployment);
-  const close = async () => {
-    worker.kill('SIGKILL');
-    await frontend.close();
-    await deployment.close();
-  };
-  try {
-    await frontend.serves(PICO);
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  return { name: `Dynamo ${DYNAMO}`, url: frontend.url, model: PICO, pid: frontend.pid, close };
-}
-
-/** Dynamo's frontend with its router, and a hub as its workers: the same answers, first as what the frontend costs, then as what the hub costs. */
-async function bridged(): Promise<Server[]> {
-  const deployment = await fileDeployment();
-  const hub = await quire(deployment);
-  const frontend = await DynamoFrontend.start(deployment, '--router-mode', 'kv');
-  const { model } = hub;
-  const close = async () => {
-    await frontend.close();
-    await hub.close();
-    await deployment.close();
-  };
-  try {
-    await frontend.serves(model);
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  const { url } = frontend;
-  return [
-    { name: `Dynamo ${DYNAMO} before Quire`, url, model, pid: frontend.pid, close },
-    { name: `Quire behind Dynamo ${DYNAMO}`, url, model, pid: hub.pid, close: async () => {} },
-  ];
-}
-
-function mocker({ env }: Deployment): ChildProcess {
-  const args = ['-m', 'dynamo.mocker', '--model-path', PICO, '--num-workers', '1', '--block-size', '16'];
-  return spawn(installDynamo(), args, { env: { PATH: process.env.PATH ?? '', ...WIRES, ...env }, stdio: 'ignore' });
 }

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { installDynamo } from '../../scripts/dynamo-venv.ts';
 import type { BridgeOptions } from '../../src/config/dynamo.ts';
+import { endWithUs } from './end-with-us.ts';
 
 /** How a deployment is found: what its processes have in their environment. */
 export interface Deployment {
@@ -127,6 +128,7 @@ export class DynamoFrontend {
     private readonly child: ChildProcess,
   ) {
     this.#exited = once(child, 'exit');
+    endWithUs(child);
     for (const stream of [child.stdout, child.stderr])
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.#output = (this.#output + text).slice(-MAX_OUTPUT);
