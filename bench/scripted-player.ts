@@ -28,6 +28,7 @@ export class ScriptedPlayer {
   readonly #loads: NodeJS.Timeout;
   #running: Running[] = [];
   #step: NodeJS.Timeout | null = null;
+  #computed = 0;
 
   private constructor(
     private readonly node: ScriptedNode,
@@ -37,7 +38,7 @@ export class ScriptedPlayer {
     node.socket.on('message', () => this.#take());
     this.#loads = setInterval(() => {
       const usedBlocks = this.#running.reduce((sum, { tokens }) => sum + Math.ceil(tokens.length / BLOCK_SIZE), 0);
-      node.load({}, { running: this.#running.length, usedBlocks, totalBlocks: BLOCKS });
+      node.load({ steps: this.#computed }, { running: this.#running.length, usedBlocks, totalBlocks: BLOCKS });
     }, LOAD_MS);
   }
 
@@ -70,6 +71,7 @@ export class ScriptedPlayer {
   #steps(): void {
     this.#step = this.#running.length === 0 ? null : setTimeout(() => this.#steps(), this.stepMs);
     if (this.#step === null) return;
+    this.#computed += 1;
     const frames = this.#running.map((running) => this.#frame(running));
     this.node.send({ type: 'tokens', epoch: this.node.welcome?.epoch ?? 0, frames });
     this.#running = this.#running.filter((_, at) => frames[at]?.finish === undefined);

@@ -18,7 +18,7 @@ export interface Deployment {
 }
 
 const START_MS = 90_000;
-/** Characters of a frontend's output that are kept. */
+/** Characters of a frontend's output that are kept at least. */
 const MAX_OUTPUT = 1 << 20;
 
 /** By which wires the processes of a deployment talk, in their environment: those of one machine. */
@@ -131,7 +131,9 @@ export class DynamoFrontend {
     endWithUs(child);
     for (const stream of [child.stdout, child.stderr])
       stream?.setEncoding('utf8').on('data', (text: string) => {
-        this.#output = (this.#output + text).slice(-MAX_OUTPUT);
+        this.#output += text;
+        // Seldom: it copies all of it.
+        if (this.#output.length > 2 * MAX_OUTPUT) this.#output = this.#output.slice(-MAX_OUTPUT);
       });
   }
 
