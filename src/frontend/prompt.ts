@@ -38,31 +38,13 @@ export function chatText(
 
 /** The token ids of one prompt of /v1/completions. Throws `ApiError` 400. */
 export function completionPrompt(prompt: PromptInput, request: CompletionRequest, model: ServedModel): number[] {
-  const ids =
-    typeof prompt === 'string'
-      ? encode(
-          needTokenizer(model, 'prompt', 'Send token ids.'),
-          prompt,
-          request.add_special_tokens ?? true,
-          model,
-          'prompt',
-        )
-      : prompt.map((id) => knownId(id, model, 'prompt'));
+  const ids = idsOf(prompt, 'prompt', request.add_special_tokens ?? true, model);
   return truncated(ids, request.truncate_prompt_tokens, request.max_tokens ?? 1, model);
 }
 
 /** The token ids of one text, or list of ids, of /v1/embeddings: all of a context. Throws `ApiError` 400. */
 export function embeddingPrompt(input: PromptInput, request: EmbeddingRequest, model: ServedModel): number[] {
-  const ids =
-    typeof input === 'string'
-      ? encode(
-          needTokenizer(model, 'input', 'Send token ids.'),
-          input,
-          request.add_special_tokens ?? true,
-          model,
-          'input',
-        )
-      : input.map((id) => knownId(id, model, 'input'));
+  const ids = idsOf(input, 'input', request.add_special_tokens ?? true, model);
   const kept = truncated(ids, request.truncate_prompt_tokens, 0, model);
   const context = model.maxModelLen();
   if (kept.length <= context) return kept;
@@ -81,6 +63,12 @@ export function embedsPrompt(
   const kept = Math.min(tokens, mostTokens(request.truncate_prompt_tokens, request.max_tokens ?? 1, model));
   const last = bytes.subarray(bytes.length - (bytes.length / tokens) * kept);
   return { ids: new Array<number>(kept).fill(NO_ID), embeds: { dtype, data: toBase64(last) } };
+}
+
+/** What `field` brought, as ids. */
+function idsOf(input: PromptInput, field: string, addSpecialTokens: boolean, model: ServedModel): number[] {
+  if (typeof input !== 'string') return input.map((id) => knownId(id, model, field));
+  return encode(needTokenizer(model, field, 'Send token ids.'), input, addSpecialTokens, model, field);
 }
 
 function truncated(ids: number[], limit: number | undefined, answer: number, model: ServedModel): number[] {

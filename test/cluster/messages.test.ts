@@ -2,13 +2,10 @@ import Anthropic from '@anthropic-ai/sdk';
 import { betaTool } from '@anthropic-ai/sdk/helpers/beta/json-schema';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
-import type { GenerateRequest } from '../../src/protocol/generate.ts';
-import { picoTokenizer } from '../support/pico-tokenizer.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { answerIds, promptText, weatherAsker } from '../support/weather-asker.ts';
 
-const pico = picoTokenizer();
-const EOS = 2;
 const CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Łódź"}}\n</tool_call>';
 const ask = {
   model: 'quire-pico',
@@ -24,15 +21,7 @@ beforeEach(async () => {
 });
 afterEach(() => hub.close());
 
-const textOf = ({ prompt }: GenerateRequest) =>
-  Buffer.concat(prompt.map((id) => pico.piece(id).bytes)).toString('utf8');
-
-/** Thinks and calls first; answers what a tool gave it. */
-function reply(request: GenerateRequest): number[] {
-  const told = /<tool_response>\n(.*)\n<\/tool_response>/.exec(textOf(request))?.[1];
-  const text = told === undefined ? `<think>\nI must ask.\n</think>\n\n${CALL}` : `It is ${told}.`;
-  return [...pico.encode(text, false), EOS];
-}
+const reply = weatherAsker(CALL);
 
 it.each([false, true])("a loop of tools by the official client's runner, streamed: %s", async (stream) => {
   const node = await ScriptedNode.join(hub.url, { reply });
@@ -51,13 +40,13 @@ it.each([false, true])("a loop of tools by the official client's runner, streame
   expect(last).toMatchObject({ content: [{ type: 'text', text: 'It is sunny.' }], stop_reason: 'end_turn' });
   expect(asked).toEqual([{ city: 'Łódź' }]);
   // The second prompt has the call as the model wrote it, and what came of it.
-  const prompts = node.of('generate').map(({ generate }) => textOf(generate));
+  const prompts = node.of('generate').map(({ generate }) => promptText(generate));
   expect(prompts).toHaveLength(2);
   expect(prompts[1]).toContain(`<|im_start|>assistant\n${CALL}`);
 });
 
 it('several streams at once, each read by the official client and counted as its endpoint', async () => {
-  await ScriptedNode.join(hub.url, { reply: () => [...pico.encode('<think>\nHm.\n</think>\n\nYes.', false), EOS] });
+  await ScriptedNode.join(hub.url, { reply: () => answerIds('<think>\nHm.\n</think>\n\nYes.') });
   const streams = Array.from({ length: 8 }, () => client.messages.stream(ask).finalMessage());
   for (const message of await Promise.all(streams))
     expect(message.content).toMatchObject([

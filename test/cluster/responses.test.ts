@@ -1,13 +1,10 @@
 import OpenAI from 'openai';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
-import type { GenerateRequest } from '../../src/protocol/generate.ts';
-import { picoTokenizer } from '../support/pico-tokenizer.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { answerIds, promptText, weatherAsker } from '../support/weather-asker.ts';
 
-const pico = picoTokenizer();
-const EOS = 2;
 const CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Łódź"}}\n</tool_call>';
 const WEATHER = {
   type: 'function' as const,
@@ -24,15 +21,7 @@ beforeEach(async () => {
 });
 afterEach(() => hub.close());
 
-const textOf = ({ prompt }: GenerateRequest) =>
-  Buffer.concat(prompt.map((id) => pico.piece(id).bytes)).toString('utf8');
-
-/** Thinks and calls first; answers what a tool gave it. */
-function reply(request: GenerateRequest): number[] {
-  const told = /<tool_response>\n(.*)\n<\/tool_response>/.exec(textOf(request))?.[1];
-  const text = told === undefined ? `<think>\nI must ask.\n</think>\n\n${CALL}` : `It is ${told}.`;
-  return [...pico.encode(text, false), EOS];
-}
+const reply = weatherAsker(CALL);
 
 it.each([false, true])('a loop of tools by the official client over kept responses, streamed: %s', async (stream) => {
   const node = await ScriptedNode.join(hub.url, { reply });
@@ -52,7 +41,7 @@ it.each([false, true])('a loop of tools by the official client over kept respons
   const next = await ask({ model: 'quire-pico', previous_response_id: first.id, input });
   expect(next.output_text).toBe('It is sunny.');
   expect((await client.responses.retrieve(next.id)).output_text).toBe('It is sunny.');
-  const [, second] = node.of('generate').map(({ generate }) => textOf(generate));
+  const [, second] = node.of('generate').map(({ generate }) => promptText(generate));
   expect(second).toContain('Weather in Łódź?');
   expect(second).toContain(`<|im_start|>assistant\n${CALL}`);
 });
@@ -72,7 +61,7 @@ it('a stream in work can be cancelled by its id, is counted as its endpoint, and
   let calls = 0;
   const node = await ScriptedNode.join(hub.url, {
     tokenMs: 2,
-    reply: () => [...pico.encode(calls++ === 0 ? 'never '.repeat(400) : 'Done.', false), EOS],
+    reply: () => answerIds(calls++ === 0 ? 'never '.repeat(400) : 'Done.'),
   });
   const long = client.responses.stream({ model: 'quire-pico', input: 'Hi' });
   const asked: string[] = [];

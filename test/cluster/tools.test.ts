@@ -3,13 +3,10 @@ import { zodFunction } from 'openai/helpers/zod';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { Hub } from '../../src/hub/hub.ts';
-import type { GenerateRequest } from '../../src/protocol/generate.ts';
-import { picoTokenizer } from '../support/pico-tokenizer.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { promptText, weatherAsker } from '../support/weather-asker.ts';
 
-const pico = picoTokenizer();
-const EOS = 2;
 const CALL =
   '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Łódź", "days": [1, {"hour": null}]}}\n</tool_call>';
 
@@ -25,15 +22,7 @@ beforeEach(async () => {
 });
 afterEach(() => hub.close());
 
-const textOf = ({ prompt }: GenerateRequest) =>
-  Buffer.concat(prompt.map((id) => pico.piece(id).bytes)).toString('utf8');
-
-/** Thinks and calls first; answers what a tool gave it. */
-function reply(request: GenerateRequest): number[] {
-  const told = /<tool_response>\n(.*)\n<\/tool_response>/.exec(textOf(request))?.[1];
-  const text = told === undefined ? `<think>\nI must ask.\n</think>\n\n${CALL}` : `It is ${told}.`;
-  return [...pico.encode(text, false), EOS];
-}
+const reply = weatherAsker(CALL);
 
 it.each([false, true])('a loop of tools by the official client, streamed: %s', async (stream) => {
   const node = await ScriptedNode.join(hub.url, { reply });
@@ -62,7 +51,7 @@ it.each([false, true])('a loop of tools by the official client, streamed: %s', a
   expect(await runner.finalContent()).toBe('It is sunny.');
   expect(asked).toEqual([{ city: 'Łódź', days: [1, { hour: null }] }]);
   // The second prompt has the call as the model wrote it, and what came of it.
-  const prompts = node.of('generate').map(({ generate }) => textOf(generate));
+  const prompts = node.of('generate').map(({ generate }) => promptText(generate));
   expect(prompts).toHaveLength(2);
   expect(prompts[1]).toContain(`<|im_start|>assistant\n${CALL}`);
 });

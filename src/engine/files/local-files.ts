@@ -46,7 +46,7 @@ export function localFiles(name: string, given: readonly File[], signal: AbortSi
 export async function checkLocalFiles(files: VerifiedFiles, pools = false): Promise<void> {
   const gguf = ggufFiles(files);
   if (gguf) {
-    const parts = await readGgufParts(files, gguf, () => true);
+    const parts = await readGgufParts(files, gguf);
     ggufWeightBytes(parts, ggufSpec(joinParts(parts), gguf[0], pools));
     return;
   }
