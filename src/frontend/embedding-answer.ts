@@ -1,15 +1,13 @@
 import type { Context } from 'hono';
-import { readTraceparent } from '../protocol/traceparent.ts';
+import { admit } from './admission.ts';
 import type { ApiEnv, ApiOptions } from './api-options.ts';
-import { findModel, poolerOf } from './backend.ts';
-import { readJson } from './body.ts';
+import { poolerOf } from './backend.ts';
 import { parseEmbeddingRequest } from './embedding-schema.ts';
 import { type EmbeddingPlan, EmbeddingRun, planEmbeddings } from './embeddings.ts';
 import type { RequestMetrics, RequestOutcome } from './metrics.ts';
 import { MAX_CHOICES } from './request-fields.ts';
-import { RouteReport, routeWish } from './routing.ts';
-import { cancelCause, type RunningRequests, requestTimeout } from './running.ts';
-import { checkPriority } from './serve.ts';
+import type { RouteReport } from './routing.ts';
+import { cancelCause, type RunningRequests } from './running.ts';
 
 /** Answers one request for embeddings. Computing stops when the client leaves, the request is cancelled or its time is over. Rejects with `ApiError`. */
 export async function serveEmbeddings(
@@ -17,25 +15,14 @@ export async function serveEmbeddings(
   requests: RunningRequests,
   options: ApiOptions,
 ): Promise<Response> {
-  const { raw } = c.req;
-  const { now } = options;
-  const arrived = now();
-  const timeout = requestTimeout(raw.headers.get('x-request-timeout'));
-  const request = parseEmbeddingRequest(await readJson(raw, options.maxBodyBytes));
-  const model = findModel(options.models(), request.model);
-  const pooler = poolerOf(model);
-  checkPriority(request, options);
-  const routes = new RouteReport(routeWish(raw.headers, undefined));
-  const head = { id: `embd-${crypto.randomUUID()}`, created: Math.floor(arrived / 1000), model: model.name };
-  const traceparent = readTraceparent(raw.headers.get('traceparent'));
-  const requestId = c.get('requestId') ?? raw.headers.get('x-request-id');
-  const ids = requestId === null ? [head.id] : [head.id, requestId];
-  const running = requests.begin(ids, c.get('apiKey') ?? null, raw.signal, timeout);
+  const admission = { idPrefix: 'embd-', parse: parseEmbeddingRequest, purpose: poolerOf };
+  const admitted = await admit(c, requests, options, admission);
+  const { request, model, purpose: pooler, head, routes, running, arrived, requestId, traceparent } = admitted;
   try {
     const plan = await planEmbeddings(request, model, pooler, head, traceparent);
     const labels = { model: model.name, endpoint: 'embeddings', stream: false } as const;
     const metrics = options.metrics.started({ ...labels, id: head.id, requestId, traceparent });
-    return await measured(plan, routes, running.signal, metrics, () => (now() - arrived) / 1000);
+    return await measured(plan, routes, running.signal, metrics, () => (options.now() - arrived) / 1000);
   } finally {
     running.ended();
   }
