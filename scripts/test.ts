@@ -1,7 +1,7 @@
 /**
  * `npm test [-- unit gpu cluster interop e2e [arguments of the runner]]`: all parts, or those that are named. Installs Chromium where
- * there is none, and ends with the line `N passed, N failed`. A part that crashes or runs nothing counts as one failure. `interop` needs
- * NVIDIA Dynamo, which is installed into .cache; where that cannot be it is left out, unless it is named.
+ * there is none, and ends with what failed and the line `N passed, N failed`. A part that crashes or runs nothing counts as one failure.
+ * `interop` needs NVIDIA Dynamo, which is installed into .cache; where that cannot be it is left out, unless it is named.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
@@ -11,6 +11,7 @@ import { ensureChromium } from '../src/hub/launch/install-chromium.ts';
 import { thisInstaller } from '../src/hub/launch/installer.ts';
 import { installDynamo } from './dynamo-venv.ts';
 import { type Counts, playwrightCounts, summary, verdict, vitestCounts } from './test-counts.ts';
+import { type Failure, failureLines, type PartFailures, playwrightFailures, vitestFailures } from './test-failures.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const reports = path.join(root, 'test-results');
@@ -20,14 +21,26 @@ interface Part {
   readonly command: readonly string[];
   readonly needsChromium: boolean;
   readonly needsDynamo: boolean;
-  readonly count: (report: unknown) => Counts;
+  readonly read: (report: unknown) => Result;
 }
 
+interface Result {
+  readonly counts: Counts;
+  readonly failures: readonly Failure[];
+}
+
+const vitestResult = (report: unknown): Result => ({ counts: vitestCounts(report), failures: vitestFailures(report) });
+const playwrightResult = (report: unknown): Result => ({
+  counts: playwrightCounts(report),
+  failures: playwrightFailures(report),
+});
+
 const vitest = (name: string, ...prefix: string[]): Part => {
+  const reporters = ['--reporter=default', '--reporter=./scripts/vitest-report.ts'];
   const report = `--outputFile.json=test-results/${name}.json`;
-  const command = [...prefix, 'vitest', 'run', '--project', name, '--reporter=default', '--reporter=json', report];
+  const command = [...prefix, 'vitest', 'run', '--project', name, ...reporters, report];
   const needsDynamo = name === 'interop';
-  return { name, command, needsChromium: prefix.length > 0 || needsDynamo, needsDynamo, count: vitestCounts };
+  return { name, command, needsChromium: prefix.length > 0 || needsDynamo, needsDynamo, read: vitestResult };
 };
 
 const PARTS: readonly Part[] = [
@@ -35,7 +48,7 @@ const PARTS: readonly Part[] = [
   vitest('cluster'),
   vitest('gpu', 'tsx', 'scripts/with-gpu.ts'),
   vitest('interop'),
-  { name: 'e2e', command: ['playwright', 'test'], needsChromium: true, needsDynamo: false, count: playwrightCounts },
+  { name: 'e2e', command: ['playwright', 'test'], needsChromium: true, needsDynamo: false, read: playwrightResult },
 ];
 
 const args = process.argv.slice(2);
@@ -62,7 +75,8 @@ if (parts.some((part) => part.needsChromium)) {
 
 mkdirSync(reports, { recursive: true });
 const all: Counts[] = [];
-for (const { name, command, count } of parts) {
+const failed: PartFailures[] = [];
+for (const { name, command, read } of parts) {
   const report = path.join(reports, `${name}.json`);
   rmSync(report, { force: true });
   console.log(`\n== ${name}`);
@@ -73,10 +87,13 @@ for (const { name, command, count } of parts) {
     env: { ...process.env, PATH },
     shell: process.platform === 'win32',
   });
-  const result = verdict(read(report, count), status);
-  if (result.problem) console.error(`${name}: ${result.problem}`);
-  all.push(result.counts);
+  const result = readReport(report, read);
+  const { counts, problem } = verdict(result?.counts ?? null, status);
+  all.push(counts);
+  failed.push({ part: name, problem, failures: result?.failures ?? [] });
 }
+const lines = failureLines(failed);
+if (lines.length > 0) console.log(`\nWhat failed:\n${lines.join('\n')}`);
 const total = summary(all);
 console.log(`\n${total.line}`);
 process.exit(total.failed > 0 ? 1 : 0);
@@ -91,9 +108,9 @@ function missingDynamo(): string | null {
   }
 }
 
-function read(file: string, count: (report: unknown) => Counts): Counts | null {
+function readReport(file: string, read: (report: unknown) => Result): Result | null {
   try {
-    return count(JSON.parse(readFileSync(file, 'utf8')));
+    return read(JSON.parse(readFileSync(file, 'utf8')));
   } catch {
     return null;
   }
