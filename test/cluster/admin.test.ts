@@ -1,10 +1,11 @@
 import { networkInterfaces } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import { lanAddresses } from '../../src/hub/launch/network.ts';
-import { GpulessCluster, until } from '../support/gpuless-cluster.ts';
+import { GpulessCluster } from '../support/gpuless-cluster.ts';
 import type { GpulessNode } from '../support/gpuless-node.ts';
 import { RawRequest } from '../support/raw-request.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
+import { until } from '../support/until.ts';
 
 let cluster: GpulessCluster | null = null;
 afterEach(async () => {

@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Role } from '../../src/protocol/messages.ts';
-import { GpulessCluster, until } from '../support/gpuless-cluster.ts';
+import { GpulessCluster } from '../support/gpuless-cluster.ts';
 import type { Phase } from '../support/gpuless-node.ts';
 import { type Ended, endedSomehow, errorCode, pause, post, remove, tokensOf } from '../support/random-requests.ts';
 import { RawRequest } from '../support/raw-request.ts';
+import { until } from '../support/until.ts';
 
 const CANCELLATIONS = 1000;
 const AT_ONCE = 40;

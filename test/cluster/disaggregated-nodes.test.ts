@@ -6,6 +6,7 @@ import type { Role } from '../../src/protocol/messages.ts';
 import { GREEDY } from '../../src/protocol/sampling.ts';
 import { GpulessNode, type GpulessNodeOptions } from '../support/gpuless-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 import { reference } from '../unit/engine/simulated-gpu.ts';
 
 /** Everything but the GPU is real here: the hub, both sockets of each node, its engine loop, scheduler, blocks and transfers. */
@@ -25,10 +26,6 @@ async function join(role: Role, options: Partial<GpulessNodeOptions> = {}): Prom
   nodes.push(node);
   await until(() => node.stage === 'ready');
   return node;
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 interface Transfer {

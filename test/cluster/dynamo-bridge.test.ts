@@ -7,10 +7,10 @@ import { Subscriber } from 'zeromq';
 import * as z from 'zod';
 import type { Hub } from '../../src/hub/hub.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
-import { until } from '../support/gpuless-cluster.ts';
 import { PrefixCache } from '../support/prefix-cache.ts';
 import { ScriptedNode, type ScriptedNodeOptions } from '../support/scripted-node.ts';
 import { PICO, startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 import { FakeFrontend } from '../unit/dynamo/fake-frontend.ts';
 
 const hasher = await createBlockHasher('xxh3');

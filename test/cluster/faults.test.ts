@@ -4,6 +4,7 @@ import type { Hub } from '../../src/hub/hub.ts';
 import { CLOSE } from '../../src/protocol/close-codes.ts';
 import { ScriptedNode, scriptedTokens } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 let hub: Hub;
 let client: OpenAI;
@@ -200,7 +201,3 @@ const LOAD = {
     preemptions: 0,
   },
 };
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
-}

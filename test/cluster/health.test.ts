@@ -6,6 +6,7 @@ import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import { LivingNode } from '../support/living-node.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 let hub: Hub;
 afterEach(() => hub.close());
@@ -17,11 +18,6 @@ const health = async () => {
   const body = (await response.json()) as { status: string; instances: { status: string; detail: string }[] };
   return { status: response.status, body };
 };
-
-async function until(condition: () => boolean): Promise<void> {
-  for (const start = performance.now(); !condition(); await delay(5))
-    if (performance.now() - start > 5000) throw new Error('it did not come about in time');
-}
 
 describe('canaries', () => {
   it('H1: go the whole way of a request: one token after the model’s BOS, out of the cache, each time under another id', async () => {

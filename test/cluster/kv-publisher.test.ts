@@ -1,5 +1,6 @@
-import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { decode } from '@msgpack/msgpack';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -12,6 +13,7 @@ import { snapshotParts } from '../../src/protocol/kv-events.ts';
 import { PrefixCache } from '../support/prefix-cache.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 const HASHERS = { xxh3: await createBlockHasher('xxh3'), sha256: await createBlockHasher('sha256') };
 const low = (hash: bigint) => BigInt.asUintN(64, hash);
@@ -87,23 +89,17 @@ class Follower {
   }
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
-}
-
 const open: { close(): unknown }[] = [];
 afterEach(async () => {
   for (const each of open.splice(0).reverse()) await each.close();
 });
 
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+/** A subscription takes a moment to reach its publisher: resolves when the follower hears of what is told again and again. */
+async function subscribed(follower: Follower, tell: () => void): Promise<void> {
+  while (follower.seqs.size === 0) {
+    tell();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
 const CONFIG: ZmqConfig = {
@@ -115,17 +111,18 @@ const CONFIG: ZmqConfig = {
   topic: 'kv',
 };
 
-/** A hub that publishes, and its endpoint. */
-async function startHub(hashAlgo: HashAlgo): Promise<{ hub: Hub; endpoint: string; replayEndpoint: string }> {
-  const [endpoint, replayEndpoint] = [`tcp://127.0.0.1:${await freePort()}`, `tcp://127.0.0.1:${await freePort()}`];
-  const bound = endpoint.replace('127.0.0.1', '*');
-  const hub = await startTestHub({ hashAlgo, kvPublisher: { ...CONFIG, endpoint: bound, replayEndpoint } });
+/** A hub that publishes, and its endpoint: a file, so that nobody else can have taken it. */
+async function startHub(hashAlgo: HashAlgo): Promise<{ hub: Hub; endpoint: string }> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'quire-kv-'));
+  open.push({ close: () => rm(folder, { recursive: true }) });
+  const endpoint = `ipc://${folder}/events`;
+  const hub = await startTestHub({ hashAlgo, kvPublisher: { ...CONFIG, endpoint, replayEndpoint: null } });
   open.push(hub);
-  return { hub, endpoint, replayEndpoint };
+  return { hub, endpoint };
 }
 
 async function replayed(endpoint: string, start: bigint, topic?: string) {
-  const socket = new Request({ receiveTimeout: 2000, linger: 0 });
+  const socket = new Request({ receiveTimeout: 60_000, linger: 0 });
   socket.connect(endpoint);
   const number = Buffer.alloc(8);
   number.writeBigUInt64BE(start);
@@ -152,8 +149,11 @@ describe('KV events on ZMQ, over real sockets', () => {
           const found = follower.caches.get(topics[i]!);
           return found !== undefined && found.size === wanted.length && wanted.every((hash) => found.has(low(hash)));
         });
-      // A subscription takes a moment to reach the publisher; vLLM's subscribers ask for a replay then.
-      await new Promise((resolve) => setTimeout(resolve, 300));
+      const probe = await ScriptedNode.join(hub.url);
+      let eventId = 0;
+      await subscribed(follower, () =>
+        probe.send({ type: 'kv_events', rank: 0, events: [{ type: 'cleared', eventId: ++eventId }] }),
+      );
       for (let round = 0; round < 30; round++) {
         for (const [i, cache] of caches.entries()) {
           cache.compute(Array.from({ length: 16 * 4 }, (_, at) => (at < 32 ? at : 100 * i + round)));
@@ -208,30 +208,35 @@ describe('KV events on ZMQ, over real sockets', () => {
     slow.subscribe('');
     const follower = new Follower(publisher.endpoint, 'kv@b');
     open.push(follower);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await subscribed(follower, () => publisher.changed('b', 0, 'f', [{ type: 'cleared' }]));
     const tokens = Array.from({ length: 16 }, (_, i) => i);
     const tokensHash = HASHERS.xxh3.tokensHash(tokens);
     const block = { blockHash: HASHERS.xxh3.blockHash(null, { tokensHash, tokens }), tokensHash, tokens };
     for (let i = 0; i < 5000; i++) publisher.changed('a', 0, 'f', [{ type: 'cleared' }]);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    publisher.changed('b', 0, 'f', [{ type: 'stored', parent: null, blocks: [block] }]);
-    await until(() => follower.caches.get('kv@b:0@model')?.size === 1);
+    // As long as those wait to be sent, what comes then is left out.
+    const told = () => follower.caches.get('kv@b:0@model')?.size === 1;
+    while (!told()) {
+      publisher.changed('b', 0, 'f', [{ type: 'stored', parent: null, blocks: [block] }]);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   });
 
   it('leaves out what is beyond the queue, which the numbers show and the replay fills', async () => {
     const publisher = await started({ maxQueueSize: 5 });
     const follower = new Follower(publisher.endpoint);
     open.push(follower);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await subscribed(follower, () => publisher.changed('probe', 0, 'f', [{ type: 'cleared' }]));
     for (let i = 0; i < 50; i++) publisher.changed('n', 0, 'f', [{ type: 'cleared' }]);
     const seen = () => follower.seqs.get('kv@n:0@model') ?? [];
     await until(() => seen().length > 0);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    publisher.changed('n', 0, 'f', [{ type: 'cleared' }]);
-    await until(() => seen().at(-1) === 50);
-    expect(seen().length).toBeLessThan(12);
+    // One more shows the hole, as soon as there is room for it.
+    while ((seen().at(-1) ?? 0) < 50) {
+      publisher.changed('n', 0, 'f', [{ type: 'cleared' }]);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(seen().filter((seq) => seq < 50).length).toBeLessThan(12);
     const hole = seen().findIndex((seq, i) => seq !== i);
-    const [seq] = await replayed(publisher.replayEndpoint!, BigInt(hole));
+    const [seq] = await replayed(publisher.replayEndpoint!, BigInt(hole), 'kv@n:0@model');
     expect(seq?.readBigUInt64BE()).toBe(BigInt(hole));
   });
 

@@ -6,6 +6,7 @@ import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import { LivingNode } from '../support/living-node.ts';
 import { scriptedToken } from '../support/scripted-engine.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 const hasher = await createBlockHasher('xxh3');
 let hub: Hub | null = null;
@@ -24,11 +25,6 @@ async function open(count: number, tokenMs = 5): Promise<LivingNode[]> {
 }
 
 const readyIds = () => hub!.state().nodes.flatMap(({ id, stage }) => (stage === 'ready' ? [id] : []));
-
-async function until(condition: () => boolean, ms = 5000): Promise<void> {
-  for (const start = performance.now(); !condition(); await delay(5))
-    if (performance.now() - start > ms) throw new Error('it did not come about in time');
-}
 
 describe('rolling replacement', () => {
   it('of every node under load loses no request, streaming or not, and cuts none', async () => {
@@ -138,7 +134,7 @@ describe('a restart of the hub', () => {
     await delay(1500);
     hub = await startTestHub({ port });
     const started = performance.now();
-    await until(() => readyIds().length === 6 && cached() > 0, 8000);
+    await until(() => readyIds().length === 6 && cached() > 0);
     expect(performance.now() - started).toBeLessThan(5000);
     for (const { engines } of nodes) expect(engines).toHaveLength(1);
     for (const prompt of prompts) expect(await complete(prompt, 2)).toMatchObject({ status: 200, overlap: '6' });

@@ -1,9 +1,10 @@
 import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { GpulessCluster, until } from '../support/gpuless-cluster.ts';
+import { GpulessCluster } from '../support/gpuless-cluster.ts';
 import { LoraCluster, loraFolder } from '../support/lora-cluster.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
+import { until } from '../support/until.ts';
 
 let dir = '';
 beforeAll(() => {

@@ -1,8 +1,8 @@
 import { rmSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { EngineError } from '../../src/engine/api.ts';
-import { until } from '../support/gpuless-cluster.ts';
 import { buffersOf, cachedLoras, expected, LoraCluster, loraFolder, PROMPT } from '../support/lora-cluster.ts';
+import { until } from '../support/until.ts';
 
 let dir = '';
 beforeAll(() => {

@@ -5,6 +5,7 @@ import type { Hub } from '../../src/hub/hub.ts';
 import { CLOSE } from '../../src/protocol/close-codes.ts';
 import { ScriptedNode, scriptedTokens } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 /** M4: what one node or one client does hurts nobody else: streams of other nodes go on, whole and in order. */
 
@@ -59,10 +60,6 @@ async function streamThrough(trouble: () => Promise<unknown>): Promise<void> {
   }
   expect(good.of('generate')).toHaveLength(STREAMS);
 }
-
-const until = async (condition: () => boolean) => {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
-};
 
 it('floods of several nodes: each is closed with 4429', async () => {
   await streamThrough(async () => {

@@ -4,6 +4,7 @@ import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import { PrefixCache } from '../support/prefix-cache.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { DEFAULT_KNOBS, startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 const hasher = await createBlockHasher('xxh3');
 /** Six blocks and one token. */
@@ -27,10 +28,6 @@ async function complete(body: object = {}, headers: Record<string, string> = {})
   const rank = response.headers.get('x-quire-dp-rank');
   const overlap = response.headers.get('x-quire-overlap-blocks');
   return { status: response.status, rank, overlap, text: await response.text() };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 const ranksAsked = (node: ScriptedNode) => node.of('generate').map(({ rank }) => rank);

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CLOSE } from '../../src/protocol/close-codes.ts';
-import { DisaggregatedHub, until } from '../support/disaggregated-hub.ts';
+import { DisaggregatedHub } from '../support/disaggregated-hub.ts';
 import { ScriptedBulk } from '../support/scripted-bulk.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { closePrefill } from '../support/scripted-transfer.ts';
+import { until } from '../support/until.ts';
 
 let cluster: DisaggregatedHub;
 afterEach(() => cluster.close());

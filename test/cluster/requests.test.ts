@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { ScriptedNode, scriptedTokens } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 let hub: Hub;
 let client: OpenAI;
@@ -16,10 +17,6 @@ afterEach(() => hub.close());
 function complete(prompt: number[], more: object = {}) {
   const body = { model: 'quire-pico', prompt, max_tokens: 12, return_token_ids: true, ...more };
   return client.completions.create(body as OpenAI.CompletionCreateParamsNonStreaming);
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 describe('the way of a request', () => {

@@ -7,6 +7,7 @@ import { snapshotParts } from '../../src/protocol/kv-events.ts';
 import { PrefixCache } from '../support/prefix-cache.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { DEFAULT_KNOBS, startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 const hasher = await createBlockHasher('xxh3');
 /** Six blocks and one token. */
@@ -35,10 +36,6 @@ async function complete(body: object = {}, headers: Record<string, string> = {})
     overlap: response.headers.get('x-quire-overlap-blocks'),
     text: await response.text(),
   };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 /** The node computes a prompt on its own and tells the hub what it stored. */

@@ -2,11 +2,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
-import { until } from '../support/gpuless-cluster.ts';
 import { LivingNode } from '../support/living-node.ts';
 import { scriptedToken } from '../support/scripted-engine.ts';
 import { ScriptedNode, type ScriptedNodeOptions } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 const hasher = await createBlockHasher('xxh3');
 const PROMPT = Array.from({ length: 65 }, (_, i) => 300 + i);

@@ -9,6 +9,7 @@ import { ClusterSummary } from '../../src/protocol/cluster-summary.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 let hub: Hub;
 beforeEach(async () => {
@@ -36,10 +37,6 @@ async function complete(max_tokens: number): Promise<void> {
     body,
   });
   expect(response.status).toBe(200);
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 describe('health', () => {

@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { DisaggregatedHub, PROMPT, until } from '../support/disaggregated-hub.ts';
+import { DisaggregatedHub, PROMPT } from '../support/disaggregated-hub.ts';
 import type { HubMessageOf } from '../support/scripted-node.ts';
 import { closePrefill, wantedOf } from '../support/scripted-transfer.ts';
+import { until } from '../support/until.ts';
 
 let cluster: DisaggregatedHub;
 afterEach(() => cluster.close());

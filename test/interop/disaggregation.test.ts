@@ -4,8 +4,8 @@ import { systemClock } from '../../src/protocol/clock.ts';
 import type { Role } from '../../src/protocol/messages.ts';
 import { startBridgedHub } from '../support/bridged-hub.ts';
 import { DynamoFrontend, fileDeployment } from '../support/dynamo-frontend.ts';
-import { until } from '../support/gpuless-cluster.ts';
 import { GpulessNode } from '../support/gpuless-node.ts';
+import { until } from '../support/until.ts';
 
 const open: { close(): Promise<void> }[] = [];
 afterEach(async () => {

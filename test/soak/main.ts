@@ -4,8 +4,9 @@
  * and every answer that was not ended early must be right. Ends with status 1 at the first fault.
  */
 import type { Role } from '../../src/protocol/messages.ts';
-import { GpulessCluster, until } from '../support/gpuless-cluster.ts';
+import { GpulessCluster } from '../support/gpuless-cluster.ts';
 import { type Ended, endedSomehow, errorCode, pause, pick, tokensOf, whole } from '../support/random-requests.ts';
+import { until } from '../support/until.ts';
 
 const ROUND_MS = 30_000;
 const AT_ONCE = 30;

@@ -4,6 +4,7 @@ import type { Card } from '../../src/protocol/messages.ts';
 import { ScriptedNode, type ScriptedNodeOptions } from './scripted-node.ts';
 import { closePrefill, DecodeEnd } from './scripted-transfer.ts';
 import { startTestHub } from './test-hub.ts';
+import { until } from './until.ts';
 
 /** Six blocks and one token. */
 export const PROMPT = Array.from({ length: 97 }, (_, i) => 300 + i);
@@ -27,10 +28,6 @@ export interface HandDriven {
   end(nth?: number): Promise<DecodeEnd>;
   /** Its transfer is over, one way or the other: it answers. */
   answer(nth?: number): void;
-}
-
-export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 /** A hub whose prompts of 32 tokens and more are computed by prefill nodes, and its scripted nodes. */

@@ -2,17 +2,9 @@ import type { Hub } from '../../src/hub/hub.ts';
 import { CountingClock } from './counting-clock.ts';
 import { GpulessNode, type GpulessNodeOptions } from './gpuless-node.ts';
 import { startTestHub } from './test-hub.ts';
+import { until } from './until.ts';
 
 type HubChange = NonNullable<Parameters<typeof startTestHub>[0]>;
-
-/** Resolves when the condition holds; throws after 20 seconds. */
-export async function until(condition: () => boolean, what: () => unknown = () => ''): Promise<void> {
-  const end = Date.now() + 20_000;
-  while (!condition()) {
-    if (Date.now() > end) throw new Error(`not reached in 20 seconds: ${condition} ${JSON.stringify(what())}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
 
 /** A hub and its nodes without a GPU, over real sockets, and a count of all that they hold. */
 export class GpulessCluster {

@@ -5,12 +5,13 @@ import { modelSpec } from '../../src/engine/model/config.ts';
 import type { HubConfig } from '../../src/hub/config.ts';
 import { GREEDY } from '../../src/protocol/sampling.ts';
 import { reference } from '../unit/engine/simulated-gpu.ts';
-import { GpulessCluster, until } from './gpuless-cluster.ts';
+import { GpulessCluster } from './gpuless-cluster.ts';
 import type { GpulessNode, GpulessNodeOptions } from './gpuless-node.ts';
 import { adapterContents, randomAdapter } from './lora-adapter.ts';
 import { RawRequest } from './raw-request.ts';
 import { SCRIPTED_INFO } from './scripted-engine.ts';
 import { PICO } from './test-hub.ts';
+import { until } from './until.ts';
 
 const spec = modelSpec(JSON.parse(readFileSync(path.join(PICO, 'config.json'), 'utf8')));
 

@@ -1,6 +1,7 @@
 import { WebSocket } from 'ws';
 import type { GenerateRequest } from '../../src/protocol/generate.ts';
 import { type Card, encode, HubMessage, type Load, type NodeMessage } from '../../src/protocol/messages.ts';
+import type { Gate } from './gate.ts';
 
 export type HubMessageOf<T extends HubMessage['type']> = Extract<HubMessage, { type: T }>;
 type TokensMessage = Extract<NodeMessage, { type: 'tokens' }>;
@@ -16,8 +17,10 @@ export interface ScriptedNodeOptions {
   readonly ca?: string;
   /** Tokens of a choice; the node sends each with its own message. Default: `scriptedTokens`. null = the test answers itself. */
   readonly reply?: ((request: GenerateRequest, choice: number) => number[]) | null;
-  /** Sends no more after so many tokens of each choice, as a node that hangs. */
+  /** Sends no more after so many tokens of each choice, as a node that hangs; with `gate`, until it is open. */
   readonly hangAfter?: number;
+  /** Without `hangAfter` it is the first token that waits. */
+  readonly gate?: Gate;
   /** Awaited before the tokens of a request whose prompt another node shall compute. */
   readonly transfer?: (message: HubMessageOf<'generate'>, node: ScriptedNode) => Promise<void>;
   /** What it does when it shall compute a prompt for another node. */
@@ -42,6 +45,8 @@ function scored(prompt: readonly number[]): TokensMessage['frames'][number]['pro
 /** A node without an engine: a real WebSocket to a real hub, with everything it does in the hands of the test. */
 export class ScriptedNode {
   readonly received: HubMessage[] = [];
+  /** Requests that came to `hangAfter`. */
+  readonly hung: string[] = [];
   /** Close code and reason, once it is closed. */
   readonly closed: Promise<{ code: number; reason: string }>;
   welcome: HubMessageOf<'welcome'> | null = null;
@@ -192,7 +197,13 @@ export class ScriptedNode {
       ids: reply(generate, choice).slice(0, sampling.maxTokens),
     }));
     const longest = Math.max(...replies.map(({ ids, begin }) => ids.length - begin));
-    for (let step = 0; step < Math.min(longest, this.options.hangAfter ?? longest); step++) {
+    const { gate, hangAfter = gate === undefined ? longest : 0 } = this.options;
+    for (let step = 0; step < longest; step++) {
+      if (step === hangAfter) {
+        this.hung.push(request);
+        if (gate === undefined) return;
+        await gate.passed;
+      }
       await new Promise((resolve) => setTimeout(resolve, this.options.tokenMs ?? 0));
       if (this.#running.get(request) !== attempt || this.socket.readyState !== WebSocket.OPEN) return;
       const frames = replies.flatMap(({ choice, ids, begin }): TokensMessage['frames'] => {
