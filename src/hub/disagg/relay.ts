@@ -38,6 +38,8 @@ export class BulkRelay {
   /** Those that said who they are. */
   readonly #nodes = new Map<string, BulkSocket>();
   readonly #paused = new Set<BulkSocket>();
+  /** Nodes whose socket went while it was paused, and for whom: one that opens another is not read the sooner for it. */
+  readonly #pausedAway = new Map<string, BulkSocket>();
   /** Bytes that wait for all nodes together. */
   #waiting = 0;
 
@@ -78,6 +80,9 @@ export class BulkRelay {
   #greeted(socket: BulkSocket, node: string): void {
     this.#nodes.get(node)?.end(CLOSE.replaced, 'the node opened another bulk socket');
     this.#nodes.set(node, socket);
+    const to = this.#pausedAway.get(node);
+    if (to !== undefined) this.#pause(socket, to);
+    this.#pausedAway.delete(node);
   }
 
   #forward(from: BulkSocket, id: string, message: Uint8Array): void {
@@ -103,6 +108,10 @@ export class BulkRelay {
       this.#resume();
     });
     if (to.waiting <= limits.bulkBufferedBytes && this.#waiting <= limits.bulkTotalBytes) return;
+    this.#pause(from, to);
+  }
+
+  #pause(from: BulkSocket, to: BulkSocket): void {
     this.#paused.add(from);
     from.pause(to);
   }
@@ -110,9 +119,11 @@ export class BulkRelay {
   #resume(): void {
     const { bulkBufferedBytes, bulkTotalBytes } = this.#options.limits;
     if (this.#waiting > bulkTotalBytes) return;
+    // Well below where it stopped, so that it does not stop again at once.
+    const takes = (to: BulkSocket | null) => (to?.waiting ?? 0) <= bulkBufferedBytes / 4;
+    for (const [node, to] of this.#pausedAway) if (takes(to)) this.#pausedAway.delete(node);
     for (const socket of this.#paused) {
-      // Well below where it stopped, so that it does not stop again at once.
-      if ((socket.pausedFor?.waiting ?? 0) > bulkBufferedBytes / 4) continue;
+      if (!takes(socket.pausedFor)) continue;
       this.#paused.delete(socket);
       socket.resume();
     }
@@ -121,6 +132,7 @@ export class BulkRelay {
   #closed(socket: BulkSocket): void {
     this.#sockets.delete(socket);
     this.#paused.delete(socket);
+    if (socket.pausedFor !== null) this.#pausedAway.set(socket.node, socket.pausedFor);
     if (this.#nodes.get(socket.node) === socket) {
       this.#nodes.delete(socket.node);
       this.#options.transfers.channelLost(socket.node, 'a bulk socket to the hub closed');
@@ -200,10 +212,10 @@ export class BulkSocket {
   end(code: CloseCode, reason: string): void {
     if (this.#closed) return;
     this.options.log.info({ node: this.node, code }, `a bulk socket is closed: ${reason}`);
-    // What is paused would never see the other side's answer.
-    this.resume();
     this.wire.close(code, closeReason(reason));
     this.gone();
+    // What is paused would never see the other side's answer.
+    this.resume();
   }
 
   /** A frame came that nobody takes: of a transfer that is over, which happens. */

@@ -196,6 +196,22 @@ describe('R9, R10: the bulk relay', () => {
     expect([a.wire.paused, c.wire.paused]).toEqual([false, false]);
   });
 
+  it.each(['lost', 'replaced'])('who has its bulk socket %s and opens another is not read the sooner for it', (how) => {
+    const { node } = setUp();
+    const [a, b] = [node('a'), node('b')];
+    for (let i = 0; i < 2; i++) a.socket.binary(message('a>b', 800));
+    if (how === 'lost') a.socket.gone();
+    const again = node('a');
+    expect(again.wire.paused).toBe(true);
+    expect(a.wire.closedWith?.code).toBe(how === 'lost' ? undefined : CLOSE.replaced);
+    b.wire.take();
+    expect(again.wire.paused).toBe(true);
+    b.wire.take();
+    expect(again.wire.paused).toBe(false);
+    again.socket.gone();
+    expect(node('a').wire.paused).toBe(false);
+  });
+
   it('a node that takes nothing is closed with 4430, and those who sent to it are read again', () => {
     const { node, clock, relay } = setUp();
     const [a, b] = [node('a'), node('b')];
@@ -238,7 +254,7 @@ describe('R9, R10: the bulk relay', () => {
           peak = Math.max(peak, relay.waiting);
           const all = nodes.reduce((sum, { socket }) => sum + socket.waiting, 0);
           expect(all).toBe(relay.waiting);
-          // What is read at once before its sender is stopped, of each sender.
+          // What is read at once before its sender is stopped, of each sender, however often it opens another socket.
           for (const { socket } of nodes) expect(socket.waiting).toBeLessThanOrEqual(1000 + 4 * 905);
         }
         expect(peak).toBeLessThanOrEqual(2500 + 4 * 905);
