@@ -16,7 +16,7 @@ export interface StatusSource {
 }
 
 /** All pages that ask within this time get one answer: they are many, and each asks once a second. */
-const SUMMARY_MS = 500;
+export const SUMMARY_MS = 500;
 
 /** All that tells how the hub is. It holds no prompts, no tokens and no secrets. */
 export function statusRoutes(source: StatusSource): Hono {

@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
+import { Gate } from '../support/gate.ts';
 import { ScriptedNode, type ScriptedNodeOptions } from '../support/scripted-node.ts';
 import { PICO, startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 let hub: Hub | null = null;
 let scratch: string | null = null;
@@ -29,15 +31,17 @@ async function complete(url: string, model: string, prompt: number[]): Promise<n
 it('200 nodes: each gets its share of a burst, and half of them may leave at once', async () => {
   hub = await startTestHub();
   const { url } = hub;
-  const nodes = await Promise.all(Array.from({ length: 200 }, () => ScriptedNode.join(url, { tokenMs: 200 })));
+  const gate = new Gate();
+  const nodes = await Promise.all(Array.from({ length: 200 }, () => ScriptedNode.join(url, { gate })));
   expect(hub.state().models[0]?.readyNodes).toBe(200);
-  await Promise.all(nodes.map((_, i) => complete(url, 'quire-pico', [i])));
-  // Requests that overlap never share a node while another has none; only a late one may meet a node that is free again.
-  const asked = nodes.map((node) => node.of('generate').length);
-  expect(asked.reduce((a, b) => a + b)).toBe(200);
-  expect(Math.max(...asked)).toBeLessThanOrEqual(4);
+  const answers = nodes.map((_, i) => complete(url, 'quire-pico', [i]));
+  // None shares a node while another has none.
+  await Promise.all(nodes.map((node) => node.next('generate')));
+  gate.open();
+  await Promise.all(answers);
+  expect(nodes.map((node) => node.of('generate').length)).toEqual(Array(200).fill(1));
   for (const node of nodes.slice(0, 100)) node.socket.terminate();
-  while (hub.state().nodes.length > 100) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => hub?.state().nodes.length === 100);
   await Promise.all(nodes.slice(0, 50).map((_, i) => complete(url, 'quire-pico', [i])));
 });
 
@@ -61,7 +65,7 @@ it('two models: a new node gets the one that nobody has, and a request goes to n
     expect(await complete(url, 'quire-pico', [5])).toEqual([1001, 1001]);
   }
   await second.leave();
-  while (hub.state().nodes.length > 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => hub?.state().nodes.length === 1);
   const again = await ScriptedNode.greet(url, {
     hello: { resume: { node: second.id, token: second.welcome!.resumeToken } },
   });
@@ -96,7 +100,7 @@ it('J11: two models: a node is offered the largest that fits its adapter, and ke
   expect((await offered({ room: room(640, true), query: '?gpu-memory-utilization=0.9' }))[1]).toBe('large');
   // Every node of the small one leaves: the next page gets it though the large one fits too.
   await Promise.all([first.leave(), third.leave()]);
-  while (hub.state().nodes.some(({ model }) => model === 'quire-pico')) await new Promise((r) => setTimeout(r, 5));
+  await until(() => !hub?.state().nodes.some(({ model }) => model === 'quire-pico'));
   expect((await offered({ room: room(1024) }))[1]).toBe('quire-pico');
   const resume = { node: second.id, token: second.welcome!.resumeToken };
   expect((await offered({ room: room(128), resume }))[1]).toBe('large');

@@ -148,7 +148,7 @@ describe('G15', () => {
 });
 
 it('H1: a health check of a model for embeddings is one embedding', async () => {
-  const { hub } = await start({ healthCheck: { waitMs: 100, timeoutMs: 150, payload: DEFAULT_CANARY } });
+  const { hub } = await start({ healthCheck: { waitMs: 100, timeoutMs: 60_000, payload: DEFAULT_CANARY } });
   const node = await ScriptedNode.join(hub.url, { reply: null });
   const { generate } = await node.next('generate');
   expect(generate).toMatchObject({ cache: false, pooling: { type: 'LAST', normalize: true, dimensions: HIDDEN } });

@@ -2,14 +2,20 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import type { Hub } from '../../src/hub/hub.ts';
 import { CLOSE } from '../../src/protocol/close-codes.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 let hub: Hub;
+let clock: FakeClock;
 beforeEach(async () => {
+  clock = new FakeClock();
   hub = await startTestHub(
     { joinToken: 'let me in', nodeOptions: { 'max-num-seqs': '8' } },
     { helloMs: 300, pingMs: 200 },
+    undefined,
+    clock,
   );
 });
 afterEach(() => hub.close());
@@ -65,8 +71,11 @@ describe('joining over a real WebSocket', () => {
   );
 
   it('J1: who does not say hello in time is closed', async () => {
+    const quick = await ScriptedNode.greet(hub.url, ticket);
     const node = await ScriptedNode.open(hub.url);
+    clock.advance(300);
     expect(await node.closed).toMatchObject({ code: CLOSE.timeout });
+    expect(quick.socket.readyState).toBe(WebSocket.OPEN);
   });
 
   it.each([
@@ -117,17 +126,23 @@ describe('joining over a real WebSocket', () => {
   it('L2: a node that answers pings stays, one that does not is gone', async () => {
     const alive = await ScriptedNode.join(hub.url, ticket);
     const frozen = await ScriptedNode.join(hub.url, { ...ticket, pong: false });
+    for (let pings = 1; pings <= 6; pings++) {
+      clock.advance(200);
+      await alive.next('ping', pings - 1);
+      await alive.heard();
+    }
     expect(await frozen.closed).toMatchObject({ code: CLOSE.timeout });
-    await alive.next('ping', 5);
+    expect(frozen.of('ping')).toHaveLength(2);
     expect(hub.state().nodes.map(({ id }) => id)).toEqual([alive.id]);
   });
 
   it('M4: one node more than the limit is refused before it can say anything', async () => {
     const small = await startTestHub({}, { maxNodes: 2 });
     try {
-      const nodes = [await ScriptedNode.join(small.url), await ScriptedNode.open(small.url)];
+      const nodes = [await ScriptedNode.join(small.url), await ScriptedNode.join(small.url)];
       await expect(ScriptedNode.open(small.url)).rejects.toThrow('503');
       await nodes[1]?.leave();
+      await until(() => small.state().nodes.length === 1);
       await ScriptedNode.join(small.url);
       expect(small.state().models[0]?.readyNodes).toBe(2);
     } finally {

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
 import { LivingNode } from '../support/living-node.ts';
+import { ownPort } from '../support/own-port.ts';
 import { scriptedToken } from '../support/scripted-engine.ts';
 import { startTestHub } from '../support/test-hub.ts';
 import { until } from '../support/until.ts';
@@ -123,22 +124,20 @@ describe('a lost engine', () => {
 });
 
 describe('a restart of the hub', () => {
-  it('brings all nodes back within five seconds, with their caches, and requests hit them', async () => {
-    hub = await startTestHub();
-    const { port } = hub;
+  it('brings all nodes back with their caches, and requests hit them', async () => {
+    const port = await ownPort();
+    hub = await startTestHub({ port });
     await open(6);
     const prompts = Array.from({ length: 6 }, (_, i) => Array.from({ length: 97 }, (_, at) => 300 + 97 * i + at));
     for (const prompt of prompts) await complete(prompt, 2);
-    const cached = () => hub!.state().nodes.reduce((sum, { kvEvents }) => sum + kvEvents.count, 0);
     await hub.close();
     await delay(1500);
     hub = await startTestHub({ port });
-    const started = performance.now();
-    await until(() => readyIds().length === 6 && cached() > 0);
-    expect(performance.now() - started).toBeLessThan(5000);
+    const told = () => hub!.state().nodes.filter(({ kvEvents }) => kvEvents.count > 0);
+    await until(() => readyIds().length === 6 && told().length === 6);
     for (const { engines } of nodes) expect(engines).toHaveLength(1);
     for (const prompt of prompts) expect(await complete(prompt, 2)).toMatchObject({ status: 200, overlap: '6' });
-  }, 20_000);
+  });
 });
 
 async function complete(prompt: number[], tokens: number) {

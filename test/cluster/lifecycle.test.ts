@@ -3,14 +3,16 @@ import type { IncomingMessage } from 'node:http';
 import { get } from 'node:https';
 import { connect, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { setTimeout as delay } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { generate as selfSigned } from 'selfsigned';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { CLOSE } from '../../src/protocol/close-codes.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { Gate } from '../support/gate.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 let hub: Hub | null = null;
 afterEach(async () => {
@@ -54,9 +56,11 @@ describe('starting', () => {
 
 describe('stopping', () => {
   it('says no more on /health at once, and still takes what comes late for the grace period', async () => {
-    hub = await startTestHub({ graceSeconds: 0.5, drainSeconds: 30 });
+    const clock = new FakeClock();
+    hub = await startTestHub({ graceSeconds: 0.5, drainSeconds: 30 }, {}, undefined, clock);
     const { url } = hub;
-    const node = await ScriptedNode.join(url, { tokenMs: 20 });
+    const gate = new Gate();
+    const node = await ScriptedNode.join(url, { gate });
     const running = clientOf(hub).completions.create({ ...BODY, max_tokens: 60 });
     await node.next('generate');
     const closing = hub.close();
@@ -70,10 +74,15 @@ describe('stopping', () => {
     expect((await clientOf(hub).completions.create({ ...BODY, prompt: [3], max_tokens: 2 })).usage).toMatchObject({
       completion_tokens: 2,
     });
-    await delay(600);
+    clock.advance(499);
+    expect((await clientOf(hub).completions.create({ ...BODY, prompt: [4], max_tokens: 2 })).usage).toMatchObject({
+      completion_tokens: 2,
+    });
+    clock.advance(1);
     await expect(clientOf(hub).completions.create(BODY)).rejects.toMatchObject({ status: 503, code: 'hub_stopping' });
     expect((await fetch(`${url}/live`)).status).toBe(200);
     expect((await fetch(`${url}/health`)).status).toBe(503);
+    gate.open();
     expect((await running).usage?.completion_tokens).toBe(60);
     await closing;
     expect(await node.closed).toMatchObject({ code: CLOSE.goingAway });
@@ -81,27 +90,35 @@ describe('stopping', () => {
   });
 
   it('waits out the grace period though nothing runs, and ends with the last stream, not at the end of its time', async () => {
-    hub = await startTestHub({ graceSeconds: 0.4, drainSeconds: 3600 });
-    const node = await ScriptedNode.join(hub.url, { tokenMs: 20 });
-    const started = performance.now();
-    const closing = hub.close();
-    await delay(200);
+    const clock = new FakeClock();
+    hub = await startTestHub({ graceSeconds: 0.4, drainSeconds: 3600 }, {}, undefined, clock);
+    const gate = new Gate();
+    const node = await ScriptedNode.join(hub.url, { gate });
+    let over = false;
+    const closing = hub.close().then(() => {
+      over = true;
+    });
+    clock.advance(399);
     const late = clientOf(hub).completions.create({ ...BODY, max_tokens: 30 });
+    await node.next('generate');
+    clock.advance(1000);
+    await expect(clientOf(hub).completions.create(BODY)).rejects.toMatchObject({ code: 'hub_stopping' });
+    expect(over).toBe(false);
+    gate.open();
     await closing;
-    expect(performance.now() - started).toBeGreaterThan(590);
     expect((await late).usage?.completion_tokens).toBe(30);
     await node.closed;
   });
 
   it('moves what a node leaves behind while the hub drains, like at any other time', async () => {
     hub = await startTestHub({ graceSeconds: 0, drainSeconds: 30 });
-    const first = await ScriptedNode.join(hub.url, { tokenMs: 20, hangAfter: 3 });
+    const first = await ScriptedNode.join(hub.url, { hangAfter: 3 });
     const running = clientOf(hub).completions.create(BODY);
-    await first.next('generate');
+    await until(() => first.quiet.length === 1);
     const closing = hub.close();
-    await delay(50);
+    await first.next('drain');
     first.socket.terminate();
-    await delay(50);
+    await until(() => hub?.state().nodes.length === 0);
     await ScriptedNode.join(hub.url);
     expect((await running).usage?.completion_tokens).toBe(20);
     await closing;
@@ -139,15 +156,14 @@ describe('stopping', () => {
     const ahead = connect(own.port, '127.0.0.1');
     await once(ahead, 'connect');
     const asked = expect(clientOf(own).completions.create(BODY)).rejects.toThrow();
-    while (own.state().inflightRequests === 0) await delay(5);
+    await until(() => own.state().inflightRequests > 0);
     expect(Object.keys(handles())).toContain('TCPServerWrap');
     await own.close();
     await own.close();
     await asked;
     ahead.destroy();
     for (const node of nodes) node.socket.terminate();
-    await delay(100);
-    expect(handles()).toEqual({});
+    await until(() => Object.keys(handles()).length === 0, handles);
     await expect(fetch(`${own.url}/live`)).rejects.toThrow();
   });
 });

@@ -77,12 +77,6 @@ async function metric(series: string): Promise<number> {
   const line = text.split('\n').find((each) => each.startsWith(`${series} `));
   return line === undefined ? 0 : Number(line.slice(series.length + 1));
 }
-/** Tells the hub of so many steps; resolves when it has read this, and so all that the node sent before. */
-async function heard(node: ScriptedNode, steps = 1): Promise<void> {
-  node.load({ steps });
-  const told = () => hub.state().nodes.find(({ id }) => id === node.id)?.loads[0]?.counters.steps;
-  await until(() => told() === steps);
-}
 const migrated = (type: string) =>
   metric(`dynamo_frontend_model_migration_total{model="quire-pico",migration_type="${type}"}`);
 
@@ -126,8 +120,8 @@ describe('a node that dies', () => {
     const first = await join({ hangAfter: 5 });
     const asked = complete({ n: 2, logprobs: 0, prompt_logprobs: 0, stop_token_ids: [stop] });
     // Choice 0 ends with its third token.
-    await until(() => first.hung.length === 1);
-    await heard(first);
+    await until(() => first.quiet.length === 1);
+    await first.heard();
     await join();
     first.socket.terminate();
     const answer = await asked;
@@ -188,12 +182,9 @@ describe('a node that hangs', () => {
     await start({}, { stallMs: 100 });
     const hung = await join({ hangAfter: 3 });
     const asked = complete();
-    await until(() => hung.hung.length === 1);
-    await heard(hung);
-    const other = await join();
-    // It said that it computed a step, so that the first look finds it at work.
-    clock.advance(100);
-    expect(other.of('generate')).toEqual([]);
+    await until(() => hung.quiet.length === 1);
+    await hung.heard();
+    await join();
     clock.advance(100);
     expect((await asked).choices[0]?.token_ids).toEqual(unbroken(PROMPT));
     expect(await hung.next('cancel')).toMatchObject({ attempt: 0 });
@@ -207,7 +198,7 @@ describe('a node that hangs', () => {
     const { request } = (await node.next('generate')).generate;
     const frame = { request, attempt: 0, choice: 0 };
     node.tokens({ ...frame, offset: 0, tokens: [5] });
-    await heard(node);
+    await node.heard();
     clock.advance(200);
     node.tokens({ ...frame, offset: 1, tokens: [6], finish: 'length' });
     expect((await asked).choices[0]?.token_ids).toEqual([5, 6]);
@@ -223,7 +214,8 @@ describe('a node that hangs', () => {
     const frame = { request, attempt: 0, choice: 0 };
     busy.tokens({ ...frame, offset: 0, tokens: [5] });
     for (let steps = 1; steps < 20; steps++) {
-      await heard(busy, steps);
+      busy.load({ steps });
+      await busy.heard();
       clock.advance(49);
     }
     busy.tokens({ ...frame, offset: 1, tokens: [6], finish: 'length' });
@@ -291,8 +283,8 @@ describe('bounds', () => {
   it('G9: the only node may have it again when it comes back', async () => {
     const node = await join({ hangAfter: 5 });
     const asked = complete();
-    await until(() => node.hung.length === 1);
-    await heard(node);
+    await until(() => node.quiet.length === 1);
+    await node.heard();
     const { resumeToken } = node.welcome!;
     node.socket.terminate();
     await until(() => hub.state().nodes.length === 0);
@@ -324,8 +316,8 @@ describe('numerics', () => {
   it('G10: a node of the same numerics id is preferred, though it has more to do', async () => {
     const first = await join({ hangAfter: 5, card: { numericsId: 'a' } });
     const asked = complete();
-    await until(() => first.hung.length === 1);
-    await heard(first);
+    await until(() => first.quiet.length === 1);
+    await first.heard();
     const other = await join({ card: { numericsId: 'b' } });
     const same = await join({ card: { numericsId: 'a', maxNumSeqs: 1 } });
     first.socket.terminate();
@@ -342,8 +334,8 @@ describe('numerics', () => {
         if (stream) for await (const chunk of chunks()) bodies.push(chunk);
         else bodies.push(await complete());
       })();
-      await until(() => first.hung.length === 1);
-      await heard(first);
+      await until(() => first.quiet.length === 1);
+      await first.heard();
       await join({ card: { numericsId: 'b' } });
       first.socket.terminate();
       await asked;

@@ -4,6 +4,7 @@ import type { Hub } from '../../src/hub/hub.ts';
 import { NO_ID } from '../../src/protocol/prompt-embeds.ts';
 import { DisaggregatedHub } from '../support/disaggregated-hub.ts';
 import { embeddingRows, floatBytes } from '../support/embedding-rows.ts';
+import { Gate } from '../support/gate.ts';
 import { ScriptedNode, scriptedTokens } from '../support/scripted-node.ts';
 import { PICO, startTestHub } from '../support/test-hub.ts';
 import { torchFile } from '../support/torch-file.ts';
@@ -128,10 +129,12 @@ it('a node that has not read what was sent to it is not sent more than it may ha
 
 it('keeps embeddings of running requests only, and no more of them than it may', async () => {
   const { hub, client } = await start({ promptEmbeds: true }, { maxEmbedsBytes: 100_000 });
-  const node = await ScriptedNode.join(hub.url, { tokenMs: 5 });
-  const running = client.completions.create(asked({ max_tokens: 100 }));
+  const gate = new Gate();
+  const node = await ScriptedNode.join(hub.url, { gate });
+  const running = client.completions.create(asked());
   await node.next('generate');
   await expect(client.completions.create(asked())).rejects.toMatchObject({ status: 503, code: 'overloaded' });
+  gate.open();
   await running;
   await client.completions.create(asked());
   expect(node.of('generate')).toHaveLength(2);

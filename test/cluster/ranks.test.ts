@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
+import { Gate } from '../support/gate.ts';
 import { PrefixCache } from '../support/prefix-cache.ts';
-import { ScriptedNode } from '../support/scripted-node.ts';
+import { ScriptedNode, type ScriptedNodeOptions } from '../support/scripted-node.ts';
 import { DEFAULT_KNOBS, startTestHub } from '../support/test-hub.ts';
 import { until } from '../support/until.ts';
 
@@ -14,9 +15,9 @@ let hub: Hub;
 afterEach(() => hub.close());
 
 /** A hub with one node of three ranks, 1 to 3. */
-async function start(): Promise<ScriptedNode> {
+async function start(options: ScriptedNodeOptions = {}): Promise<ScriptedNode> {
   hub = await startTestHub({ router: { mode: 'kv', knobs: DEFAULT_KNOBS } });
-  return ScriptedNode.join(hub.url, { card: { dpRank: 1, dpSize: 3 }, tokenMs: 20 });
+  return ScriptedNode.join(hub.url, { card: { dpRank: 1, dpSize: 3 }, ...options });
 }
 
 async function complete(body: object = {}, headers: Record<string, string> = {}) {
@@ -34,8 +35,12 @@ const ranksAsked = (node: ScriptedNode) => node.of('generate').map(({ rank }) =>
 
 describe('G1: the router chooses (node, rank)', () => {
   it('requests that come together spread over the ranks of one node', async () => {
-    const node = await start();
-    const answers = await Promise.all(Array.from({ length: 6 }, (_, i) => complete({ prompt: [i + 1, 2, 3] })));
+    const gate = new Gate();
+    const node = await start({ gate });
+    const asked = Array.from({ length: 6 }, (_, i) => complete({ prompt: [i + 1, 2, 3] }));
+    await node.next('generate', 5);
+    gate.open();
+    const answers = await Promise.all(asked);
     expect(answers.map(({ status }) => status)).toEqual(Array(6).fill(200));
     expect(ranksAsked(node).sort()).toEqual([1, 1, 2, 2, 3, 3]);
     expect(hub.state().happenings.filter(({ kind }) => kind === 'routed')).toMatchObject(
@@ -88,7 +93,7 @@ describe('G1: the router chooses (node, rank)', () => {
 
   it('H1: health checks go to its ranks in turn', async () => {
     hub = await startTestHub({
-      healthCheck: { waitMs: 30, timeoutMs: 2000, payload: { prompt: null, maxTokens: 1, temperature: 0 } },
+      healthCheck: { waitMs: 30, timeoutMs: 60_000, payload: { prompt: null, maxTokens: 1, temperature: 0 } },
     });
     const node = await ScriptedNode.join(hub.url, { card: { dpRank: 1, dpSize: 3 } });
     await until(() => ranksAsked(node).length >= 4);

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CLOSE } from '../../src/protocol/close-codes.ts';
 import { DisaggregatedHub } from '../support/disaggregated-hub.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { ScriptedBulk } from '../support/scripted-bulk.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { closePrefill } from '../support/scripted-transfer.ts';
@@ -15,7 +16,7 @@ const url = () => cluster.hub.url;
 
 /** A relayed transfer that is open, with the bulk sockets of its nodes. */
 async function open(limits: object = {}) {
-  cluster = await DisaggregatedHub.start({ timeoutMs: 30_000 }, limits);
+  cluster = await DisaggregatedHub.start({}, limits);
   const prefill = await cluster.join('prefill');
   const hand = await cluster.byHand();
   const bulk = {
@@ -125,17 +126,20 @@ describe('R9, R10: KV blocks over bulk sockets', () => {
   });
 
   it('only a connected node opens one, from where it may, and it ends with the node', async () => {
-    cluster = await DisaggregatedHub.start({}, { helloMs: 300 });
+    const clock = new FakeClock();
+    cluster = await DisaggregatedHub.start({}, { helloMs: 300 }, {}, clock);
     await expect(ScriptedBulk.open(url(), { origin: 'https://evil.example' })).rejects.toThrow('403');
     await expect(ScriptedBulk.open(url(), { host: 'evil.example' })).rejects.toThrow('403');
     const node = await cluster.join('prefill');
     expect(await (await ScriptedBulk.join(url(), node, 'wrong')).closed).toMatchObject({ code: CLOSE.ticket });
-    expect(await (await ScriptedBulk.open(url())).closed).toMatchObject({ code: CLOSE.timeout });
+    const silent = await ScriptedBulk.open(url());
+    clock.advance(300);
+    expect(await silent.closed).toMatchObject({ code: CLOSE.timeout });
     const huge = await ScriptedBulk.join(url(), node);
     huge.send('x', Buffer.alloc(6 * MIB));
     expect(await huge.closed).toMatchObject({ code: 1009 });
     const bulk = await ScriptedBulk.join(url(), node);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await bulk.heard();
     const resume = { node: node.id, token: node.welcome!.resumeToken };
     await node.leave();
     expect(await bulk.closed).toMatchObject({ code: CLOSE.goingAway });
@@ -143,7 +147,7 @@ describe('R9, R10: KV blocks over bulk sockets', () => {
     expect(await late.closed).toMatchObject({ code: CLOSE.ticket });
     const again = await ScriptedNode.join(url(), { hello: { resume } });
     const open = await ScriptedBulk.join(url(), again);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await open.heard();
     expect(open.socket.readyState).toBe(1);
   });
 });

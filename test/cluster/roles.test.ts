@@ -3,6 +3,7 @@ import type { Hub } from '../../src/hub/hub.ts';
 import { MAX_HAPPENINGS } from '../../src/protocol/cluster-state.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
 import { DEFAULT_KNOBS, startTestHub } from '../support/test-hub.ts';
+import { until } from '../support/until.ts';
 
 let hub: Hub;
 afterEach(() => hub.close());
@@ -41,6 +42,7 @@ describe('J5: the role of a node', () => {
     for (let i = 0; i < 4; i++) expect((await complete()).headers.get('x-quire-node')).toBe(decode.id);
     expect((await complete({ 'x-quire-node': agg.id })).headers.get('x-quire-node')).toBe(agg.id);
     await decode.leave();
+    await until(() => hub.state().nodes.length === 2);
     expect((await complete()).headers.get('x-quire-node')).toBe(agg.id);
   });
 

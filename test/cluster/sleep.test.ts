@@ -2,7 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { createBlockHasher } from '../../src/protocol/hashes.ts';
-import { LivingNode } from '../support/living-node.ts';
+import { Gate } from '../support/gate.ts';
+import { LivingNode, type LivingNodeOptions } from '../support/living-node.ts';
+import { ownPort } from '../support/own-port.ts';
 import { scriptedToken } from '../support/scripted-engine.ts';
 import { ScriptedNode, type ScriptedNodeOptions } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
@@ -20,8 +22,8 @@ afterEach(async () => {
   await hub.close();
 });
 
-async function join(count: number, tokenMs = 5): Promise<LivingNode[]> {
-  const joined = Array.from({ length: count }, () => new LivingNode(hub.url, { hasher, tokenMs }));
+async function join(count: number, options: Omit<LivingNodeOptions, 'hasher'> = {}): Promise<LivingNode[]> {
+  const joined = Array.from({ length: count }, () => new LivingNode(hub.url, { hasher, ...options }));
   living.push(...joined);
   return Promise.all(joined.map((each) => each.ready()));
 }
@@ -67,7 +69,8 @@ async function ask(maxTokens: number, headers: Record<string, string> = {}) {
 describe.each([1, 2] as const)('a hub sleeps at level %d', (level) => {
   it('lets running requests end, refuses new ones by name, and answers as before once it is awake', async () => {
     hub = await startTestHub({ drainSeconds: 30 });
-    const nodes = await join(2, 10);
+    const gate = new Gate();
+    const nodes = await join(2, { gate });
     const ids = hub.state().nodes.map(({ id }) => id);
     const running = ask(40);
     await until(() => hub.state().inflightRequests === 1);
@@ -83,6 +86,7 @@ describe.each([1, 2] as const)('a hub sleeps at level %d', (level) => {
     expect(refused.error.message).toContain('POST /wake_up');
     expect(over).toBe(false);
     expect(await isSleeping()).toBe(false);
+    gate.open();
     expect(await running).toMatchObject({ ids: tokens(40), error: null });
 
     const { status, nodes: told } = await slept;
@@ -115,7 +119,7 @@ describe.each([1, 2] as const)('a hub sleeps at level %d', (level) => {
 describe('S1: what runs when nodes are put to sleep', () => {
   it('goes on on another node, where there is one, when its time is over', async () => {
     hub = await startTestHub({ drainSeconds: 0.2 });
-    await join(2, 20);
+    await join(2, { tokenMs: 20 });
     const [asked, other] = hub.state().nodes.map(({ id }) => id) as [string, string];
     const running = ask(50, { 'x-quire-node': asked });
     await until(() => hub.state().nodes[0]?.activeRequests === 1);
@@ -144,7 +148,7 @@ describe('S1: what runs when nodes are put to sleep', () => {
     ['at once with mode=abort', '/sleep?mode=abort', 30],
   ])('fails where all sleep, %s, and its client is told how to wake them', async (_, path, drainSeconds) => {
     hub = await startTestHub({ drainSeconds });
-    const [node] = await join(1, 20);
+    const [node] = await join(1, { tokenMs: 20 });
     const running = ask(500);
     await until(() => hub.state().inflightRequests === 1);
     await delay(50);
@@ -159,7 +163,7 @@ describe('S1: what runs when nodes are put to sleep', () => {
 
   it('a call with mode=abort hurries one that waits', async () => {
     hub = await startTestHub({ drainSeconds: 30 });
-    await join(1, 20);
+    await join(1, { tokenMs: 20 });
     const running = ask(500);
     await until(() => hub.state().inflightRequests === 1);
     const waiting = admin('/sleep');
@@ -195,7 +199,8 @@ describe('S2 to S5: nodes and what is wanted of them', () => {
 
   it('woken before its last request ended, a node never sleeps, and who asked for it is told', async () => {
     hub = await startTestHub({ drainSeconds: 30 });
-    const { node } = await scripted({ tokenMs: 10 });
+    const gate = new Gate();
+    const { node } = await scripted({ gate });
     const running = ask(30);
     await until(() => hub.state().inflightRequests === 1);
     const slept = admin('/sleep');
@@ -203,6 +208,7 @@ describe('S2 to S5: nodes and what is wanted of them', () => {
     expect((await ask(1)).status).toBe(503);
     expect(await admin('/wake_up')).toMatchObject({ status: 200, nodes: [{ stage: 'ready' }] });
     expect(await slept).toMatchObject({ status: 409, error: { code: 'conflict' } });
+    gate.open();
     expect((await ask(1)).status).toBe(200);
     expect((await running).error).toBeNull();
     expect(node.of('sleep')).toEqual([]);
@@ -263,7 +269,7 @@ describe('S2 to S5: nodes and what is wanted of them', () => {
   });
 
   it('S5: lost in its sleep, it sleeps on when it comes back, until it is to wake up', async () => {
-    hub = await startTestHub();
+    hub = await startTestHub({ port: await ownPort() });
     const [node] = await join(1);
     await admin('/sleep');
     const { id } = hub.state().nodes[0]!;
@@ -320,7 +326,7 @@ describe('S2 to S5: nodes and what is wanted of them', () => {
 
   it('nodes that sleep are not probed', async () => {
     const defaults = (await import('../../src/hub/health/payload.ts')).readCanaryPayload(null);
-    hub = await startTestHub({ healthCheck: { waitMs: 50, timeoutMs: 1000, payload: defaults } });
+    hub = await startTestHub({ healthCheck: { waitMs: 50, timeoutMs: 60_000, payload: defaults } });
     const { node, stage } = await scripted();
     await until(() => node.of('generate').length >= 2);
     const slept = admin('/sleep');

@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
+import { type Clock, systemClock } from '../../src/protocol/clock.ts';
 import type { Card } from '../../src/protocol/messages.ts';
 import { ScriptedNode, type ScriptedNodeOptions } from './scripted-node.ts';
 import { closePrefill, DecodeEnd } from './scripted-transfer.ts';
@@ -8,7 +9,8 @@ import { until } from './until.ts';
 
 /** Six blocks and one token. */
 export const PROMPT = Array.from({ length: 97 }, (_, i) => 300 + i);
-export const TIMEOUT_MS = 300;
+/** Longer than any test: a transfer ends because something happened, not because a busy machine took its time. */
+export const TIMEOUT_MS = 120_000;
 
 export type CardChange = Partial<Omit<Card, 'adapter'>>;
 
@@ -38,10 +40,11 @@ export class DisaggregatedHub {
     disaggregation: object = {},
     limits: object = {},
     config: Parameters<typeof startTestHub>[0] = {},
+    clock: Clock = systemClock,
   ): Promise<DisaggregatedHub> {
     const usual = { transports: ['local', 'relay', 'webrtc'] as const, timeoutMs: TIMEOUT_MS, minTokens: 32 };
     return new DisaggregatedHub(
-      await startTestHub({ ...config, disaggregation: { ...usual, ...disaggregation } }, limits),
+      await startTestHub({ ...config, disaggregation: { ...usual, ...disaggregation } }, limits, undefined, clock),
     );
   }
 

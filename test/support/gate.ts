@@ -1,13 +1,17 @@
 /** Holds whoever awaits `passed` until `open` is called: a test goes on when something happened, not when some time is over. */
 export class Gate {
   readonly passed: Promise<void>;
-  readonly open: () => void;
+  isOpen = false;
+  #pass = () => {};
 
   constructor() {
-    let open = () => {};
     this.passed = new Promise<void>((resolve) => {
-      open = resolve;
+      this.#pass = resolve;
     });
-    this.open = open;
+  }
+
+  open(): void {
+    this.isOpen = true;
+    this.#pass();
   }
 }

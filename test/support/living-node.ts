@@ -11,6 +11,7 @@ import { closeReason } from '../../src/protocol/close-codes.ts';
 import type { GenerateRequest } from '../../src/protocol/generate.ts';
 import type { BlockHasher } from '../../src/protocol/hashes.ts';
 import type { KvSnapshot } from '../../src/protocol/kv-events.ts';
+import type { Gate } from './gate.ts';
 import { transfersWith } from './open-transfers.ts';
 import { PrefixCache } from './prefix-cache.ts';
 import { ScriptedEngine } from './scripted-engine.ts';
@@ -19,6 +20,8 @@ export interface LivingNodeOptions {
   readonly hasher: BlockHasher;
   /** Milliseconds between two steps of the engine. */
   readonly tokenMs?: number;
+  /** It computes nothing before this is open. */
+  readonly gate?: Gate;
   readonly leaveTimes?: LeaveTimes;
 }
 
@@ -30,11 +33,13 @@ export class LivingEngine extends ScriptedEngine {
   constructor(
     private readonly owner: EngineListener,
     offer: { fingerprint: string; blockSize: number },
-    { hasher, tokenMs = 5 }: LivingNodeOptions,
+    { hasher, tokenMs = 5, gate }: LivingNodeOptions,
   ) {
     super(owner, { fingerprint: offer.fingerprint, blockSize: offer.blockSize, maxModelLen: 2048, totalBlocks: 128 });
     this.#cache = new PrefixCache(hasher, offer.blockSize);
-    this.#timer = setInterval(() => this.step(), tokenMs);
+    this.#timer = setInterval(() => {
+      if (gate?.isOpen ?? true) this.step();
+    }, tokenMs);
   }
 
   override add(request: GenerateRequest): void {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import type { ScriptedNode } from './scripted-node.ts';
 
@@ -31,6 +32,12 @@ export class ScriptedBulk {
     const bulk = await ScriptedBulk.open(hubUrl);
     bulk.socket.send(JSON.stringify({ type: 'bulk', node: node.id, token }));
     return bulk;
+  }
+
+  /** Resolves when the hub has read all that was sent. */
+  async heard(): Promise<void> {
+    this.socket.ping();
+    await once(this.socket, 'pong');
   }
 
   send(transfer: string, frame: Uint8Array, written?: () => void): void {

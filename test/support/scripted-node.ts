@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import type { GenerateRequest } from '../../src/protocol/generate.ts';
 import { type Card, encode, HubMessage, type Load, type NodeMessage } from '../../src/protocol/messages.ts';
@@ -45,8 +46,8 @@ function scored(prompt: readonly number[]): TokensMessage['frames'][number]['pro
 /** A node without an engine: a real WebSocket to a real hub, with everything it does in the hands of the test. */
 export class ScriptedNode {
   readonly received: HubMessage[] = [];
-  /** Requests that came to `hangAfter`. */
-  readonly hung: string[] = [];
+  /** Requests of which it has sent all that it will: to the end, or to `hangAfter`. */
+  readonly quiet: string[] = [];
   /** Close code and reason, once it is closed. */
   readonly closed: Promise<{ code: number; reason: string }>;
   welcome: HubMessageOf<'welcome'> | null = null;
@@ -170,6 +171,12 @@ export class ScriptedNode {
     }
   }
 
+  /** Resolves when the hub has read all that the node sent: a WebSocket answers a ping in its turn. */
+  async heard(): Promise<void> {
+    this.socket.ping();
+    await once(this.socket, 'pong');
+  }
+
   async leave(): Promise<void> {
     this.socket.close(1000, 'the node leaves');
     await this.closed;
@@ -200,7 +207,7 @@ export class ScriptedNode {
     const { gate, hangAfter = gate === undefined ? longest : 0 } = this.options;
     for (let step = 0; step < longest; step++) {
       if (step === hangAfter) {
-        this.hung.push(request);
+        this.quiet.push(request);
         if (gate === undefined) return;
         await gate.passed;
       }
@@ -228,6 +235,7 @@ export class ScriptedNode {
       });
       this.send({ type: 'tokens', epoch: this.welcome?.epoch ?? 0, frames });
     }
+    this.quiet.push(request);
   }
 
   #wake(): void {

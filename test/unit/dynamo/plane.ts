@@ -28,7 +28,7 @@ export async function start({
   const log: string[] = [];
   const plane = await startRequestPlane({
     ...{ host, port: 0, allowed: allowedHomes(networks) },
-    limits: { ...REQUEST_PLANE_LIMITS, closeMs: 200, ...limits },
+    limits: { ...REQUEST_PLANE_LIMITS, ...limits },
     log: pino({ base: null }, { write: (line: string) => void log.push(line) }),
   });
   closers.push(() => plane.close());

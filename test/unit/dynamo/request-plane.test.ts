@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Handler, RequestObserver } from '../../../src/dynamo/ports.ts';
 import { Incoming } from '../../../src/dynamo/wire/incoming.ts';
 import { requestFrames } from '../../../src/dynamo/wire/request-frame.ts';
@@ -154,11 +154,11 @@ describe('acknowledgements', () => {
     expect(acks[5]).toContain('3 requests are in work');
     release();
     for (let i = 0; i < 3; i++) await (await frontend.next()).bytes();
-    await vi.waitFor(async () => {
+    const acked = async () => {
       frontend.requests.write(good());
-      const acked = await frontend.acks.first(frontend.acks.all.length + 1);
-      expect(acked.at(-1)).toBe('');
-    });
+      return (await frontend.acks.first(frontend.acks.all.length + 1)).at(-1);
+    };
+    await expect.poll(acked).toBe('');
   });
 
   it('refuse a path from its removal on, while its running answers go on', async () => {
@@ -225,8 +225,8 @@ describe('who stops reading', () => {
     const stream = await frontend.ask(PATH, {});
     await stream.messages(3);
     leave(stream);
-    await vi.waitFor(() => expect(aborted()).toBe(true));
-    await vi.waitFor(() => expect(outcomes).toEqual(['cancelled']));
+    await expect.poll(() => aborted()).toBe(true);
+    await expect.poll(() => outcomes).toEqual(['cancelled']);
     expect((await stream.messages()).length).toBe(3);
   });
 
@@ -244,7 +244,7 @@ describe('who stops reading', () => {
     frontend.requests.write(frontend.frame(PATH, {}));
     const stream = await frontend.next();
     stream.socket.pause();
-    await vi.waitFor(() => expect(cancelled).toBe(true), { timeout: 10_000 });
+    await expect.poll(() => cancelled).toBe(true);
     // What the kernel's buffers took, and no more.
     expect(items).toBeLessThan(1000);
     expect(log.join()).toContain('has read nothing for 0.3 seconds');
@@ -269,7 +269,7 @@ describe('who stops reading', () => {
 });
 
 it('closing cuts what runs with a word that Dynamo sends elsewhere, and refuses the rest', async () => {
-  const { plane, frontend } = await start();
+  const { plane, frontend } = await start({ limits: { closeMs: 200 } });
   let aborted = false;
   plane.serve(PATH, async (_, reply, signal) => {
     await reply.item({ token_ids: [1] });

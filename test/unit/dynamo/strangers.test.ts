@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Handler } from '../../../src/dynamo/ports.ts';
 import { allowedHomes } from '../../../src/dynamo/wire/allowed-homes.ts';
 import { readAddress } from '../../../src/dynamo/wire/control.ts';
@@ -73,7 +73,7 @@ describe('bad input', () => {
     const { home } = away;
     away.close();
     frontend.requests.write(frontend.frame(PATH, {}, { home }));
-    await vi.waitFor(() => expect(outcomes).toEqual(['error']));
+    await expect.poll(() => outcomes).toEqual(['error']);
     expect(log.join()).toContain('does not take the connection');
     expect(called).toBe(false);
   });

@@ -1,5 +1,5 @@
 import OpenAI from 'openai';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { RequestOutcome } from '../../../src/frontend/metrics.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { ScriptedBackend, servedModel, testApi } from './support.ts';
@@ -73,7 +73,7 @@ describe('DELETE /v1/requests/{id}', () => {
   test('ends an answer that comes whole by the x-request-id that the client sent: 499, which no client tries again', async () => {
     const { backend, post, remove, internalErrors } = setUp(2);
     const asked = post({}, { 'x-request-id': 'mine-1' });
-    await vi.waitFor(() => expect(backend.framesGiven).toBe(2));
+    await expect.poll(() => backend.framesGiven).toBe(2);
     expect((await remove('mine-1')).status).toBe(200);
     const answer = await asked;
     expect(answer.status).toBe(499);
@@ -84,7 +84,7 @@ describe('DELETE /v1/requests/{id}', () => {
   test('before the first token of a stream: 499 in place of the stream', async () => {
     const { backend, post, remove } = setUp(0);
     const asked = post({ stream: true }, { 'x-request-id': 'mine-2' });
-    await vi.waitFor(() => expect(backend.signals).toHaveLength(1));
+    await expect.poll(() => backend.signals).toHaveLength(1);
     await remove('mine-2');
     expect((await asked).status).toBe(499);
   });
@@ -92,7 +92,7 @@ describe('DELETE /v1/requests/{id}', () => {
   test('while the prompts are still tokenized: nothing is computed', async () => {
     const { backend, post, remove } = setUp(0);
     const asked = post({ prompt: Array(50).fill('a b c') }, { 'x-request-id': 'early' });
-    await vi.waitFor(async () => expect((await remove('early')).status).toBe(200));
+    await expect.poll(async () => (await remove('early')).status).toBe(200);
     expect((await asked).status).toBe(499);
     expect(backend.framesGiven).toBe(0);
   });
@@ -102,7 +102,7 @@ describe('DELETE /v1/requests/{id}', () => {
     const failed = await post({ logprobs: 1000 }, { 'x-request-id': 'wrong' });
     expect(failed.status).toBe(400);
     const asked = post({}, { 'x-request-id': 'ended' });
-    await vi.waitFor(() => expect(backend.signals).toHaveLength(1));
+    await expect.poll(() => backend.signals).toHaveLength(1);
     await remove('ended');
     await asked;
     for (const id of ['unknown', 'ended', 'wrong']) {
@@ -128,7 +128,7 @@ describe('timeouts', () => {
     });
     const answer = client.completions.create(body, { headers: { 'x-request-timeout': '2.5' } });
     const refused = expect(answer).rejects.toMatchObject({ status: 504, code: 'timeout', message: /2\.5 seconds/ });
-    await vi.waitFor(() => expect(backend.framesGiven).toBe(4));
+    await expect.poll(() => backend.framesGiven).toBe(4);
     clock.advance(2499);
     expect(backend.signals[0]?.aborted).toBe(false);
     clock.advance(1);
@@ -162,7 +162,7 @@ describe('timeouts', () => {
   ])("the lesser of the hub's bound of 3 seconds and the request's own %s", async (own, ms) => {
     const { backend, clock, post } = setUp(0, { timeoutSeconds: 3 });
     const asked = post({}, own === null ? {} : { 'x-request-timeout': own });
-    await vi.waitFor(() => expect(backend.signals).toHaveLength(1));
+    await expect.poll(() => backend.signals).toHaveLength(1);
     clock.advance(ms - 1);
     expect(backend.signals[0]?.aborted).toBe(false);
     clock.advance(1);

@@ -193,8 +193,7 @@ describe('/v1/embeddings', () => {
       code: 'node_lost',
     });
     expect(backend.requests.length).toBe(64);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    expect(backend.running).toBe(0);
+    await expect.poll(() => backend.running).toBe(0);
   });
 
   test('a client that leaves ends all', async () => {

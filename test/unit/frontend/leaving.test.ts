@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { RequestLabels, RequestOutcome } from '../../../src/frontend/metrics.ts';
 import { EOS, pico, ScriptedBackend, servedModel, testApi } from './support.ts';
 
@@ -57,7 +57,7 @@ describe('a client that leaves', () => {
     expect(backend.signals[0]?.aborted).toBe(false);
     await reader.cancel();
     expect(backend.signals[0]?.aborted).toBe(true);
-    await vi.waitFor(() => expect(seen.outcomes).toHaveLength(1));
+    await expect.poll(() => seen.outcomes).toHaveLength(1);
     expect(seen.outcomes[0]).toMatchObject({ status: 'cancelled', completionTokens: 3 });
     expect(backend.framesGiven).toBe(3);
   });
@@ -76,7 +76,7 @@ describe('a client that leaves', () => {
     expect(response.status).toBe(200);
     expect(seen.outcomes).toEqual([]);
     leaving.abort();
-    await vi.waitFor(() => expect(seen.outcomes).toMatchObject([{ status: 'cancelled', cause: 'disconnect' }]));
+    await expect.poll(() => seen.outcomes).toMatchObject([{ status: 'cancelled', cause: 'disconnect' }]);
   });
 
   test('by the official client: stream.controller.abort()', async () => {
@@ -85,7 +85,7 @@ describe('a client that leaves', () => {
     const stream = await client.chat.completions.create({ ...chat, stream: true, n: 2 });
     setTimeout(() => stream.controller.abort(), 20);
     for await (const _ of stream);
-    await vi.waitFor(() => expect(backend.signals[0]?.aborted).toBe(true));
+    await expect.poll(() => backend.signals[0]?.aborted).toBe(true);
   });
 
   test.each([false, true])('before anything came (stream: %s), with several prompts', async (stream) => {
@@ -99,11 +99,11 @@ describe('a client that leaves', () => {
       body: JSON.stringify({ model, prompt: [[5], [6]], stream }),
       signal: leaving.signal,
     });
-    await vi.waitFor(() => expect(backend.signals).toHaveLength(2));
+    await expect.poll(() => backend.signals).toHaveLength(2);
     leaving.abort();
     expect(backend.signals.map((signal) => signal.aborted)).toEqual([true, true]);
     await (await asked).body?.cancel();
-    await vi.waitFor(() => expect(seen.outcomes).toEqual([expect.objectContaining({ status: 'cancelled' })]));
+    await expect.poll(() => seen.outcomes).toEqual([expect.objectContaining({ status: 'cancelled' })]);
   });
 
   test('in the middle of an answer that comes whole: no failure of the server', async () => {
@@ -117,7 +117,7 @@ describe('a client that leaves', () => {
       body: JSON.stringify(chat),
       signal: leaving.signal,
     });
-    await vi.waitFor(() => expect(backend.framesGiven).toBe(3));
+    await expect.poll(() => backend.framesGiven).toBe(3);
     leaving.abort();
     expect((await asked).status).toBe(499);
     expect(internalErrors).toEqual([]);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { type Chunks, PLAIN_CHUNKS, sseResponse } from '../../../src/frontend/sse.ts';
 import { writingEvents } from '../../../src/hub/event-writer.ts';
 
@@ -114,10 +114,10 @@ describe('a stream of events that the hub writes itself', () => {
       }
       return seen.asked;
     };
-    await vi.waitFor(() => expect(seen.asked).toBeGreaterThan(0));
+    await expect.poll(() => seen.asked).toBeGreaterThan(0);
     expect(await settled()).toBeLessThan(count);
     socket.resume();
-    await vi.waitFor(() => expect(seen.asked).toBe(count + 1), 20_000);
+    await expect.poll(() => seen.asked).toBe(count + 1);
   });
 
   test('is told when its reader leaves in the middle, and asks no more', async () => {
@@ -133,7 +133,7 @@ describe('a stream of events that the hub writes itself', () => {
     const response = await fetch(url, { signal: leaving.signal });
     await response.body?.getReader().read();
     leaving.abort();
-    await vi.waitFor(() => expect(seen.left).toBe(1));
+    await expect.poll(() => seen.left).toBe(1);
     expect(seen.returned).toBe(1);
     const { asked } = seen;
     say();

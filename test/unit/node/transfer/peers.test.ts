@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { type PeerCommand, type PeerEvent, Peers } from '../../../../src/node/page/peers.ts';
 import { ForwardedPipe } from '../../../../src/node/transfer/data-pipe.ts';
 import { FakeClock } from '../../../support/fake-clock.ts';
+import { until } from '../../../support/until.ts';
 import { settled } from './support.ts';
 
 /** What `Peers` uses of a data channel. */
@@ -170,25 +171,22 @@ describe('X14: the WebRTC connections of a page', () => {
     expect(() => pipe.send(new Uint8Array(1))).toThrow('not open');
     channel.readyState = 'open';
     channel.onopen?.();
-    await ports();
+    await until(() => heard.length === 1);
     pipe.send(new Uint8Array(100));
     expect(pipe.bufferedAmount).toBe(100);
-    await ports();
+    await until(() => channel.sent.length > 0);
     expect(channel.sent.map(({ byteLength }) => byteLength)).toEqual([100]);
     expect(pipe.bufferedAmount).toBe(100);
     channel.bufferedAmount = 0;
     channel.onbufferedamountlow?.();
-    await ports();
+    await until(() => heard.length === 2);
     expect(pipe.bufferedAmount).toBe(0);
     channel.onmessage?.({ data: new ArrayBuffer(7) });
     pipe.close();
-    await ports();
-    expect(channel.isClosed).toBe(true);
+    await until(() => channel.isClosed);
     channel.onclose?.();
-    await ports();
+    await until(() => heard.at(-1) === 'closed');
     expect(heard).toEqual(['open', 'low', 'message 7', 'closed']);
     expect(pipe.readyState).toBe('closed');
   });
 });
-
-const ports = () => new Promise((resolve) => setTimeout(resolve, 10));

@@ -131,13 +131,4 @@ export class HeldChannel implements Channel {
   }
 }
 
-/** Lets everything that is promised, and every message of ports and sockets, go its way. */
-export async function until(what: () => boolean, ms = 5000): Promise<void> {
-  const end = Date.now() + ms;
-  while (!what()) {
-    if (Date.now() > end) throw new Error(`It did not come about: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}
-
 export const settled = () => new Promise((resolve) => setImmediate(resolve));

@@ -10,9 +10,10 @@ import type { TransportName } from '../../../../src/protocol/transfer.ts';
 import { FakeClock } from '../../../support/fake-clock.ts';
 import { transfersWith } from '../../../support/open-transfers.ts';
 import { ScriptedEngine, scriptedToken } from '../../../support/scripted-engine.ts';
+import { until } from '../../../support/until.ts';
 import { fakeSockets, WELCOME } from '../fake-socket.ts';
 import { DECODE, localWay, PREFILL } from './stand-ins.ts';
-import { settled, until } from './support.ts';
+import { settled } from './support.ts';
 
 const PROMPT = Array.from({ length: 100 }, (_, at) => at * 3 + 1);
 const BLOCKS = Math.floor(99 / 16);

@@ -3,9 +3,10 @@ import { PortChannel } from '../../../../src/node/transfer/port-channel.ts';
 import type { Channel } from '../../../../src/node/transfer/transport.ts';
 import { MAX_PAYLOAD_BYTES } from '../../../../src/protocol/transfer.ts';
 import { type Frame, makeFrame } from '../../../../src/protocol/transfer-frame.ts';
+import { until } from '../../../support/until.ts';
 import { TRANSFER, transferPair } from './pair.ts';
 import { DECODE, localWay, PREFILL, RelayHub, relayWay, type Way, webrtcWay } from './stand-ins.ts';
-import { FACTS, until } from './support.ts';
+import { FACTS } from './support.ts';
 import { socketsWay } from './ws-way.ts';
 
 const WAYS: Record<string, () => Promise<Way>> = {
