@@ -41,6 +41,11 @@ export interface Door {
 /** How long a client may take to send its headers, and its whole request. Answers may take as long as they want. */
 const HEADERS_MS = 15_000;
 const REQUEST_MS = 60_000;
+/**
+ * How long a connection may be idle between requests: longer than clients and proxies keep one (nginx 60 s), so that it is they who end
+ * it. One that the hub ends just as a request comes is an error for who sent it.
+ */
+const IDLE_MS = 75_000;
 /** How long answers may go on being written once the hub has nothing more to say. */
 const LAST_WRITES_MS = 1000;
 
@@ -50,6 +55,7 @@ export async function startServer({ config, policy, app, cluster, bulk }: Server
   const server: Server = config.tls ? createTlsServer({ ...config.tls }, listener) : createServer(listener);
   server.headersTimeout = HEADERS_MS;
   server.requestTimeout = REQUEST_MS;
+  server.keepAliveTimeout = IDLE_MS;
   server.maxConnections = 2 * config.limits.maxNodes + config.limits.maxInflight + 1024;
   const doors: ReadonlyMap<string, Entrance> = new Map([
     ['/cluster', entrance(cluster)],

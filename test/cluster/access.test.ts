@@ -183,6 +183,8 @@ describe('headers of every answer', () => {
       expect(headers['x-content-type-options']).toBe('nosniff');
       expect(headers['x-request-id']).toBe('mine-1');
     }
+    // Whoever keeps a connection idle for less than that never meets one that the hub is about to end.
+    expect((await send('GET', '/live')).headers['keep-alive']).toBe('timeout=75');
     const { headers } = await send('GET', '/live', { 'x-request-id': 'with spaces' });
     expect(headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/);
   });
