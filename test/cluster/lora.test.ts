@@ -67,7 +67,7 @@ describe('LoRA adapters in a cluster', () => {
     );
     expect(buffersOf(node)).toBeGreaterThan(0);
     // Slow enough for all that comes before they end.
-    stepMs = 60;
+    stepMs = 150;
     const running = lora.ask('one', { maxTokens: 80 });
     const neighbour = lora.ask('quire-pico', { maxTokens: 80 });
     await until(() => node.engine!.load().running === 2);

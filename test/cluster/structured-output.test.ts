@@ -7,6 +7,7 @@ import { loadChatTokenizer } from '../../src/frontend/tokenizer.ts';
 import type { Hub } from '../../src/hub/hub.ts';
 import { readTokenizerFiles } from '../../src/node/tokenizer-files.ts';
 import { folderFiles } from '../support/folder-files.ts';
+import { Gate } from '../support/gate.ts';
 import { ScriptedNode, type ScriptedNodeOptions } from '../support/scripted-node.ts';
 import { startTestHub } from '../support/test-hub.ts';
 
@@ -27,8 +28,7 @@ beforeEach(async () => {
 });
 afterEach(() => hub.close());
 
-const join = (options: ScriptedNodeOptions = {}) =>
-  ScriptedNode.join(hub.url, { tokenMs: 5, reply: () => ANSWER, ...options });
+const join = (options: ScriptedNodeOptions = {}) => ScriptedNode.join(hub.url, { reply: () => ANSWER, ...options });
 
 it('a node is sent the grammar of the schema, and the client gets what it asked for', async () => {
   const node = await join();
@@ -44,7 +44,8 @@ it('a node is sent the grammar of the schema, and the client gets what it asked 
 });
 
 it('G13: a node that dies in the middle: the next one gets the same grammar and what the first one gave', async () => {
-  const nodes = [await join(), await join()];
+  const options = { hangAfter: ANSWER.length - 3, gate: new Gate() };
+  const nodes = [await join(options), await join(options)];
   const response_format = zodResponseFormat(Visit, 'visit');
   let text = '';
   let killed = 0;
@@ -55,6 +56,7 @@ it('G13: a node that dies in the middle: the next one gets the same grammar and 
     if (killed > 0 || text.length < 5 || serving === undefined) continue;
     killed += 1;
     serving.socket.terminate();
+    options.gate.open();
   }
   expect(Visit.parse(JSON.parse(text))).toEqual({ city: 'Oslo', days: 3 });
   const asked = nodes.flatMap((node) => node.of('generate')).sort((a, b) => a.attempt - b.attempt);
@@ -112,7 +114,9 @@ it.each(['required', { type: 'function', function: { name: 'visit' } }] as const
 );
 
 it('a node that dies while it reasons: the next one gets the same reasoning to go on from, and the client one answer', async () => {
-  const nodes = [await join({ reply: () => thoughtful(true) }), await join({ reply: () => thoughtful(true) })];
+  const [, end] = MARKS;
+  const options = { reply: () => thoughtful(true), hangAfter: thoughtful(true).indexOf(end), gate: new Gate() };
+  const nodes = [await join(options), await join(options)];
   const response_format = zodResponseFormat(Visit, 'visit');
   const request = { ...base, ...THINKING, response_format, stream: true as const };
   let [text, reasoning, killed] = ['', '', 0];
@@ -125,6 +129,7 @@ it('a node that dies while it reasons: the next one gets the same reasoning to g
     expect(text).toBe('');
     killed += 1;
     serving.socket.terminate();
+    options.gate.open();
   }
   expect(killed).toBe(1);
   expect([reasoning, text]).toEqual(['Not {"city": 5}, but', TEXT]);

@@ -63,7 +63,7 @@ export class GpulessCluster {
   /** Ends nodes and hub. Not one timer survives them; a node that waits for a request that is over would make this throw. */
   async close(): Promise<void> {
     const left = Promise.all(this.nodes.map((node) => node.leave('drain'))).then(() => true);
-    if (!(await Promise.race([left, new Promise((resolve) => setTimeout(resolve, 10_000, false))])))
+    if (!(await Promise.race([left, new Promise((resolve) => setTimeout(resolve, 60_000, false))])))
       throw new Error('a node still has requests or transfers');
     await this.hub.close();
     await until(() => this.clock.pending === 0);
