@@ -1,6 +1,6 @@
 // Matrix product for many rows, GPUs: the same function, layouts, bindings and order of sums as matmul.wgsl.
 // Variants:  wide only, k a multiple of 8.
-// Constants: TX, TY, THREADS (= TX TY), ROW_GROUPS, LINE_GROUPS, BLOCK_ROWS (= 4 TY ROW_GROUPS), BLOCK_LINES (= 4 TX LINE_GROUPS),
+// Constants: TX, TY, THREADS (= TX TY), ROW_GROUPS, LINE_GROUPS, BLOCK_ROWS (= 4 TY ROW_GROUPS) and BLOCK_LINES (= 4 TX LINE_GROUPS), multiples of 32,
 //            DEPTH, SEGMENTS, DTYPE, QUADS (1), WIDE (0: nothing of lib/product.wgsl's lanes), BIAS, ACCUMULATE. Features: none. Workgroup memory: 4 DEPTH (BLOCK_ROWS + BLOCK_LINES) bytes.
 #include "lib/block_product.wgsl"
 #include "lib/store.wgsl"

@@ -6,9 +6,11 @@ import type { ProductArgs, ProductKind } from './product.ts';
 /** Runs of k whose sums a wide product adds (lib/tile.wgsl). A constant of the order of sums: to change it changes every answer's last bits. */
 const SEGMENTS = 16;
 /** Threads of a workgroup. A software adapter gives each workgroup to one core, so that small ones share a product evenly. */
-const WORKGROUP = { scalar: 16, wide: 256 } as const;
-/** Of one row of few columns: more workgroups, so that all of a GPU reads. */
-const NARROW = { columns: 2048, workgroup: 64 } as const;
+const WORKGROUP = { scalar: 16, few: 128, many: 256 } as const;
+/** Rows up to which a GPU's workgroups are small, so that there are more of them. */
+const FEW = 16;
+/** Weight rows up to which the tiles of up to FEW / 2 rows are small, for the same reason. */
+const NARROW = 2048;
 
 /** What a workgroup computes of a product, and the constants that say so to its shader. */
 export interface TileShape {
@@ -21,6 +23,7 @@ export interface TileShape {
 
 /** The shape of a product; `lines`: weight rows of one output column. */
 export function tileShape(a: ProductArgs, lines: number): TileShape {
+  if (a.kind === 'lanes') return laneShape(a, lines);
   return matrixShape(a, lines) ?? blockShape(a, lines) ?? laneShape(a, lines);
 }
 
@@ -39,6 +42,8 @@ const MATRIX_SHAPES: readonly MatrixShape[] = [
   { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 4, TILE_ROWS: 4, TILE_COLUMNS: 2, PARTS: 1, DEPTH: 32 },
   { SUBGROUP_ROWS: 2, SUBGROUP_COLUMNS: 2, TILE_ROWS: 2, TILE_COLUMNS: 2, PARTS: 1, DEPTH: 32 },
 ];
+/** Workgroups below which a GPU is left idle. */
+const LEAST_WORKGROUPS = 100;
 /** Rows of a batch whose workgroups take all of them; beyond, so many each. */
 const FEW_ROWS = { least: 16, most: 64 } as const;
 
@@ -92,46 +97,52 @@ function deepest(shape: Omit<MatrixShape, 'SUBGROUP_ROWS'>, k: number, lines: nu
   return { ...shape, SUBGROUP_ROWS: 1, PARTS: parts(depth), DEPTH: depth };
 }
 
-/** Threads in y, and groups of four rows of each: blocks of 128, 64 and 32 rows. */
-const BLOCK_HEIGHTS = [
-  { TY: 16, ROW_GROUPS: 2 },
-  { TY: 16, ROW_GROUPS: 1 },
-  { TY: 8, ROW_GROUPS: 1 },
+/**
+ * Rows by weight rows of a workgroup: 64 x 64 or, where those are too few to go round, 32 x 64; TX x TY threads, each with 4 x 4 outputs ROW_GROUPS x
+ * LINE_GROUPS times; numbers of k staged at a time, where they divide a run; and the least workgroups for which they are chosen. Measured: bench/README.md.
+ */
+const BLOCK_SHAPES = [
+  { TX: 8, TY: 8, ROW_GROUPS: 2, LINE_GROUPS: 2, depth: 16, least: 350 },
+  { TX: 8, TY: 8, ROW_GROUPS: 1, LINE_GROUPS: 2, depth: 32, least: 160 },
 ];
-/** Fewer leave a GPU idle: lanes do better then, unless there are very many rows. */
-const LEAST_WORKGROUPS = 100;
-const MANY_ROWS = 128;
 
-/** Blocks of 32, 64 or 128 rows by 128 weight rows, the largest of which there are enough; a thread computes 4 or 8 by 8 of them. null = lanes. */
-function blockShape({ variant, bucket, k, n }: ProductArgs, lines: number): TileShape | null {
+/** null = the lanes of a workgroup do better. */
+function blockShape({ variant, bucket, k, n, kind }: ProductArgs, lines: number): TileShape | null {
   if (variant !== 'wide' || k % 8 !== 0) return null;
-  const TX = 16;
-  const LINE_GROUPS = 2;
-  const BLOCK_LINES = 4 * TX * LINE_GROUPS;
-  const fitting = BLOCK_HEIGHTS.filter(({ TY, ROW_GROUPS }) => 4 * TY * ROW_GROUPS <= bucket);
-  const enough = ({ TY, ROW_GROUPS }: { TY: number; ROW_GROUPS: number }) =>
-    (bucket / (4 * TY * ROW_GROUPS)) * Math.ceil((n * lines) / BLOCK_LINES) >= LEAST_WORKGROUPS;
-  const chosen = fitting.find(enough) ?? (bucket >= MANY_ROWS ? fitting.at(-1) : undefined);
-  if (!chosen) return null;
-  const { TY, ROW_GROUPS } = chosen;
-  const BLOCK_ROWS = 4 * TY * ROW_GROUPS;
+  const wished = kind === 'block';
+  for (const each of BLOCK_SHAPES) {
+    const { depth, least, ...shape } = each;
+    const { TX, TY, ROW_GROUPS, LINE_GROUPS } = shape;
+    const BLOCK_ROWS = 4 * TY * ROW_GROUPS;
+    const BLOCK_LINES = 4 * TX * LINE_GROUPS;
+    const workgroups = Math.floor(bucket / BLOCK_ROWS) * Math.ceil((n * lines) / BLOCK_LINES);
+    const suits = wished ? bucket >= BLOCK_ROWS || each === BLOCK_SHAPES.at(-1) : workgroups >= least;
+    if (!suits) continue;
+    return {
+      kind: 'block',
+      rows: BLOCK_ROWS,
+      groupWidth: BLOCK_LINES / lines,
+      constants: { ...shape, THREADS: TX * TY, BLOCK_ROWS, BLOCK_LINES, DEPTH: depthOf(k, depth), SEGMENTS, WIDE: 0 },
+    };
+  }
+  return null;
+}
+
+/** The most numbers of k up to `most`, a power of two, that divide k and every run of it. */
+function depthOf(k: number, most: number): number {
   const chunks = k / 8;
-  const even = chunks % 2 === 0 && Math.ceil(chunks / SEGMENTS) % 2 === 0;
-  const sizes = { TX, TY, THREADS: TX * TY, ROW_GROUPS, LINE_GROUPS, BLOCK_ROWS, BLOCK_LINES };
-  return {
-    kind: 'block',
-    rows: BLOCK_ROWS,
-    groupWidth: BLOCK_LINES / lines,
-    constants: { ...sizes, DEPTH: even ? 16 : 8, SEGMENTS, WIDE: 0 },
-  };
+  const run = Math.ceil(chunks / SEGMENTS);
+  for (let depth = most; depth > 8; depth /= 2) {
+    if (chunks % (depth / 8) === 0 && run % (depth / 8) === 0) return depth;
+  }
+  return 8;
 }
 
 /** A thread's own tile (scalar), or one that the lanes of a workgroup share (wide). */
 function laneShape(a: ProductArgs, lines: number): TileShape {
   const wide = a.variant === 'wide';
-  const narrow = wide && a.bucket === 1 && a.n <= NARROW.columns;
-  const workgroup = narrow ? NARROW.workgroup : WORKGROUP[a.variant];
-  const { rows, columns } = tileOf(a, lines, wide);
+  const workgroup = WORKGROUP[!wide ? 'scalar' : a.bucket <= FEW || lines > 1 ? 'few' : 'many'];
+  const { rows, columns } = wide ? wideTile(a, lines) : scalarTile(a);
   const width = columns / lines;
   const groupWidth = width * (wide ? workgroup / SEGMENTS : workgroup);
   const chunks = wide ? unroll(a) : 1;
@@ -155,13 +166,26 @@ function laneShape(a: ProductArgs, lines: number): TileShape {
   };
 }
 
-/** Outputs of a thread: rows, and weight rows. Few tile heights, since each is a shader of its own to compile, and these are the largest ones. */
-function tileOf({ bucket }: ProductArgs, lines: number, wide: boolean): { rows: number; columns: number } {
-  // 8 x 8 are fastest on SwiftShader; for one row, 4 columns leave more threads.
-  if (!wide) return bucket === 1 ? { rows: 1, columns: 4 } : { rows: bucket <= 4 ? 4 : 8, columns: 8 };
-  // A GPU wants many workgroups for one row, and to use what it reads of a weight for as many rows as there are.
+interface Tile {
+  readonly rows: number;
+  /** Weight rows. */
+  readonly columns: number;
+}
+
+/** Outputs of a thread that works alone. 8 x 8 are fastest on SwiftShader; for one row, 4 columns leave more threads. */
+function scalarTile({ bucket }: ProductArgs): Tile {
+  return bucket === 1 ? { rows: 1, columns: 4 } : { rows: bucket <= 4 ? 4 : 8, columns: 8 };
+}
+
+/**
+ * Outputs of a lane. A GPU wants many workgroups for few rows, and to use what it reads of a weight for as many rows as there are; a lane's outputs are at
+ * most SEGMENTS, since each lane writes one. Few tile heights, since each is a shader of its own to compile. Measured: bench/README.md.
+ */
+function wideTile({ bucket, n }: ProductArgs, lines: number): Tile {
   if (bucket === 1) return { rows: 1, columns: lines };
-  return { rows: bucket <= 4 ? 4 : 8, columns: 2 };
+  if (bucket <= FEW / 2 && n * lines <= NARROW) return { rows: 4, columns: lines };
+  if (bucket <= 4) return { rows: 4, columns: 2 };
+  return { rows: 8, columns: 2 * lines };
 }
 
 /** Chunks that a thread loads before it sums them: as many as divide every run of k; for one row there are registers for more. */

@@ -13,6 +13,8 @@ export interface ProductArgs {
   readonly variant: KernelVariant;
   /** Products of many rows may be computed by matrix instructions; not unless said. */
   readonly matrices?: boolean;
+  /** Which kernel of the wide variant; the one that suits its size unless said. */
+  readonly kind?: 'lanes' | 'block';
   /** Rows to dispatch. */
   readonly bucket: number;
   /** Columns of `out` that are computed. */

@@ -34,6 +34,8 @@ function operands(n: number, k: number, dtype: WeightDtype, lines: number, rows:
 const shared = (variant: KernelVariant, o: ReturnType<typeof operands>, bucket: number, count: number) => ({
   label: 'test',
   variant,
+  // The kernel of many rows, though these products are small for it.
+  ...(variant === 'wide' && bucket === 128 && { kind: 'block' as const }),
   bucket,
   n: o.n,
   k: o.k,

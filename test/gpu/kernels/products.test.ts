@@ -4,7 +4,6 @@ import type { FloatDtype } from '../../../src/engine/kernels/dtype.ts';
 import { gateUp } from '../../../src/engine/kernels/gate-up.ts';
 import { matmul } from '../../../src/engine/kernels/matmul.ts';
 import { rmsNorm } from '../../../src/engine/kernels/rms-norm.ts';
-import type { KernelVariant } from '../../../src/engine/kernels/variant.ts';
 import { Bench, openDawn } from '../dawn.ts';
 import { pairwise } from './pairwise.ts';
 import { activations, dot, floats, random, stored } from './reference.ts';
@@ -42,9 +41,14 @@ function operands(n: number, k: number, dtype: FloatDtype, lines: number, rows: 
   };
 }
 
-const shared = (variant: KernelVariant, o: Operands, bucket: number, count: number, out: GPUBuffer) => ({
+/** Kernels of a product: those of each family, and the wide one of many rows at sizes that others suit better. */
+const WAYS = ['scalar', 'wide', 'blocks'] as const;
+type Way = (typeof WAYS)[number];
+
+const shared = (way: Way, o: Operands, bucket: number, count: number, out: GPUBuffer) => ({
   label: 'test',
-  variant,
+  variant: way === 'scalar' ? ('scalar' as const) : ('wide' as const),
+  ...(way === 'blocks' && { kind: 'block' as const }),
   bucket,
   n: o.n,
   k: o.k,
@@ -76,7 +80,7 @@ const SIZES = {
   dtype: ['f32', 'bf16', 'f16'],
 } as const;
 
-describe.each(['scalar', 'wide'] as const)('matmul %s', (variant) => {
+describe.each(WAYS)('matmul %s', (way) => {
   it.each(pairwise({ ...SIZES, added: ['nothing', 'bias', 'old', 'both'] }))(
     '$dtype [$n][$k], rows $rows, added $added',
     async ({ rows: { bucket, count }, n, k, dtype, added }) => {
@@ -87,7 +91,7 @@ describe.each(['scalar', 'wide'] as const)('matmul %s', (variant) => {
       const out = bench.buffer(before);
       await bench.run(
         matmul({
-          ...shared(variant, o, bucket, count, out),
+          ...shared(way, o, bucket, count, out),
           ...(bias && { bias: bench.buffer(o.bias) }),
           accumulate,
         }),
@@ -104,13 +108,13 @@ describe.each(['scalar', 'wide'] as const)('matmul %s', (variant) => {
   );
 });
 
-describe.each(['scalar', 'wide'] as const)('gate-up %s', (variant) => {
+describe.each(WAYS)('gate-up %s', (way) => {
   it.each(pairwise({ ...SIZES, activation: ['silu', 'gelu_tanh'] }))(
     '$activation $dtype [2 x $n][$k], rows $rows',
     async ({ rows: { bucket, count }, n, k, dtype, activation }) => {
       const o = operands(n, k, dtype, 2, bucket);
       const out = bench.buffer(new Float32Array(bucket * n).fill(FILL));
-      await bench.run(gateUp({ ...shared(variant, o, bucket, count, out), activation }));
+      await bench.run(gateUp({ ...shared(way, o, bucket, count, out), activation }));
       const got = new Float32Array(await bench.read(out));
       for (let at = 0; at < bucket * n; at++) {
         const [r, j] = [Math.floor(at / n), at % n];
@@ -130,7 +134,7 @@ describe.each(['scalar', 'wide'] as const)('gate-up %s', (variant) => {
     const o: Operands = { ...operands(2, 1, 'f32', 2, 1), input: Float32Array.of(1), weight };
     for (const activation of ['silu', 'gelu_tanh'] as const) {
       const out = bench.buffer(16);
-      await bench.run(gateUp({ ...shared(variant, o, 1, 1, out), activation }));
+      await bench.run(gateUp({ ...shared(way, o, 1, 1, out), activation }));
       const got = new Float32Array(await bench.read(out));
       expect(got[0]).toBeCloseTo(0, 20);
       expect(got[1]).toBe(300);
@@ -138,7 +142,7 @@ describe.each(['scalar', 'wide'] as const)('gate-up %s', (variant) => {
   });
 });
 
-describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
+describe.each(['scalar', 'wide'] as const)('products %s', (family) => {
   it.each([
     { k: 264, dtype: 'bf16' },
     { k: 31, dtype: 'f32' },
@@ -149,16 +153,16 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
     const rows = 33;
     const all = operands(n, k, dtype, 2, rows);
     /** The products of the given rows, in that order, in one dispatch. */
-    const bitsOf = async (kind: 'matmul' | 'gateUp', order: readonly number[], bucket: number) => {
+    const bitsOf = async (kind: 'matmul' | 'gateUp', order: readonly number[], bucket: number, way: Way = family) => {
       const input = new Float32Array(bucket * k).fill(1e30);
       order.forEach((row, place) => {
         input.set(all.input.subarray(row * k, (row + 1) * k), place * k);
       });
       const out = bench.buffer(new Float32Array(bucket * n));
-      const args = shared(variant, { ...all, input }, bucket, order.length, out);
-      await bench.run(
-        kind === 'matmul' ? matmul({ ...args, accumulate: false }) : gateUp({ ...args, activation: 'silu' }),
-      );
+      const args = shared(way, { ...all, input }, bucket, order.length, out);
+      const call = kind === 'matmul' ? matmul({ ...args, accumulate: false }) : gateUp({ ...args, activation: 'silu' });
+      expect(call.shader.includes('block')).toBe(way === 'blocks');
+      await bench.run(call);
       const words = new Uint32Array(await bench.read(out));
       return new Map(order.map((row, place) => [row, words.slice(place * n, (place + 1) * n).join()]));
     };
@@ -166,6 +170,12 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
       const order = Array.from({ length: rows }, (_x, i) => (i * 14 + 5) % rows);
       const together = await bitsOf(kind, order, 128);
       expect(await bitsOf(kind, order, 64)).toEqual(together);
+      if (family === 'wide' && k % 8 === 0) {
+        for (const bucket of [128, 64, 32]) {
+          for (const [row, bits] of await bitsOf(kind, order.slice(0, bucket), bucket, 'blocks'))
+            expect(bits).toBe(together.get(row));
+        }
+      }
       expect(new Set(together.values()).size).toBe(rows);
       for (const row of [0, 17, 32]) expect((await bitsOf(kind, [row], 1)).get(row)).toBe(together.get(row));
       for (const [few, bucket] of [
@@ -184,11 +194,12 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
     { bucket: 4, k: 264, dtype: 'bf16' },
     { bucket: 128, k: 512, dtype: 'f16' },
   ] as const)('of the parts of a weight give the bits of the whole, $bucket rows', async ({ bucket, k, dtype }) => {
+    const way = family === 'wide' && bucket === 128 ? 'blocks' : family;
     const n = 150;
     for (const lines of [1, 2]) {
       const o = operands(n, k, dtype, lines, bucket);
       const call = (operand: Pick<Operands, 'n' | 'weight'>, out: GPUBuffer, first = 0) => {
-        const args = { ...shared(variant, { ...o, ...operand }, bucket, bucket, out), columns: { first, of: n } };
+        const args = { ...shared(way, { ...o, ...operand }, bucket, bucket, out), columns: { first, of: n } };
         return lines === 1
           ? matmul({ ...args, bias: bench.buffer(o.bias), accumulate: true })
           : gateUp({ ...args, activation: 'silu' });
@@ -213,7 +224,7 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
   it('cover more columns than one dimension of a dispatch holds', async () => {
     const o = operands(600, 8, 'f32', 1, 1);
     const out = bench.buffer(600 * 4);
-    const call = matmul({ ...shared(variant, o, 1, 1, out), accumulate: false });
+    const call = matmul({ ...shared(family, o, 1, 1, out), accumulate: false });
     const groups = call.workgroups[0] * call.workgroups[1];
     const [n, k, , ...rest] = call.params!;
     const folded: KernelCall = {
@@ -227,7 +238,7 @@ describe.each(['scalar', 'wide'] as const)('products %s', (variant) => {
     got.forEach((x, j) => {
       expect(Math.abs(x - dot(o.input, 0, o.weight.values, j, 8).sum)).toBeLessThan(1e-5);
     });
-    const huge = matmul({ ...shared(variant, { ...o, n: 4_000_003 }, 64, 64, out), accumulate: false });
+    const huge = matmul({ ...shared(family, { ...o, n: 4_000_003 }, 64, 64, out), accumulate: false });
     expect(Math.max(...huge.workgroups)).toBeLessThanOrEqual(65_535);
     expect(huge.workgroups[0]).toBe(huge.params![2]);
   });
