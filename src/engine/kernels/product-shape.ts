@@ -141,7 +141,9 @@ function depthOf(k: number, most: number): number {
 /** A thread's own tile (scalar), or one that the lanes of a workgroup share (wide). */
 function laneShape(a: ProductArgs, lines: number): TileShape {
   const wide = a.variant === 'wide';
-  const workgroup = WORKGROUP[!wide ? 'scalar' : a.bucket <= FEW || lines > 1 ? 'few' : 'many'];
+  // Every workgroup norms the whole of an input row.
+  const few = lines > 1 || (a.bucket <= FEW && a.norm === undefined);
+  const workgroup = WORKGROUP[!wide ? 'scalar' : few ? 'few' : 'many'];
   const { rows, columns } = wide ? wideTile(a, lines) : scalarTile(a);
   const width = columns / lines;
   const groupWidth = width * (wide ? workgroup / SEGMENTS : workgroup);
