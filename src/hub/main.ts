@@ -121,7 +121,12 @@ function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonl
     systemUrl: sideUrl(hub, hub.sidePorts.system),
     metricsUrl: sideUrl(hub, hub.sidePorts.metrics),
     skipTokenizer: config.skipTokenizerInit,
+    dynamo: config.dynamo && { namespace: config.namespace, discovery: placeOf(config.dynamo.discovery) },
   });
+}
+
+function placeOf(discovery: NonNullable<HubConfig['dynamo']>['discovery']): string {
+  return discovery.backend === 'file' ? discovery.folder : discovery.endpoints.join(', ');
 }
 
 function sideUrl(hub: Hub, port: number | null): string | null {

@@ -25,6 +25,8 @@ export interface BannerFacts {
   readonly systemUrl: string | null;
   readonly metricsUrl: string | null;
   readonly skipTokenizer: boolean;
+  /** Where its nodes are workers of a Dynamo deployment; null = nowhere. */
+  readonly dynamo: { readonly namespace: string; readonly discovery: string } | null;
 }
 
 /** The lines that `npm start` ends with: where the page is, what computes, how to ask, how to add a node. */
@@ -37,6 +39,11 @@ export function banner(facts: BannerFacts): string {
   if (facts.systemUrl !== null) rows.push(['Health', `${facts.systemUrl}/health`]);
   if (facts.metricsUrl !== null) rows.push(['Metrics', `${facts.metricsUrl}/metrics`]);
   rows.push([facts.models.length === 1 ? 'Model' : 'Models', facts.models.join(', ')]);
+  if (facts.dynamo !== null)
+    rows.push([
+      'Dynamo',
+      `nodes are workers of namespace ${facts.dynamo.namespace}, found through ${facts.dynamo.discovery}`,
+    ]);
   for (const adapter of adapters.length > 0
     ? adapters
     : ['none here yet: requests are answered once a node has joined'])

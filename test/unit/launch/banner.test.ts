@@ -18,6 +18,7 @@ const LOCAL: BannerFacts = {
   port: 8080,
   hostname: 'lab-7',
   skipTokenizer: false,
+  dynamo: null,
 };
 const OPEN: BannerFacts = {
   ...LOCAL,
@@ -48,6 +49,12 @@ test('servers beside the own port are told where there are any', () => {
   const text = banner({ ...LOCAL, systemUrl: 'http://127.0.0.1:9091', metricsUrl: 'http://127.0.0.1:9090' });
   expect(text).toMatch(/Health +http:\/\/127\.0\.0\.1:9091\/health\n/);
   expect(text).toMatch(/Metrics +http:\/\/127\.0\.0\.1:9090\/metrics\n/);
+});
+
+test('a deployment of Dynamo is told where its nodes are workers of one', () => {
+  expect(banner(LOCAL)).not.toContain('Dynamo');
+  const text = banner({ ...LOCAL, dynamo: { namespace: 'lab', discovery: '/srv/dynamo' } });
+  expect(text).toMatch(/Dynamo +nodes are workers of namespace lab, found through \/srv\/dynamo\n/);
 });
 
 test('the curl line is a chat completion of the model, in any shell', () => {
