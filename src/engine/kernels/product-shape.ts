@@ -23,8 +23,9 @@ export interface TileShape {
 
 /** The shape of a product; `lines`: weight rows of one output column. */
 export function tileShape(a: ProductArgs, lines: number): TileShape {
-  if (a.kind === 'lanes') return laneShape(a, lines);
-  return matrixShape(a, lines) ?? blockShape(a, lines) ?? laneShape(a, lines);
+  const matrix = a.kind === undefined ? matrixShape(a, lines) : null;
+  const block = a.kind === 'lanes' ? null : blockShape(a, lines);
+  return matrix ?? block ?? laneShape(a, lines);
 }
 
 /** Subgroups of 32 in a workgroup, 16 x 16 matrices of each, and numbers of k staged at a time. */
@@ -109,23 +110,23 @@ const BLOCK_SHAPES = [
 /** null = the lanes of a workgroup do better. */
 function blockShape({ variant, bucket, k, n, kind }: ProductArgs, lines: number): TileShape | null {
   if (variant !== 'wide' || k % 8 !== 0) return null;
-  const wished = kind === 'block';
-  for (const each of BLOCK_SHAPES) {
-    const { depth, least, ...shape } = each;
-    const { TX, TY, ROW_GROUPS, LINE_GROUPS } = shape;
-    const BLOCK_ROWS = 4 * TY * ROW_GROUPS;
-    const BLOCK_LINES = 4 * TX * LINE_GROUPS;
-    const workgroups = Math.floor(bucket / BLOCK_ROWS) * Math.ceil((n * lines) / BLOCK_LINES);
-    const suits = wished ? bucket >= BLOCK_ROWS || each === BLOCK_SHAPES.at(-1) : workgroups >= least;
-    if (!suits) continue;
-    return {
-      kind: 'block',
-      rows: BLOCK_ROWS,
-      groupWidth: BLOCK_LINES / lines,
-      constants: { ...shape, THREADS: TX * TY, BLOCK_ROWS, BLOCK_LINES, DEPTH: depthOf(k, depth), SEGMENTS, WIDE: 0 },
-    };
-  }
-  return null;
+  const sized = BLOCK_SHAPES.map((shape) => {
+    const [rows, across] = [4 * shape.TY * shape.ROW_GROUPS, 4 * shape.TX * shape.LINE_GROUPS];
+    return { ...shape, rows, across, workgroups: Math.floor(bucket / rows) * Math.ceil((n * lines) / across) };
+  });
+  const chosen =
+    kind === 'block'
+      ? (sized.find(({ rows }) => rows <= bucket) ?? sized.at(-1))
+      : sized.find(({ workgroups, least }) => workgroups >= least);
+  if (!chosen) return null;
+  const { TX, TY, ROW_GROUPS, LINE_GROUPS, rows, across, depth } = chosen;
+  const sizes = { TX, TY, THREADS: TX * TY, ROW_GROUPS, LINE_GROUPS, BLOCK_ROWS: rows, BLOCK_LINES: across };
+  return {
+    kind: 'block',
+    rows,
+    groupWidth: across / lines,
+    constants: { ...sizes, DEPTH: depthOf(k, depth), SEGMENTS, WIDE: 0 },
+  };
 }
 
 /** The most numbers of k up to `most`, a power of two, that divide k and every run of it. */
