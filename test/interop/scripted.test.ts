@@ -74,6 +74,13 @@ async function hitRate(content: string): Promise<number> {
   return answer.nvext?.timing?.kv_hit_rate ?? 0;
 }
 
+/** How often routers asked for all that a node's prefix cache holds, and were answered. */
+async function recoveries(): Promise<number> {
+  const text = await (await fetch(`${hub.url}/metrics`)).text();
+  const counts = text.matchAll(/^dynamo_component_request_duration_seconds_count\{.*"worker_kv_query_.*\} (\d+)$/gm);
+  return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
 /** Text of a streamed answer. seen: told of each piece. */
 async function streamed(content: string, more: object, seen: (pieces: number) => void = () => {}): Promise<string> {
   const stream = await client().chat.completions.create({ ...params(content, more), stream: true });
@@ -136,8 +143,12 @@ describe("a hub's nodes as workers of a real Dynamo frontend", () => {
     expect(asked()).toEqual(before.map((count, at) => count + (at === holder ? 5 : 0)));
 
     await frontend.close();
+    const recovered = await recoveries();
+    expect(recovered).toBeGreaterThanOrEqual(3);
     frontend = await DynamoFrontend.start(deployment, '--router-mode', 'kv');
     await frontend.serves(MODEL, 3);
+    // It asks each worker once, beside serving them.
+    await frontend.until('its router was told what the nodes hold', async () => (await recoveries()) >= recovered + 3);
     expect(await hitRate(LONG)).toBeGreaterThan(0.9);
     expect(asked()[holder]).toBe((before[holder] ?? 0) + 6);
   });
