@@ -37,9 +37,8 @@ export class BulkRelay {
   readonly #sockets = new Set<BulkSocket>();
   /** Those that said who they are. */
   readonly #nodes = new Map<string, BulkSocket>();
-  readonly #paused = new Set<BulkSocket>();
-  /** Nodes whose socket went while it was paused, and for whom: one that opens another is not read the sooner for it. */
-  readonly #pausedAway = new Map<string, BulkSocket>();
+  /** Nodes of which nothing is read until that socket has taken more: whichever socket they have, so that another one is not read the sooner. */
+  readonly #paused = new Map<string, BulkSocket>();
   /** Bytes that wait for all nodes together. */
   #waiting = 0;
 
@@ -80,9 +79,7 @@ export class BulkRelay {
   #greeted(socket: BulkSocket, node: string): void {
     this.#nodes.get(node)?.end(CLOSE.replaced, 'the node opened another bulk socket');
     this.#nodes.set(node, socket);
-    const to = this.#pausedAway.get(node);
-    if (to !== undefined) this.#pause(socket, to);
-    this.#pausedAway.delete(node);
+    if (this.#paused.has(node)) socket.pause();
   }
 
   #forward(from: BulkSocket, id: string, message: Uint8Array): void {
@@ -108,31 +105,23 @@ export class BulkRelay {
       this.#resume();
     });
     if (to.waiting <= limits.bulkBufferedBytes && this.#waiting <= limits.bulkTotalBytes) return;
-    this.#pause(from, to);
-  }
-
-  #pause(from: BulkSocket, to: BulkSocket): void {
-    this.#paused.add(from);
-    from.pause(to);
+    this.#paused.set(from.node, to);
+    from.pause();
   }
 
   #resume(): void {
     const { bulkBufferedBytes, bulkTotalBytes } = this.#options.limits;
     if (this.#waiting > bulkTotalBytes) return;
-    // Well below where it stopped, so that it does not stop again at once.
-    const takes = (to: BulkSocket | null) => (to?.waiting ?? 0) <= bulkBufferedBytes / 4;
-    for (const [node, to] of this.#pausedAway) if (takes(to)) this.#pausedAway.delete(node);
-    for (const socket of this.#paused) {
-      if (!takes(socket.pausedFor)) continue;
-      this.#paused.delete(socket);
-      socket.resume();
+    for (const [node, to] of this.#paused) {
+      // Well below where it stopped, so that it does not stop again at once.
+      if (to.waiting > bulkBufferedBytes / 4) continue;
+      this.#paused.delete(node);
+      this.#nodes.get(node)?.resume();
     }
   }
 
   #closed(socket: BulkSocket): void {
     this.#sockets.delete(socket);
-    this.#paused.delete(socket);
-    if (socket.pausedFor !== null) this.#pausedAway.set(socket.node, socket.pausedFor);
     if (this.#nodes.get(socket.node) === socket) {
       this.#nodes.delete(socket.node);
       this.#options.transfers.channelLost(socket.node, 'a bulk socket to the hub closed');
@@ -154,13 +143,12 @@ export class BulkSocket {
   node = '';
   /** Bytes that wait for the network to take them. */
   waiting = 0;
-  /** Nothing is read from this node until that one has taken more. */
-  pausedFor: BulkSocket | null = null;
   readonly #pending = new Set<() => void>();
   readonly #messages: TokenBucket;
   readonly #droppedBytes: TokenBucket;
   #stopTimer: () => void;
   #closed = false;
+  #paused = false;
 
   constructor(
     private readonly wire: BulkWire,
@@ -212,10 +200,10 @@ export class BulkSocket {
   end(code: CloseCode, reason: string): void {
     if (this.#closed) return;
     this.options.log.info({ node: this.node, code }, `a bulk socket is closed: ${reason}`);
-    this.wire.close(code, closeReason(reason));
-    this.gone();
     // What is paused would never see the other side's answer.
     this.resume();
+    this.wire.close(code, closeReason(reason));
+    this.gone();
   }
 
   /** A frame came that nobody takes: of a transfer that is over, which happens. */
@@ -237,14 +225,14 @@ export class BulkSocket {
     this.wire.send(message, written);
   }
 
-  pause(to: BulkSocket): void {
-    this.pausedFor = to;
+  pause(): void {
+    this.#paused = true;
     this.wire.pause();
   }
 
   resume(): void {
-    if (this.pausedFor === null) return;
-    this.pausedFor = null;
+    if (!this.#paused) return;
+    this.#paused = false;
     this.wire.resume();
   }
 
