@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hub } from '../../src/hub/hub.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { ScriptedNode, type ScriptedNodeOptions, scriptedTokens } from '../support/scripted-node.ts';
+import { seriesValue } from '../support/series.ts';
 import { startTestHub } from '../support/test-hub.ts';
 import { until } from '../support/until.ts';
 
@@ -72,11 +73,7 @@ function unbroken(prompt: number[], maxTokens = 20, choice = 0): number[] {
   return scriptedTokens(request, choice);
 }
 
-async function metric(series: string): Promise<number> {
-  const text = await (await fetch(`${hub.url}/metrics`)).text();
-  const line = text.split('\n').find((each) => each.startsWith(`${series} `));
-  return line === undefined ? 0 : Number(line.slice(series.length + 1));
-}
+const metric = async (series: string): Promise<number> => (await seriesValue(hub.url, series)) ?? 0;
 const migrated = (type: string) =>
   metric(`dynamo_frontend_model_migration_total{model="quire-pico",migration_type="${type}"}`);
 

@@ -9,6 +9,7 @@ import { ClusterState } from '../../src/protocol/cluster-state.ts';
 import { ClusterSummary } from '../../src/protocol/cluster-summary.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { ScriptedNode } from '../support/scripted-node.ts';
+import { seriesValue } from '../support/series.ts';
 import { startTestHub } from '../support/test-hub.ts';
 import { until } from '../support/until.ts';
 
@@ -27,11 +28,7 @@ async function json(route: string): Promise<{ status: number; body: unknown }> {
 }
 
 /** Value of one series; undefined where it is not there. */
-async function metric(series: string): Promise<number | undefined> {
-  const text = await (await fetch(`${hub.url}/metrics`)).text();
-  const line = text.split('\n').find((each) => each.startsWith(`${series} `));
-  return line === undefined ? undefined : Number(line.slice(series.length + 1));
-}
+const metric = (series: string): Promise<number | undefined> => seriesValue(hub.url, series);
 
 async function complete(max_tokens: number): Promise<void> {
   const body = JSON.stringify({ model: 'quire-pico', prompt: [1, 2, 3], max_tokens });

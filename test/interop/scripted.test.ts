@@ -7,6 +7,7 @@ import { type Deployment, DynamoFrontend, fileDeployment } from '../support/dyna
 import { picoTokenizer } from '../support/pico-tokenizer.ts';
 import { PrefixCache } from '../support/prefix-cache.ts';
 import { ScriptedNode, type ScriptedNodeOptions, scriptedTokens } from '../support/scripted-node.ts';
+import { seriesSum } from '../support/series.ts';
 import { PICO } from '../support/test-hub.ts';
 
 /** A hub with nodes that only play their part, its bridge, and a real frontend of Dynamo before it. */
@@ -75,11 +76,8 @@ async function hitRate(content: string): Promise<number> {
 }
 
 /** How often routers asked for all that a node's prefix cache holds, and were answered. */
-async function recoveries(): Promise<number> {
-  const text = await (await fetch(`${hub.url}/metrics`)).text();
-  const counts = text.matchAll(/^dynamo_component_request_duration_seconds_count\{.*"worker_kv_query_.*\} (\d+)$/gm);
-  return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
-}
+const recoveries = (): Promise<number> =>
+  seriesSum(hub.url, 'dynamo_component_request_duration_seconds_count', '"worker_kv_query_');
 
 /** Text of a streamed answer. seen: told of each piece. */
 async function streamed(content: string, more: object, seen: (pieces: number) => void = () => {}): Promise<string> {

@@ -4,6 +4,7 @@ import { type Clock, systemClock } from '../../src/protocol/clock.ts';
 import type { Card } from '../../src/protocol/messages.ts';
 import { ScriptedNode, type ScriptedNodeOptions } from './scripted-node.ts';
 import { closePrefill, DecodeEnd } from './scripted-transfer.ts';
+import { seriesValue } from './series.ts';
 import { startTestHub } from './test-hub.ts';
 import { until } from './until.ts';
 
@@ -72,9 +73,7 @@ export class DisaggregatedHub {
   }
 
   async metric(series: string): Promise<number> {
-    const text = await (await fetch(`${this.hub.url}/metrics`)).text();
-    const line = text.split('\n').find((each) => each.startsWith(`${series} `));
-    return line === undefined ? 0 : Number(line.slice(series.length + 1));
+    return (await seriesValue(this.hub.url, series)) ?? 0;
   }
 
   /** Sequences that the hub counts on a node. */

@@ -1,6 +1,7 @@
 import type { Hub } from '../../src/hub/hub.ts';
 import { CountingClock } from './counting-clock.ts';
 import { GpulessNode, type GpulessNodeOptions } from './gpuless-node.ts';
+import { seriesSum } from './series.ts';
 import { startTestHub } from './test-hub.ts';
 import { until } from './until.ts';
 
@@ -54,10 +55,8 @@ export class GpulessCluster {
   }
 
   /** Sum of a metric's series whose labels hold this text. */
-  async metric(name: string, labels: string): Promise<number> {
-    const text = await (await fetch(`${this.url}/metrics`, { headers: { connection: 'close' } })).text();
-    const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) && line.includes(labels));
-    return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+  metric(name: string, labels: string): Promise<number> {
+    return seriesSum(this.url, name, labels);
   }
 
   /** Ends nodes and hub. Not one timer survives them; a node that waits for a request that is over would make this throw. */
