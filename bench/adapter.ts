@@ -29,9 +29,10 @@ const RUNS = 7;
 /** Medians of `RUNS` runs; what a submission costs by itself falls out of the difference of a long and a short one. */
 export async function measureAdapter(bench: KernelRunner): Promise<Yardsticks> {
   const { gpu } = bench;
+  const ware = gpu.adapter.software ? 'software' : 'hardware';
   const width = gpu.adapter.software ? 4 : 256;
   const groups = gpu.adapter.software ? 8 : 2048;
-  const reads = READS[gpu.adapter.software ? 'software' : 'hardware'];
+  const reads = READS[ware];
   const read: KernelCall = {
     label: 'stream read',
     shader: 'bench/stream_read.wgsl',
@@ -53,7 +54,7 @@ export async function measureAdapter(bench: KernelRunner): Promise<Yardsticks> {
     bytes: 8,
     flops: 0,
   };
-  const chains = FMA_CHAINS[gpu.adapter.software ? 'software' : 'hardware'];
+  const chains = FMA_CHAINS[ware];
   const multiply: KernelCall = {
     label: 'multiply and add',
     shader: 'bench/fma.wgsl',

@@ -42,7 +42,10 @@ export function vitestFailures(report: unknown): Failure[] {
 export function playwrightFailures(report: unknown): Failure[] {
   const { suites, errors } = PlaywrightReport.parse(report);
   const failure = (file: string, title: string, problem: z.infer<typeof Problem> = Problem.parse({})): Failure => ({
-    ...{ file, line: problem.location?.line ?? null, title, message: problem.message },
+    file,
+    line: problem.location?.line ?? null,
+    title,
+    message: problem.message,
   });
   const below = (suite: z.infer<typeof Suite>, groups: readonly string[]): Failure[] => [
     ...suite.specs.flatMap(({ file, title, tests }) =>

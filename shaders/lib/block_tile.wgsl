@@ -3,7 +3,7 @@
 // (G * TY + ty) * 4 + R of the block times the four lines from slot (H * TX + tx) * 4 on.
 // Order of a sum: that of lib/tile.wgsl, by fma, k ascending within each of the SEGMENTS runs, then the runs ascending.
 // Needs: lib/product.wgsl (QUADS), `group` (workgroup id), `thread`, fn line_of(slot) -> weight row, and constants TX, TY, ROW_GROUPS,
-// LINE_GROUPS, DEPTH (8 or 16; divides every run), SEGMENTS, DTYPE.
+// LINE_GROUPS, BLOCK_ROWS, BLOCK_LINES (multiples of 32), DEPTH (8, 16 or 32; divides every run), SEGMENTS, DTYPE.
   let tx = thread % TX;
   let ty = thread / TX;
   let first_row = group.z * BLOCK_ROWS;

@@ -2,6 +2,7 @@
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
+import type { BridgeOptions } from '../config/dynamo.ts';
 import { helpText } from '../config/help.ts';
 import { OptionError } from '../config/option.ts';
 import { type Parsed, parseArgs } from '../config/options.ts';
@@ -125,7 +126,7 @@ function bannerOf({ options }: Parsed, config: HubConfig, hub: Hub, lan: readonl
   });
 }
 
-function placeOf(discovery: NonNullable<HubConfig['dynamo']>['discovery']): string {
+function placeOf(discovery: BridgeOptions['discovery']): string {
   return discovery.backend === 'file' ? discovery.folder : discovery.endpoints.join(', ');
 }
 
